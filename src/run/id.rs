@@ -1,0 +1,181 @@
+//! The identifier of a run, checked once at the door.
+//!
+//! Owns what an acceptable id is and how one is taken out of a run URL. The API types the path parameter as a plain
+//! string, so anything is accepted that can be a path segment; encoding it is the API client's job.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::text::printable;
+
+/// No id the API hands out is longer than a UUID (36 bytes); this leaves room without letting a pasted file through.
+const MAX_BYTES: usize = 200;
+
+/// A run's id: non-empty, no white space, quotes or control characters, not `.` or `..`, at most 200 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RunId(Arc<str>);
+
+/// Why a string is no run id, in words that say what to type instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RunIdError {
+    /// Nothing, or white space only.
+    #[error(
+        "the run id is empty; expected the id the API gave, such as 3c90c3cc-0d44-4b50-8888-8dd25736052a"
+    )]
+    Empty,
+    /// `.` and `..` would name another path of the API.
+    #[error("`{0}` is not a run id: it would name another page of the API")]
+    Dots(String),
+    /// The shell kept the quotes.
+    #[error("the run id {0} was pasted with quotes; without them: {1}")]
+    Quoted(String, String),
+    /// White space or control characters inside.
+    #[error(
+        "the run id `{0}` has white space or control characters in it; expected one id, such as 3c90c3cc-0d44-4b50-8888-8dd25736052a"
+    )]
+    Space(String),
+    /// Longer than any id.
+    #[error("the run id `{0}` is {1} bytes long; no run id is longer than {MAX_BYTES}")]
+    TooLong(String, usize),
+    /// A URL, but not of a run.
+    #[error("`{0}` is a URL without a run in it; expected a run id, or a URL that ends in /runs/<run id>/")]
+    NotARunUrl(String),
+}
+
+impl RunId {
+    /// The id as the API knows it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RunId {
+    type Err = RunIdError;
+
+    /// Takes an id, or a URL (or path) with `/runs/<id>` in it, as copied from a browser or from the documentation.
+    fn from_str(text: &str) -> Result<Self, RunIdError> {
+        let text = text.trim();
+        let shown = || printable(text, 60);
+        if text.is_empty() {
+            return Err(RunIdError::Empty);
+        }
+        if let Some(bare) = unquoted(text) {
+            return Err(RunIdError::Quoted(shown(), printable(bare, 60)));
+        }
+        if text.contains("://") || text.starts_with('/') {
+            let id = id_in_url(text).ok_or_else(|| RunIdError::NotARunUrl(shown()))?;
+            return if id.contains("://") { Err(RunIdError::NotARunUrl(shown())) } else { id.parse() };
+        }
+        if text == "." || text == ".." {
+            return Err(RunIdError::Dots(text.to_owned()));
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err(RunIdError::Space(shown()));
+        }
+        if text.len() > MAX_BYTES {
+            return Err(RunIdError::TooLong(shown(), text.len()));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+/// The text inside quotes (of either end), if there are any.
+fn unquoted(text: &str) -> Option<&str> {
+    const QUOTES: [char; 8] = ['"', '\'', '`', '“', '”', '‘', '’', '«'];
+    let bare = text.trim_matches(|c: char| QUOTES.contains(&c) || c == '»' || c == ',');
+    (text.starts_with(QUOTES) || text.ends_with(QUOTES)).then_some(bare)
+}
+
+/// The path segment after the last `runs` of a URL or path, percent-decoded. The query and the fragment do not count.
+fn id_in_url(url: &str) -> Option<String> {
+    let path = url.split(['?', '#']).next()?;
+    let mut segments = path.split('/').rev().filter(|s| !s.is_empty()).peekable();
+    while let Some(segment) = segments.next() {
+        if segments.peek() == Some(&"runs") {
+            return percent_encoding::percent_decode_str(segment).decode_utf8().ok().map(Into::into);
+        }
+    }
+    None
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for RunId {
+    type Error = RunIdError;
+
+    fn try_from(text: String) -> Result<Self, RunIdError> {
+        text.parse()
+    }
+}
+
+impl From<RunId> for String {
+    fn from(id: RunId) -> Self {
+        id.as_str().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
+
+    fn id(text: &str) -> Result<String, RunIdError> {
+        text.parse::<RunId>().map(String::from)
+    }
+
+    #[test]
+    fn accepts_what_can_be_a_path_segment() {
+        for text in [UUID, "run 1".replace(' ', "-").as_str(), "a/b", "50%", "é", "..."] {
+            assert_eq!(id(text).as_deref(), Ok(text));
+        }
+        assert_eq!(id(&format!("  {UUID}\n")).as_deref(), Ok(UUID));
+    }
+
+    #[test]
+    fn takes_the_id_out_of_a_run_url() {
+        for url in [
+            format!("https://df-api.dataframer.ai/api/dataframer/runs/{UUID}/"),
+            format!("https://app.example.com/workspace/runs/{UUID}?tab=files#top"),
+            format!("https://df-api.dataframer.ai/api/dataframer/runs/{UUID}/files/download/"),
+            format!("/api/dataframer/runs/{UUID}"),
+        ] {
+            assert_eq!(id(&url).as_deref(), Ok(UUID), "{url}");
+        }
+        assert_eq!(id("https://h/runs/a%2Fb/").as_deref(), Ok("a/b"));
+    }
+
+    #[test]
+    fn refuses_the_rest_in_words() {
+        assert_eq!(id(" \t"), Err(RunIdError::Empty));
+        assert!(matches!(id("."), Err(RunIdError::Dots(_))));
+        assert!(matches!(id(".."), Err(RunIdError::Dots(_))));
+        assert!(matches!(id("https://h/runs/%2e%2e/"), Err(RunIdError::Dots(_))));
+        assert!(matches!(id("https://h/specs/1/"), Err(RunIdError::NotARunUrl(_))));
+        assert!(matches!(id("https://h/runs/"), Err(RunIdError::NotARunUrl(_))));
+        assert!(matches!(id("a b"), Err(RunIdError::Space(_))));
+        assert!(matches!(id(&"x".repeat(201)), Err(RunIdError::TooLong(_, 201))));
+    }
+
+    #[test]
+    fn quotes_are_shown_without() {
+        for text in [format!("\"{UUID}\""), format!("'{UUID}'"), format!("\"{UUID}\",")] {
+            let error = id(&text).unwrap_err();
+            assert!(error.to_string().ends_with(&format!("without them: {UUID}")), "{error}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What is remembered of one watched run between two answers.
+//!
+//! Owns the record that the store keeps and the scheduler carries: a few hundred bytes. Only `transition` changes it.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::transition::Patience;
+use super::{Progress, RunStatus, Terminal};
+
+/// A watched run, as last known.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunState {
+    /// The last status the API gave; `None` until it has answered once.
+    pub status: Option<RunStatus>,
+    /// The last counts.
+    pub progress: Progress,
+    /// When the run was created, by the API.
+    pub created_at: Option<Timestamp>,
+    /// When it ended, by the API.
+    pub completed_at: Option<Timestamp>,
+    /// When the watch began.
+    pub watched_at: Timestamp,
+    /// When the status last changed, as seen from here.
+    pub changed_at: Option<Timestamp>,
+    /// When the counts last changed, as seen from here.
+    pub progress_at: Option<Timestamp>,
+    /// How the watch of it ended. Once set it never changes.
+    pub ended: Option<Ending>,
+    /// A reason to give up that has not yet lasted long enough.
+    pub doubt: Option<Doubt>,
+}
+
+/// How the watch of a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The API gave a terminal status.
+    Finished(Terminal),
+    /// The API does not know the id and never did.
+    NeverFound,
+    /// The API knew the id once and does not any more.
+    Gone,
+    /// The API refused the key, also after it was read again.
+    KeyRefused,
+    /// The status stayed a word that nobody here knows, or the API kept answering with something that is no run.
+    Unknowable,
+}
+
+/// Something that may mean the end if it lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Doubt {
+    /// What it is.
+    pub kind: DoubtKind,
+    /// Since when it has been so, without an answer to the contrary.
+    pub since: Instant,
+    /// How many answers in a row said so.
+    pub times: u32,
+}
+
+/// The kinds of doubt. Transient errors are none: they say nothing about the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoubtKind {
+    /// The status is missing or not a word we know.
+    UnknownStatus,
+    /// 404 from the API itself.
+    Missing,
+    /// 404 from something in front of the API: a page, not an API answer.
+    NoSuchPage,
+    /// 401 or 403.
+    KeyRefused,
+    /// A refusal that asking again is unlikely to change (400, 405, a redirect, …).
+    Rejected,
+}
+
+impl RunState {
+    /// A run that nobody has asked about yet.
+    pub fn new(watched_at: Timestamp) -> Self {
+        Self {
+            status: None,
+            progress: Progress::default(),
+            created_at: None,
+            completed_at: None,
+            watched_at,
+            changed_at: None,
+            progress_at: None,
+            ended: None,
+            doubt: None,
+        }
+    }
+
+    /// Whether the API has ever answered with this run.
+    pub fn was_seen(&self) -> bool {
+        self.status.is_some()
+    }
+
+    /// When the present doubt becomes an end, if it would by time alone: a poll is due then at the latest.
+    pub fn doubt_ends_at(&self, patience: &Patience) -> Option<Instant> {
+        let doubt = self.doubt?;
+        let limit = patience.with(doubt.kind, self.was_seen())?;
+        Some(doubt.since + limit.for_at_least)
+    }
+
+    /// How long the run took by the API's own clock: from creation, queue included, to its end.
+    pub fn took(&self) -> Option<Duration> {
+        let span = self.completed_at?.duration_since(self.created_at?);
+        span.try_into().ok()
+    }
+}

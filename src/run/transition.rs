@@ -1,0 +1,344 @@
+//! What an answer changes: the one place where a run can end.
+//!
+//! Owns [`observe`], a pure function from (what was known, what was seen) to (what is known now, what changed). Terminal
+//! is sticky, only a terminal status in an answer finishes a run, and every other end must last: how long is [`Patience`].
+
+use std::time::Duration;
+
+use super::state::{Doubt, DoubtKind, Ending, RunState};
+use super::{Moment, Run, RunStatus};
+
+/// What a poll brought. Transient errors never come here: they say nothing about the run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Observation {
+    /// A run, from a 2xx JSON body.
+    Answer(Run),
+    /// A reason for doubt.
+    Doubt(DoubtKind),
+}
+
+/// How long each kind of doubt is borne before it is an end; `None` bears it for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// 404 on an id that has never been seen: it may not be visible yet.
+    pub grace: Duration,
+    /// A status that nobody here knows, or rejections, on a run that was seen.
+    pub unknown_after: Option<Duration>,
+    /// Whether a refused key ends the watch (a command) or is waited out (a daemon, whose key may be rotated).
+    pub refused_ends: bool,
+}
+
+/// What it takes for a doubt to become an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// It has lasted this long, and
+    pub for_at_least: Duration,
+    /// was said this many times in a row.
+    pub times: u32,
+}
+
+impl Patience {
+    /// The limit for one kind of doubt. A 404 by the API on a run it knew needs only one confirmation: runs can be
+    /// deleted. One by a page in front of it is borne as long as a wrong id, since a deployment may answer so.
+    pub fn with(&self, kind: DoubtKind, was_seen: bool) -> Option<Limit> {
+        let twice = Limit { for_at_least: Duration::ZERO, times: 2 };
+        let lasting = |for_at_least: Duration| Limit {
+            for_at_least,
+            times: if for_at_least.is_zero() { 1 } else { 2 },
+        };
+        match kind {
+            DoubtKind::Missing if was_seen => Some(twice),
+            DoubtKind::Missing | DoubtKind::NoSuchPage => Some(lasting(self.grace)),
+            DoubtKind::KeyRefused => self.refused_ends.then_some(twice),
+            DoubtKind::Rejected if !was_seen => self.unknown_after.map(|_| lasting(self.grace)),
+            DoubtKind::UnknownStatus | DoubtKind::Rejected => self.unknown_after.map(lasting),
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    /// What is known now.
+    pub state: RunState,
+    /// The most important thing that changed.
+    pub change: Change,
+    /// Whether a doubt of a new kind began with this answer: worth one warning.
+    pub new_doubt: Option<DoubtKind>,
+}
+
+/// What an answer changed, from least to most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// A count moved.
+    Progress,
+    /// The status moved and the run goes on.
+    Status,
+    /// The watch of this run is over.
+    Ended,
+}
+
+/// Applies one observation. An ended run stays exactly as it is.
+pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Patience) -> Transition {
+    let mut next = state.clone();
+    if state.ended.is_some() {
+        return Transition { state: next, change: Change::None, new_doubt: None };
+    }
+    let (mut change, doubt) = match seen {
+        Observation::Answer(run) => {
+            next.ended = run.status.terminal().map(Ending::Finished);
+            let unknown = matches!(run.status, RunStatus::Unknown(_)).then_some(DoubtKind::UnknownStatus);
+            (take_in(&mut next, run, now), unknown)
+        }
+        Observation::Doubt(kind) => (Change::None, Some(*kind)),
+    };
+    next.doubt = doubt.map(|kind| grown(state.doubt, kind, now));
+    if next.ended.is_none() {
+        next.ended = next.doubt.and_then(|doubt| ending_of(doubt, &next, now, patience));
+    }
+    if next.ended.is_some() {
+        change = Change::Ended;
+    }
+    let new_doubt = doubt.filter(|kind| state.doubt.is_none_or(|before| before.kind != *kind));
+    Transition { state: next, change, new_doubt }
+}
+
+/// Copies an answer into the record. What an answer leaves out is kept from earlier ones.
+fn take_in(state: &mut RunState, run: &Run, now: Moment) -> Change {
+    let mut change = Change::None;
+    let mut progress = run.progress;
+    progress.total = progress.total.or(state.progress.total);
+    if progress != state.progress {
+        if progress.done() != state.progress.done() {
+            state.progress_at = Some(now.wall);
+        }
+        state.progress = progress;
+        change = Change::Progress;
+    }
+    if state.status.as_ref() != Some(&run.status) {
+        state.status = Some(run.status.clone());
+        state.changed_at = Some(now.wall);
+        change = Change::Status;
+    }
+    state.created_at = run.created_at.or(state.created_at);
+    state.completed_at = run.completed_at.or(state.completed_at);
+    change
+}
+
+/// The same doubt goes on, or a new one begins.
+fn grown(before: Option<Doubt>, kind: DoubtKind, now: Moment) -> Doubt {
+    match before {
+        Some(doubt) if doubt.kind == kind => Doubt { times: doubt.times.saturating_add(1), ..doubt },
+        _ => Doubt { kind, since: now.mono, times: 1 },
+    }
+}
+
+fn ending_of(doubt: Doubt, state: &RunState, now: Moment, patience: &Patience) -> Option<Ending> {
+    let limit = patience.with(doubt.kind, state.was_seen())?;
+    let lasted = now.mono.saturating_duration_since(doubt.since) >= limit.for_at_least;
+    let enough = doubt.times >= limit.times;
+    (lasted && enough).then(|| match doubt.kind {
+        DoubtKind::Missing | DoubtKind::NoSuchPage if state.was_seen() => Ending::Gone,
+        DoubtKind::Missing | DoubtKind::NoSuchPage => Ending::NeverFound,
+        DoubtKind::KeyRefused => Ending::KeyRefused,
+        DoubtKind::UnknownStatus | DoubtKind::Rejected => Ending::Unknowable,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::run::{Progress, Terminal};
+
+    const PATIENCE: Patience = Patience {
+        grace: Duration::from_secs(60),
+        unknown_after: Some(Duration::from_secs(1800)),
+        refused_ends: true,
+    };
+
+    fn answer(word: &str, completed: u64) -> Observation {
+        Observation::Answer(Run {
+            status: RunStatus::parse(Some(word)),
+            progress: Progress { completed: Some(completed), failed: Some(0), total: Some(10) },
+            created_at: None,
+            completed_at: None,
+            details: None,
+        })
+    }
+
+    /// Feeds observations at seconds from the start, and gives the last transition.
+    fn play(patience: &Patience, seen: &[(u64, Observation)]) -> Transition {
+        let start = Instant::now();
+        let mut last =
+            Transition { state: RunState::new(Timestamp::UNIX_EPOCH), change: Change::None, new_doubt: None };
+        for (at, observation) in seen {
+            let now = Moment {
+                mono: start + Duration::from_secs(*at),
+                wall: Timestamp::from_second(i64::try_from(*at).unwrap()).unwrap(),
+            };
+            last = observe(&last.state, observation, now, patience);
+        }
+        last
+    }
+
+    fn ended(patience: &Patience, seen: &[(u64, Observation)]) -> Option<Ending> {
+        play(patience, seen).state.ended
+    }
+
+    #[test]
+    fn only_a_terminal_status_finishes_a_run() {
+        for (word, end) in [
+            ("SUCCEEDED", Some(Terminal::Succeeded)),
+            ("FAILED", Some(Terminal::Failed)),
+            ("CANCELLED", Some(Terminal::Canceled)),
+            ("PROCESSING", None),
+            ("PAUSED", None),
+        ] {
+            assert_eq!(ended(&PATIENCE, &[(0, answer(word, 10))]), end.map(Ending::Finished), "{word}");
+        }
+    }
+
+    #[test]
+    fn full_counters_end_nothing() {
+        assert_eq!(ended(&PATIENCE, &[(0, answer("PROCESSING", 10)), (9, answer("PROCESSING", 11))]), None);
+    }
+
+    #[test]
+    fn an_id_never_seen_has_the_grace_and_no_more() {
+        let missing = || Observation::Doubt(DoubtKind::Missing);
+        assert_eq!(ended(&PATIENCE, &[(0, missing()), (59, missing())]), None);
+        assert_eq!(ended(&PATIENCE, &[(0, missing()), (60, missing())]), Some(Ending::NeverFound));
+        let none = Patience { grace: Duration::ZERO, ..PATIENCE };
+        assert_eq!(ended(&none, &[(0, missing())]), Some(Ending::NeverFound));
+    }
+
+    #[test]
+    fn a_run_that_was_seen_is_gone_when_the_api_says_so_twice() {
+        let missing = || Observation::Doubt(DoubtKind::Missing);
+        assert_eq!(ended(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, missing())]), None);
+        let gone = play(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, missing()), (6, missing())]);
+        assert_eq!(gone.state.ended, Some(Ending::Gone));
+        assert_eq!(gone.state.status, Some(RunStatus::Processing));
+        assert_eq!(
+            ended(
+                &PATIENCE,
+                &[(0, answer("PROCESSING", 1)), (5, missing()), (6, answer("PROCESSING", 2)), (7, missing())]
+            ),
+            None
+        );
+    }
+
+    #[test]
+    fn a_page_that_is_not_there_has_the_grace_even_on_a_run_that_was_seen() {
+        let page = || Observation::Doubt(DoubtKind::NoSuchPage);
+        assert_eq!(ended(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, page()), (64, page())]), None);
+        assert_eq!(
+            ended(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, page()), (65, page())]),
+            Some(Ending::Gone)
+        );
+    }
+
+    #[test]
+    fn a_refused_key_is_asked_about_once_more() {
+        let refused = || Observation::Doubt(DoubtKind::KeyRefused);
+        assert_eq!(ended(&PATIENCE, &[(0, refused())]), None);
+        assert_eq!(ended(&PATIENCE, &[(0, refused()), (1, refused())]), Some(Ending::KeyRefused));
+        let daemon = Patience { refused_ends: false, ..PATIENCE };
+        assert_eq!(ended(&daemon, &[(0, refused()), (1, refused()), (99_999, refused())]), None);
+    }
+
+    #[test]
+    fn an_unknown_status_is_warned_of_once_and_borne_for_its_time() {
+        let first = play(&PATIENCE, &[(0, answer("PAUSED", 1))]);
+        assert_eq!(first.new_doubt, Some(DoubtKind::UnknownStatus));
+        let second = play(&PATIENCE, &[(0, answer("PAUSED", 1)), (1799, answer("PAUSED", 1))]);
+        assert_eq!((second.new_doubt, second.state.ended), (None, None));
+        assert_eq!(
+            ended(&PATIENCE, &[(0, answer("PAUSED", 1)), (1800, answer("PAUSED", 1))]),
+            Some(Ending::Unknowable)
+        );
+        let back = [(0, answer("PAUSED", 1)), (900, answer("PROCESSING", 1)), (1800, answer("PAUSED", 1))];
+        assert_eq!(ended(&PATIENCE, &back), None);
+        let daemon = Patience { unknown_after: None, ..PATIENCE };
+        assert_eq!(ended(&daemon, &[(0, answer("PAUSED", 1)), (99_999, answer("PAUSED", 1))]), None);
+    }
+
+    #[test]
+    fn says_when_a_doubt_would_end() {
+        let state = play(&PATIENCE, &[(7, Observation::Doubt(DoubtKind::Missing))]).state;
+        let doubt = state.doubt.unwrap();
+        assert_eq!(state.doubt_ends_at(&PATIENCE), Some(doubt.since + PATIENCE.grace));
+    }
+
+    #[test]
+    fn a_count_that_is_left_out_is_remembered() {
+        let mut bare = answer("PROCESSING", 4);
+        if let Observation::Answer(run) = &mut bare {
+            run.progress.total = None;
+        }
+        let last = play(&PATIENCE, &[(0, answer("PROCESSING", 3)), (1, bare)]);
+        assert_eq!(last.state.progress, Progress { completed: Some(4), failed: Some(0), total: Some(10) });
+        assert_eq!(last.change, Change::Progress);
+    }
+
+    fn any_observation() -> impl Strategy<Value = Observation> {
+        prop_oneof![
+            (
+                prop::sample::select(vec![
+                    "PENDING",
+                    "PROCESSING",
+                    "SUCCEEDED",
+                    "FAILED",
+                    "CANCELED",
+                    "PAUSED"
+                ]),
+                0..12u64
+            )
+                .prop_map(|(word, count)| answer(word, count)),
+            prop::sample::select(vec![
+                DoubtKind::Missing,
+                DoubtKind::NoSuchPage,
+                DoubtKind::KeyRefused,
+                DoubtKind::Rejected
+            ])
+            .prop_map(Observation::Doubt),
+        ]
+    }
+
+    proptest! {
+        /// Invariant 1: once ended, nothing that comes later changes anything.
+        #[test]
+        fn terminal_is_sticky(seen in prop::collection::vec((0..5000u64, any_observation()), 1..40)) {
+            let mut seen = seen;
+            seen.sort_by_key(|(at, _)| *at);
+            let mut end: Option<RunState> = None;
+            for upto in 1..=seen.len() {
+                let state = play(&PATIENCE, &seen[..upto]).state;
+                if let Some(end) = &end {
+                    prop_assert_eq!(end.ended, state.ended);
+                    prop_assert_eq!(&end.status, &state.status);
+                }
+                if state.ended.is_some() {
+                    end = Some(state);
+                }
+            }
+        }
+
+        /// Invariant 1: `Finished` comes only from an answer with that very status.
+        #[test]
+        fn finished_needs_a_terminal_answer(seen in prop::collection::vec((0..5000u64, any_observation()), 1..40)) {
+            let mut seen = seen;
+            seen.sort_by_key(|(at, _)| *at);
+            let last = play(&PATIENCE, &seen);
+            if let Some(Ending::Finished(terminal)) = last.state.ended {
+                prop_assert_eq!(last.state.status.and_then(|s| s.terminal()), Some(terminal));
+            }
+        }
+    }
+}
