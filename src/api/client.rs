@@ -1,0 +1,226 @@
+//! The HTTP client for the API.
+//!
+//! Owns the connection pool, the headers every request carries and the API key in use. What to ask and when is decided
+//! elsewhere; so is where the key comes from ([`ApiSettings::read_key`]).
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+};
+use reqwest::{Client, Response, Url};
+
+use super::wire::{self, NotARun};
+use super::{Answer, PollError, PollErrorKind, RunSource, refusal};
+use crate::BoxFuture;
+use crate::clock;
+use crate::http;
+use crate::run::{RunId, printable};
+use crate::secret::Secret;
+
+/// The largest body that is read, decompressed: a run with 20,000 files is about 3 MiB.
+pub const MAX_BODY: usize = 16 * 1024 * 1024;
+
+/// An error body longer than this has nothing more to say.
+const MAX_ERROR_BODY: usize = 64 * 1024;
+
+/// Everything but the unreserved characters of RFC 3986, section 2.3, is encoded in a path segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Reads the API key from where it is kept; the error says what is wrong there and what to do.
+pub type ReadKey = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
+
+/// What the client needs to know.
+#[derive(Clone)]
+pub struct ApiSettings {
+    /// Scheme, host and path prefix that `/api/dataframer/runs/…` is appended to; no trailing slash.
+    pub base_url: Url,
+    /// Where the key is read, at the start and again when it is refused.
+    pub read_key: ReadKey,
+    /// Sent with every request; they win over the client's own.
+    pub headers: Vec<(String, Secret)>,
+    /// PEM file of certificate authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// For the TCP and TLS handshakes.
+    pub connect_timeout: Duration,
+    /// For a whole request, from connecting to the last byte of the body.
+    pub request_timeout: Duration,
+}
+
+/// Why a client cannot be made. Ends the process: the configuration is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// No key, or not one that can be sent.
+    #[error("{0}")]
+    Key(String),
+    /// A custom header that HTTP does not allow.
+    #[error(
+        "the custom header `{0}` cannot be sent: a name is letters, digits and dashes, a value has no line breaks"
+    )]
+    Header(String),
+    /// TLS or the extra certificate authorities.
+    #[error(transparent)]
+    Http(#[from] http::SetupError),
+}
+
+/// The API over HTTP.
+pub struct ApiClient {
+    http: Client,
+    runs: String,
+    key: RwLock<HeaderValue>,
+    /// A custom `Authorization` header stands in for the key, as in the official SDK.
+    own_authorization: bool,
+    read_key: ReadKey,
+    request_timeout: Duration,
+}
+
+impl ApiClient {
+    /// Reads the key and builds the connection pool. Nothing is sent yet.
+    pub fn new(settings: &ApiSettings) -> Result<Self, SetupError> {
+        let key = (settings.read_key)().map_err(SetupError::Key)?;
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        for (name, value) in &settings.headers {
+            let bad = || SetupError::Header(printable(name, 60));
+            let name = HeaderName::try_from(name.as_str()).map_err(|_| bad())?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| bad())?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        let own_authorization = headers.contains_key(AUTHORIZATION);
+        let builder = http::client_builder(&settings.base_url, settings.ca_file.as_deref())?
+            .default_headers(headers)
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.request_timeout);
+        Ok(Self {
+            http: http::build(builder)?,
+            runs: format!("{}/api/dataframer/runs/", settings.base_url.as_str().trim_end_matches('/')),
+            key: RwLock::new(bearer(&key)?),
+            own_authorization,
+            read_key: Arc::clone(&settings.read_key),
+            request_timeout: settings.request_timeout,
+        })
+    }
+
+    /// The address a run is asked about at, for people to copy.
+    pub fn run_url(&self, id: &RunId) -> String {
+        format!("{}{}/", self.runs, utf8_percent_encode(id.as_str(), SEGMENT))
+    }
+
+    async fn get_run(&self, id: &RunId) -> Result<Answer, PollError> {
+        let mut request = self.http.get(self.run_url(id));
+        if !self.own_authorization {
+            request = request
+                .header(AUTHORIZATION, self.key.read().unwrap_or_else(PoisonError::into_inner).clone());
+        }
+        let response = request.send().await.map_err(|error| self.trouble(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            let headers = response.headers().clone();
+            // The status says enough where the body breaks off.
+            let body = read_body(response, MAX_ERROR_BODY).await.unwrap_or_default();
+            return Err(refusal::poll_error(status, &headers, &body, clock::wall()));
+        }
+        let html = is_html(response.headers());
+        let body = read_body(response, MAX_BODY).await.map_err(|error| match error {
+            BodyError::TooLarge => PollError::transient(format!(
+                "the answer is larger than {} MiB and was not read",
+                MAX_BODY >> 20
+            )),
+            BodyError::Broken(error) => self.trouble(&error),
+        })?;
+        match wire::run(&body) {
+            Ok(run) => Ok(Answer { run, body }),
+            Err(_) if html => Err(not_a_run(&NotARun::Html)),
+            Err(why) => Err(not_a_run(&why)),
+        }
+    }
+
+    /// Words for an error of the transport. They never contain the URL.
+    fn trouble(&self, error: &reqwest::Error) -> PollError {
+        let cause = http::root_cause(error);
+        PollError::transient(if error.is_timeout() {
+            format!("no answer within {}", crate::span::human(self.request_timeout))
+        } else if error.is_connect() {
+            format!("cannot connect: {cause}")
+        } else {
+            format!("the connection broke: {cause}")
+        })
+    }
+}
+
+impl RunSource for ApiClient {
+    fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>> {
+        Box::pin(self.get_run(id))
+    }
+
+    fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async {
+            let read_key = Arc::clone(&self.read_key);
+            let key = tokio::task::spawn_blocking(move || read_key())
+                .await
+                .map_err(|error| error.to_string())??;
+            let key = bearer(&key).map_err(|error| error.to_string())?;
+            *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+            Ok(())
+        })
+    }
+}
+
+fn bearer(key: &Secret) -> Result<HeaderValue, SetupError> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
+        SetupError::Key(
+            "the API key has characters in it that cannot be sent (a line break?); paste it again".to_owned(),
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn not_a_run(why: &NotARun) -> PollError {
+    PollError {
+        kind: PollErrorKind::Transient,
+        message: match why {
+            NotARun::Html => "the answer is a web page, not the API's JSON; is base_url right?".to_owned(),
+            NotARun::NotJson(error) => format!("the answer is not whole JSON ({error})"),
+            NotARun::OtherShape => "the answer is JSON, but not a run; is base_url right?".to_owned(),
+        },
+        retry_after: None,
+    }
+}
+
+fn is_html(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/html"))
+}
+
+enum BodyError {
+    TooLarge,
+    Broken(reqwest::Error),
+}
+
+/// Reads a body to its end, counting what comes out of the decompressor: this stops a gzip bomb too.
+async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(BodyError::TooLarge);
+    }
+    let Some(first) = response.chunk().await.map_err(BodyError::Broken)? else { return Ok(Bytes::new()) };
+    let Some(second) = response.chunk().await.map_err(BodyError::Broken)? else {
+        return if first.len() > limit { Err(BodyError::TooLarge) } else { Ok(first) };
+    };
+    let mut body = BytesMut::from(first);
+    body.extend_from_slice(&second);
+    while body.len() <= limit {
+        let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? else {
+            return Ok(body.freeze());
+        };
+        body.extend_from_slice(&chunk);
+    }
+    Err(BodyError::TooLarge)
+}

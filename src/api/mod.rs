@@ -1,0 +1,75 @@
+//! The DataFramer API, as far as a watcher needs it: ask about one run, and say what came of it.
+//!
+//! `client` speaks HTTP, `wire` reads bodies, `refusal` reads everything that is not a run. The rest of the program sees
+//! only [`RunSource`], so that tests can put a script in its place. Nothing here knows of schedules or notifications.
+
+pub mod client;
+mod refusal;
+mod wire;
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::BoxFuture;
+use crate::run::{DoubtKind, Run, RunId};
+
+pub use client::{ApiClient, ApiSettings, SetupError};
+
+/// One answer about one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What a watcher acts on.
+    pub run: Run,
+    /// The JSON object as the API sent it, unknown fields and all.
+    pub body: Bytes,
+}
+
+/// Where runs are asked about.
+pub trait RunSource: Send + Sync + 'static {
+    /// Asks once. Bounded in time and size; never retries by itself.
+    fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>>;
+
+    /// Reads the API key again from where it came from, for keys that are rotated under a running watch.
+    ///
+    /// The error says what was wrong with the source; the old key stays in use.
+    fn reload_key(&self) -> BoxFuture<'_, Result<(), String>>;
+}
+
+/// Why a poll brought no run. Ends one attempt, never the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PollError {
+    /// What it means for the watch.
+    pub kind: PollErrorKind,
+    /// What happened, for people: no secrets, no HTML, one line.
+    pub message: String,
+    /// How long the API asked to be left alone: a floor, at most one hour.
+    pub retry_after: Option<Duration>,
+}
+
+/// The families of poll errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PollErrorKind {
+    /// Nothing was learned: network trouble, a server in trouble, an answer that broke off or is no run. Ask again.
+    Transient,
+    /// The API asks for fewer requests (429). It is well; ask again, later, about any run.
+    Throttled,
+    /// The answer casts doubt on the run, the key or the address; it becomes an end if it lasts.
+    Doubt(DoubtKind),
+}
+
+impl PollError {
+    /// A transient error without further advice.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { kind: PollErrorKind::Transient, message: message.into(), retry_after: None }
+    }
+}
+
+impl fmt::Display for PollError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for PollError {}

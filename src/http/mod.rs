@@ -1,0 +1,119 @@
+//! The parts that every HTTP client of ours shares: TLS, proxies, and the habits of a careful sender.
+
+mod retry_after;
+
+use std::error::Error as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
+
+use crate::run::printable;
+
+pub use retry_after::retry_after;
+
+/// `runwatch/0.1.0`.
+pub const USER_AGENT: &str = concat!("runwatch/", env!("CARGO_PKG_VERSION"));
+
+/// Why a client cannot be made. Ends the process: the configuration or the machine is at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The extra certificate authorities.
+    #[error("cannot use the CA file {path}: {reason}; expected a PEM file with at least one certificate")]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
+    /// TLS cannot be set up.
+    #[error(
+        "cannot set up TLS: {0}; a CA bundle is needed (Debian: the package ca-certificates), or set SSL_CERT_FILE"
+    )]
+    Tls(String),
+}
+
+/// A client builder that follows no redirects (they would carry secrets elsewhere, and turn a POST into a GET), sends no
+/// Referer, honours the proxy environment (`HTTPS_PROXY`, `NO_PROXY`, …) except for loopback, and trusts the system's
+/// certificate authorities and those in `ca_file`.
+pub fn client_builder(target: &Url, ca_file: Option<&Path>) -> Result<ClientBuilder, SetupError> {
+    // Fails only if a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(USER_AGENT)
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never());
+    if is_loopback(target) {
+        builder = builder.no_proxy();
+    }
+    let extra = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
+    Ok(if target.scheme() == "http" && is_loopback(target) {
+        // No TLS can happen: reading the system's authorities would only cost the start.
+        builder.tls_certs_only(extra)
+    } else {
+        builder.tls_certs_merge(extra)
+    })
+}
+
+/// Whether the extra certificate authorities could be used.
+pub fn check_ca_file(ca_file: Option<&Path>) -> Result<(), SetupError> {
+    ca_file.map_or(Ok(()), |path| read_certificates(path).map(|_| ()))
+}
+
+/// Builds the client, with words for what can go wrong there.
+pub fn build(builder: ClientBuilder) -> Result<Client, SetupError> {
+    builder.build().map_err(|error| SetupError::Tls(root_cause(&error)))
+}
+
+/// The innermost cause of an error, on one line and without the URL: the outer ones only say that a request was being
+/// sent.
+pub fn root_cause(error: &reqwest::Error) -> String {
+    let Some(mut cause) = error.source() else { return "the request could not be sent".to_owned() };
+    let mut prefix = "";
+    while let Some(inner) = cause.source() {
+        if cause.to_string() == "dns error" {
+            prefix = "the host name cannot be resolved: ";
+        }
+        cause = inner;
+    }
+    printable(&format!("{prefix}{cause}"), 200)
+}
+
+/// Whether a URL names this machine: `localhost`, 127.0.0.0/8 or `[::1]`.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || bare.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+    let failed = |reason: String| SetupError::CaFile { path: path.to_owned(), reason };
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(failed("it has no certificate in it".to_owned()));
+    }
+    Ok(certificates)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_loopback() {
+        for (url, expected) in [
+            ("http://localhost:8080", true),
+            ("http://LOCALHOST", true),
+            ("http://127.0.0.1", true),
+            ("http://127.8.9.1:1", true),
+            ("http://[::1]:80", true),
+            ("http://localhost.example.com", false),
+            ("http://10.0.0.1", false),
+            ("http://[::2]", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+}
