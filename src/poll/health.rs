@@ -1,0 +1,96 @@
+//! Whether the API can be reached at all, told once when it cannot and once when it can again.
+//!
+//! Owns the judgement over all runs together: one run that the API chokes on is that run's trouble, not an outage. Pure.
+
+use std::time::Duration;
+
+use crate::run::Moment;
+
+/// So many different runs in a row without an answer are an outage, even if others have not been asked yet.
+const ENOUGH: usize = 3;
+
+/// What is known of the API's health.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Different runs whose last poll failed, since anything was answered; never more than [`ENOUGH`].
+    failing: Vec<u32>,
+    first_failure: Option<Moment>,
+    down: bool,
+}
+
+/// A turn for the worse.
+#[derive(Debug, Clone, Copy)]
+pub struct Down {
+    /// When the first poll failed.
+    pub since: Moment,
+}
+
+/// A turn for the better.
+#[derive(Debug, Clone, Copy)]
+pub struct Up {
+    /// When the first poll had failed.
+    pub since: Moment,
+    /// For how long.
+    pub lasted: Duration,
+}
+
+impl Health {
+    /// A poll of `run` brought no answer; `active` runs are being watched. Gives the outage the moment it is one.
+    pub fn failed(&mut self, run: u32, active: usize, now: Moment) -> Option<Down> {
+        let since = *self.first_failure.get_or_insert(now);
+        if self.failing.len() < ENOUGH && !self.failing.contains(&run) {
+            self.failing.push(run);
+        }
+        let outage = self.failing.len() >= ENOUGH.min(active.max(1));
+        (outage && !std::mem::replace(&mut self.down, true)).then_some(Down { since })
+    }
+
+    /// The API answered something, if only a refusal. Gives the end of the outage if there was one.
+    pub fn answered(&mut self, now: Moment) -> Option<Up> {
+        self.failing.clear();
+        let since = self.first_failure.take()?;
+        std::mem::take(&mut self.down)
+            .then(|| Up { since, lasted: now.mono.saturating_duration_since(since.mono) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn later(now: Moment, seconds: u64) -> Moment {
+        Moment { mono: now.mono + Duration::from_secs(seconds), ..now }
+    }
+
+    #[test]
+    fn an_outage_is_told_once_each_way() {
+        let (mut health, now) = (Health::default(), clock::now());
+        assert!(health.failed(0, 1, now).is_some());
+        assert!(health.failed(0, 1, later(now, 1)).is_none());
+        assert_eq!(health.answered(later(now, 5)).unwrap().lasted, Duration::from_secs(5));
+        assert!(health.answered(later(now, 6)).is_none());
+        assert!(health.failed(0, 1, later(now, 7)).is_some(), "the next outage is told again");
+    }
+
+    #[test]
+    fn one_run_in_trouble_is_no_outage() {
+        let (mut health, now) = (Health::default(), clock::now());
+        for round in 0..10 {
+            assert!(health.failed(0, 2, later(now, round)).is_none());
+            assert!(health.answered(later(now, round)).is_none());
+        }
+    }
+
+    #[test]
+    fn all_of_a_few_or_three_of_many_are() {
+        let (mut health, now) = (Health::default(), clock::now());
+        assert!(health.failed(0, 2, now).is_none());
+        assert!(health.failed(0, 2, now).is_none());
+        assert!(health.failed(1, 2, now).is_some());
+        let mut health = Health::default();
+        assert!(health.failed(0, 1000, now).is_none());
+        assert!(health.failed(1, 1000, now).is_none());
+        assert!(health.failed(2, 1000, now).is_some());
+    }
+}

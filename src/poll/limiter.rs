@@ -1,0 +1,119 @@
+//! One budget of requests for all runs: a token bucket, as the generic cell rate algorithm. Pure.
+//!
+//! Owns when the next request may be sent. Fairness comes from the caller, which asks for the run that has been due
+//! for the longest.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A request budget.
+#[derive(Debug, Clone)]
+pub struct Limiter {
+    /// Time between requests at the full rate.
+    interval: Duration,
+    /// How far ahead of the rate a burst may run.
+    tolerance: Duration,
+    /// When the bucket would be full again: the theoretical arrival time.
+    full_at: Instant,
+    /// Nothing is sent before this, by the API's own word (429).
+    held_until: Instant,
+}
+
+impl Limiter {
+    /// A budget of `per_minute` requests, of which a twelfth (five seconds' worth) may go at once.
+    pub fn new(per_minute: u32, now: Instant) -> Self {
+        let per_minute = per_minute.max(1);
+        let interval = Duration::from_mins(1) / per_minute;
+        Self { interval, tolerance: interval * (per_minute / 12).max(1), full_at: now, held_until: now }
+    }
+
+    /// Takes one request out of the budget, or says when there will be one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
+        let allowed_at = self.next_at(now);
+        if allowed_at > now {
+            return Err(allowed_at);
+        }
+        self.spend(now);
+        Ok(())
+    }
+
+    /// Takes one request whether the budget has it or not: what follows pays for it.
+    pub fn spend(&mut self, now: Instant) {
+        self.full_at = self.full_at.max(now) + self.interval;
+    }
+
+    /// When the next request may be sent: now or later.
+    pub fn next_at(&self, now: Instant) -> Instant {
+        // One interval is the request itself; the tolerance holds at least that.
+        let earliest = self.full_at + self.interval;
+        earliest.checked_sub(self.tolerance).unwrap_or(now).max(self.held_until).max(now)
+    }
+
+    /// Sends nothing before `until`.
+    pub fn hold(&mut self, until: Instant) {
+        self.held_until = self.held_until.max(until);
+    }
+
+    /// Whether the API asked for silence.
+    pub fn is_held(&self, now: Instant) -> bool {
+        self.held_until > now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many requests go out in `seconds`, asking every millisecond.
+    fn sent(limiter: &mut Limiter, start: Instant, seconds: u64) -> u32 {
+        (0..seconds * 1000).map(|ms| u32::from(limiter.take(start + Duration::from_millis(ms)).is_ok())).sum()
+    }
+
+    #[test]
+    fn gives_a_burst_and_then_the_rate() {
+        let start = Instant::now();
+        let mut limiter = Limiter::new(120, start);
+        assert_eq!((0..20).filter(|_| limiter.take(start).is_ok()).count(), 10);
+        assert_eq!(limiter.take(start), Err(start + Duration::from_millis(500)));
+        assert_eq!(sent(&mut limiter, start, 60), 119);
+    }
+
+    #[test]
+    fn a_small_budget_still_moves() {
+        let start = Instant::now();
+        let mut limiter = Limiter::new(1, start);
+        assert_eq!(limiter.take(start), Ok(()));
+        assert_eq!(limiter.take(start), Err(start + Duration::from_mins(1)));
+        assert_eq!(limiter.take(start + Duration::from_mins(1)), Ok(()));
+    }
+
+    #[test]
+    fn rest_does_not_save_up_beyond_the_burst() {
+        let start = Instant::now();
+        let mut limiter = Limiter::new(120, start);
+        let later = start + Duration::from_hours(1);
+        assert_eq!((0..200).filter(|_| limiter.take(later).is_ok()).count(), 10);
+    }
+
+    #[test]
+    fn a_hold_stops_everything_until_it_ends() {
+        let start = Instant::now();
+        let mut limiter = Limiter::new(120, start);
+        limiter.hold(start + Duration::from_secs(17));
+        limiter.hold(start + Duration::from_secs(5));
+        assert_eq!(limiter.take(start), Err(start + Duration::from_secs(17)));
+        assert!(limiter.is_held(start));
+        assert_eq!(limiter.take(start + Duration::from_secs(17)), Ok(()));
+    }
+
+    #[test]
+    fn what_was_overspent_is_paid_back() {
+        let start = Instant::now();
+        let mut limiter = Limiter::new(60, start);
+        for _ in 0..65 {
+            limiter.spend(start);
+        }
+        assert_eq!(limiter.next_at(start), start + Duration::from_secs(61));
+    }
+}

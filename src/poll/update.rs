@@ -1,0 +1,80 @@
+//! What the scheduler tells whoever looks on: values only, nothing is asked back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::health::{Down, Up};
+use crate::run::{Change, DoubtKind, RunState, Subject};
+
+/// Where updates go. Nothing is ever dropped; the reader is in this process and keeps up or uses memory.
+pub type Updates = mpsc::UnboundedSender<Update>;
+
+/// Something worth seeing.
+#[derive(Debug, Clone)]
+pub enum Update {
+    /// A run moved, or its polls began or ceased to fail.
+    Run(Box<RunView>, Change),
+    /// An answer cast a doubt of a new kind on a run.
+    Doubt {
+        /// Which run.
+        subject: Subject,
+        /// What kind of doubt.
+        kind: DoubtKind,
+        /// What the API said, or the status it gave.
+        message: String,
+    },
+    /// The API cannot be reached.
+    ApiDown(Down, String),
+    /// It can be reached again.
+    ApiUp(Up),
+    /// An observation could not be recorded. It will be made and recorded again.
+    StoreFailed(String),
+    /// Recording works again.
+    StoreWell,
+}
+
+/// One run as it looks now.
+#[derive(Debug, Clone)]
+pub struct RunView {
+    /// Which run.
+    pub subject: Subject,
+    /// What is known of it.
+    pub state: RunState,
+    /// Samples a second, lately.
+    pub per_second: Option<f64>,
+    /// When it may be done.
+    pub expected_end: Option<Instant>,
+    /// Why it cannot be read at the moment.
+    pub trouble: Option<Trouble>,
+}
+
+/// Polls of a run that fail.
+#[derive(Debug, Clone)]
+pub struct Trouble {
+    /// What went wrong last.
+    pub message: Arc<str>,
+    /// How many polls in a row.
+    pub times: u32,
+}
+
+/// A run at the end of the watch.
+#[derive(Debug, Clone)]
+pub struct FinalRun {
+    /// Which run.
+    pub subject: Subject,
+    /// What is known of it.
+    pub state: RunState,
+    /// How many requests were made for it.
+    pub polls: u32,
+    /// The API's last answer about it, as it was sent.
+    pub body: Option<Bytes>,
+    /// Why it could not be read, if the last poll failed.
+    pub trouble: Option<Trouble>,
+}
+
+/// How long a watch may take for one more look at everything when its deadline passes.
+pub const LAST_POLL: Duration = Duration::from_secs(10);
