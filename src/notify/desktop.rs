@@ -1,0 +1,122 @@
+//! The desktop channel: a notification by the freedesktop.org specification, through notify-rust.
+//!
+//! Owns what goes wrong there: no session bus, a notification service that owns its name and never answers, and one that
+//! takes the body for markup.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use notify_rust::{Hint, Notification};
+use tokio::time::timeout;
+
+use super::{Message, Notice, Notifier, NotifyError, Urgency};
+use crate::BoxFuture;
+use crate::run::RunId;
+
+/// A notification service answers at once or not at all.
+pub const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many runs' notifications are remembered, to be replaced by later ones.
+const REMEMBERED: usize = 1000;
+
+/// Tells events to the person at the screen.
+#[derive(Debug, Default)]
+pub struct Desktop {
+    /// The service's id of the notification last shown for a run: a later one takes its place.
+    shown: Mutex<HashMap<RunId, u32>>,
+}
+
+impl Notifier for Desktop {
+    fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>> {
+        Box::pin(async {
+            if session_bus().is_none() {
+                return Err(NotifyError::retryable(
+                    "there is no session bus to show it on; a system service has none: \
+                     run runwatch in the session (systemd/user/runwatch.service)",
+                ));
+            }
+            let silent = |_| NotifyError::retryable("the notification service does not answer");
+            timeout(TIMEOUT, self.show(notice)).await.map_err(silent)?
+        })
+    }
+}
+
+impl Desktop {
+    async fn show(&self, notice: &Notice) -> Result<(), NotifyError> {
+        let Message { title, body, urgency } = Message::of(&notice.payload);
+        let failed = |error: String| {
+            NotifyError::retryable(format!(
+                "the desktop could not show it: {}",
+                crate::run::printable(&error, 200)
+            ))
+        };
+        let markup = takes_markup().await.map_err(|error| failed(error.to_string()))?;
+        let mut notification = Notification::new();
+        notification
+            .appname("runwatch")
+            .summary(&title)
+            .body(&if markup { escaped(&body) } else { body })
+            .urgency(match urgency {
+                Urgency::Low => notify_rust::Urgency::Low,
+                Urgency::Normal => notify_rust::Urgency::Normal,
+                Urgency::Critical => notify_rust::Urgency::Critical,
+            })
+            .hint(Hint::Category("transfer.complete".to_owned()));
+        let run = notice.payload.data.run_id.as_ref();
+        let before = run.and_then(|run| self.remembered().get(run).copied());
+        if let Some(id) = before {
+            notification.id(id);
+        }
+        let shown = notification.show_async().await.map_err(|error| failed(error.to_string()))?;
+        if let Some(run) = run {
+            let mut remembered = self.remembered();
+            if remembered.len() >= REMEMBERED {
+                remembered.clear();
+            }
+            remembered.insert(run.clone(), shown.id());
+        }
+        Ok(())
+    }
+
+    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, u32>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where the session bus is, if this process has one.
+pub fn session_bus() -> Option<String> {
+    if let Some(address) =
+        std::env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty())
+    {
+        return Some(address);
+    }
+    let socket = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?).join("bus");
+    socket.exists().then(|| format!("unix:path={}", socket.display()))
+}
+
+/// Whether the service reads the body as markup. (notify-rust asks this in a blocking way only, which must not happen
+/// inside a runtime.)
+async fn takes_markup() -> zbus::Result<bool> {
+    let bus = zbus::Connection::session().await?;
+    let name = Some("org.freedesktop.Notifications");
+    let reply = bus.call_method(name, "/org/freedesktop/Notifications", name, "GetCapabilities", &()).await?;
+    let capabilities: Vec<String> = reply.body().deserialize()?;
+    Ok(capabilities.iter().any(|capability| capability == "body-markup"))
+}
+
+/// The text as markup that shows as the text.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn markup_is_shown_not_obeyed() {
+        assert_eq!(escaped("a <b>&amp;</b>"), "a &lt;b&gt;&amp;amp;&lt;/b&gt;");
+    }
+}

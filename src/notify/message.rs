@@ -1,0 +1,158 @@
+//! The words for people: a title, a body and how urgent it is. The only place where an event becomes a sentence.
+
+use std::time::Duration;
+
+use crate::run::EventKind;
+use crate::run::event::{EventData, Payload};
+use crate::span;
+
+/// An event in words. Plain text without markup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// One short line.
+    pub title: String,
+    /// One or two sentences; may be empty.
+    pub body: String,
+    /// How loudly to say it.
+    pub urgency: Urgency,
+}
+
+/// How loudly to say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Urgency {
+    /// Good to know.
+    Low,
+    /// What was waited for.
+    Normal,
+    /// Somebody must act.
+    Critical,
+}
+
+impl Message {
+    /// The words for an event.
+    pub fn of(payload: &Payload) -> Self {
+        let data = &payload.data;
+        let run = data.label();
+        let (title, urgency) = match payload.kind {
+            EventKind::RunSucceeded => match data.samples_failed.unwrap_or(0) {
+                0 => (format!("Run {run} succeeded"), Urgency::Normal),
+                failed => {
+                    (format!("Run {run} succeeded, {failed} {} failed", samples(failed)), Urgency::Normal)
+                }
+            },
+            EventKind::RunFailed => (format!("Run {run} failed"), Urgency::Critical),
+            EventKind::RunCanceled => (format!("Run {run} was canceled"), Urgency::Normal),
+            EventKind::RunLost => (format!("Run {run} can no longer be watched"), Urgency::Critical),
+            EventKind::RunStalled => (format!("Run {run} has stalled"), Urgency::Normal),
+            EventKind::RunOverdue => (format!("Run {run} is overdue"), Urgency::Normal),
+            EventKind::ApiUnreachable => {
+                ("The DataFramer API cannot be reached".to_owned(), Urgency::Critical)
+            }
+            EventKind::Test => ("runwatch test".to_owned(), Urgency::Low),
+        };
+        Self { title, body: body(payload.kind, data), urgency }
+    }
+}
+
+fn body(kind: EventKind, data: &EventData) -> String {
+    let first = match kind {
+        EventKind::RunLost => Some(lost(data)),
+        EventKind::Test => Some("This channel works.".to_owned()),
+        _ => None,
+    };
+    let facts = [progress(data), took(data), data.details.spec_name.clone()];
+    let facts = facts.into_iter().flatten().collect::<Vec<_>>().join(" · ");
+    [first, Some(facts)].into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+fn lost(data: &EventData) -> String {
+    match data.reason.as_deref() {
+        Some("never_found") => {
+            "The API does not know this run: check the id, the key and the base URL.".to_owned()
+        }
+        Some("deleted") => match &data.status {
+            Some(status) => format!("The API does not know it any more; it was {status} when last seen."),
+            None => "The API does not know it any more.".to_owned(),
+        },
+        Some("key_refused") => "The API refuses the key.".to_owned(),
+        _ => match &data.status {
+            Some(status) => format!("Its status stayed {status}, which this version does not know."),
+            None => "The API's answers could not be understood.".to_owned(),
+        },
+    }
+}
+
+fn progress(data: &EventData) -> Option<String> {
+    let completed = data.samples_completed?;
+    let of = data.number_of_samples.map(|total| format!(" of {total}")).unwrap_or_default();
+    let unit = samples(data.number_of_samples.unwrap_or(completed));
+    let failed = match data.samples_failed.unwrap_or(0) {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    Some(format!("{completed}{of} {unit}{failed}"))
+}
+
+fn took(data: &EventData) -> Option<String> {
+    let duration = Duration::try_from_secs_f64(data.duration_seconds?).ok()?;
+    Some(format!("took {}", span::human(duration)))
+}
+
+fn samples(count: u64) -> &'static str {
+    if count == 1 { "sample" } else { "samples" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Details, RunStatus};
+
+    fn message(kind: EventKind, data: EventData) -> Message {
+        Message::of(&Payload { kind, timestamp: jiff::Timestamp::UNIX_EPOCH, data })
+    }
+
+    fn data() -> EventData {
+        EventData {
+            run_id: "r1".parse().ok(),
+            run_name: Some("nightly".into()),
+            status: Some(RunStatus::Succeeded),
+            samples_completed: Some(193),
+            samples_failed: Some(7),
+            number_of_samples: Some(200),
+            duration_seconds: Some(2472.5),
+            details: Details { spec_name: Some("support_tickets".into()), ..Details::default() },
+            ..EventData::default()
+        }
+    }
+
+    #[test]
+    fn says_how_it_ended_and_what_came_of_it() {
+        let said = message(EventKind::RunSucceeded, data());
+        assert_eq!(said.title, "Run nightly succeeded, 7 samples failed");
+        assert_eq!(said.body, "193 of 200 samples, 7 failed · took 41m 12s · support_tickets");
+        let failed =
+            message(EventKind::RunFailed, EventData { run_name: None, samples_failed: None, ..data() });
+        assert_eq!((failed.title.as_str(), failed.urgency), ("Run r1 failed", Urgency::Critical));
+    }
+
+    #[test]
+    fn says_why_a_run_was_lost() {
+        let lost = |reason: &str| {
+            message(EventKind::RunLost, EventData { reason: Some(reason.into()), ..data() }).body
+        };
+        assert!(
+            lost("deleted")
+                .starts_with("The API does not know it any more; it was SUCCEEDED when last seen.\n")
+        );
+        assert!(lost("never_found").starts_with("The API does not know this run: check"));
+        assert!(lost("unknown_status").starts_with("Its status stayed SUCCEEDED"));
+    }
+
+    #[test]
+    fn every_event_has_a_title_even_with_nothing_known() {
+        for kind in EventKind::ALL {
+            let said = message(kind, EventData::default());
+            assert!(!said.title.is_empty(), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Telling people and machines.
+//!
+//! A [`Notifier`] makes one attempt and says whether another is worth it; the retry loop is `delivery`'s. The wording for
+//! people is in `message`, in one place. Nothing here knows of the API or of schedules: what is to be told comes out of
+//! the outbox.
+
+mod command;
+pub mod delivery;
+pub mod desktop;
+pub mod log;
+mod message;
+mod retry;
+mod signature;
+pub mod webhook;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::BoxFuture;
+use crate::run::EventId;
+use crate::run::event::Payload;
+use crate::store::ChannelName;
+
+pub use command::{Command, CommandSettings};
+pub use delivery::Delivery;
+pub use desktop::{Desktop, session_bus};
+pub use log::Log;
+pub use message::{Message, Urgency};
+pub use retry::RetrySchedule;
+pub use signature::{SecretError, SigningSecret, verify};
+pub use webhook::{Webhook, WebhookSettings};
+
+/// One event on its way to one channel.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// The event's stable name.
+    pub event_id: EventId,
+    /// The event, to be worded.
+    pub payload: Payload,
+    /// The event as bytes: what is signed and sent.
+    pub json: Arc<str>,
+    /// Which attempt this is, from 1.
+    pub attempt: u32,
+}
+
+/// Makes one attempt to tell an event. Bounded in time by its own measure; never retries.
+pub trait Notifier: Send + Sync + 'static {
+    /// Tells it. When this returns `Ok`, the receiver has said that it has it.
+    fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>>;
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotifyError {
+    /// Whether another attempt is worth it.
+    pub retry: Retry,
+    /// What happened, for people; no secrets.
+    pub message: String,
+}
+
+/// What to do after a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Try again on schedule, but not before this much time has passed (`Retry-After`).
+    NotBefore(Option<Duration>),
+    /// The receiver wants nothing more, of this or any other event (410).
+    Disable,
+}
+
+impl NotifyError {
+    /// A failure that another attempt may mend.
+    pub fn retryable(message: impl Into<String>) -> Self {
+        Self { retry: Retry::NotBefore(None), message: message.into() }
+    }
+}
+
+impl fmt::Display for NotifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for NotifyError {}
+
+/// A way out that has a name.
+#[derive(Clone)]
+pub struct Channel {
+    /// Its name in the configuration, in logs and in the outbox.
+    pub name: ChannelName,
+    /// `webhook`, `desktop`, `log` or `command`.
+    pub kind: &'static str,
+    /// What makes the attempts.
+    pub notifier: Arc<dyn Notifier>,
+    /// Attempts under way at once.
+    pub concurrency: usize,
+    /// The longest an attempt may take; a lease outlives it.
+    pub timeout: Duration,
+}

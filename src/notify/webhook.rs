@@ -1,0 +1,154 @@
+//! The webhook channel: Standard Webhooks 1.0.0.
+//!
+//! Owns one POST: headers, signatures, and what each answer means. The URL is a credential: errors show its scheme and
+//! host only.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Client, StatusCode, Url};
+
+use super::{Notice, Notifier, NotifyError, Retry, SigningSecret};
+use crate::BoxFuture;
+use crate::clock;
+use crate::http;
+
+/// A receiver has this long to answer.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How much of an answer is read, so that the connection can be used again.
+const MAX_ANSWER: usize = 16 * 1024;
+
+/// What a webhook channel needs to know.
+#[derive(Clone)]
+pub struct WebhookSettings {
+    /// Where to.
+    pub url: Url,
+    /// Signed with each of these; none sends unsigned.
+    pub secrets: Vec<SigningSecret>,
+    /// PEM file of certificate authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Tells events to a URL.
+pub struct Webhook {
+    http: Client,
+    url: Url,
+    secrets: Vec<SigningSecret>,
+}
+
+impl Webhook {
+    /// Builds the client. Nothing is sent yet.
+    pub fn new(settings: WebhookSettings) -> Result<Self, http::SetupError> {
+        let builder = http::client_builder(&settings.url, settings.ca_file.as_deref())?
+            .connect_timeout(Duration::from_secs(10))
+            .timeout(TIMEOUT);
+        Ok(Self { http: http::build(builder)?, url: settings.url, secrets: settings.secrets })
+    }
+
+    async fn post(&self, notice: &Notice) -> Result<(), NotifyError> {
+        // The attempt's time, not the event's: receivers refuse old ones.
+        let timestamp = clock::wall().as_second();
+        let mut request = self
+            .http
+            .post(self.url.clone())
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header("webhook-id", notice.event_id.as_str())
+            .header("webhook-timestamp", timestamp);
+        if !self.secrets.is_empty() {
+            let sign = |secret: &SigningSecret| {
+                secret.sign(notice.event_id.as_str(), timestamp, notice.json.as_bytes())
+            };
+            let signatures: Vec<String> = self.secrets.iter().map(sign).collect();
+            request = request.header("webhook-signature", signatures.join(" "));
+        }
+        let mut response =
+            request.body(notice.json.to_string()).send().await.map_err(|error| self.trouble(&error))?;
+        let status = response.status();
+        let wait = http::retry_after(response.headers(), clock::wall());
+        let mut read = 0;
+        while read < MAX_ANSWER {
+            // What it says does not matter, nor whether it finishes saying it.
+            let Ok(Some(chunk)) = response.chunk().await else { break };
+            read += chunk.len();
+        }
+        self.judge(status, wait)
+    }
+
+    /// What an answer means: 2xx is the only success, 410 wants nothing more, and the rest is tried again.
+    fn judge(&self, status: StatusCode, wait: Option<Duration>) -> Result<(), NotifyError> {
+        let host = self.host();
+        match status {
+            _ if status.is_success() => Ok(()),
+            StatusCode::GONE => Err(NotifyError {
+                retry: Retry::Disable,
+                message: format!("{host} answered {status}: it wants no more webhooks"),
+            }),
+            _ if status.is_redirection() => Err(NotifyError {
+                retry: Retry::NotBefore(wait),
+                message: format!("{host} answered {status}; redirects are not followed: set the final URL"),
+            }),
+            _ => Err(NotifyError {
+                retry: Retry::NotBefore(wait),
+                message: format!("{host} answered {status}"),
+            }),
+        }
+    }
+
+    fn trouble(&self, error: &reqwest::Error) -> NotifyError {
+        let host = self.host();
+        NotifyError::retryable(if error.is_timeout() {
+            format!("{host} did not answer in time")
+        } else if error.is_connect() {
+            format!("cannot connect to {host}: {}", http::root_cause(error))
+        } else {
+            format!("the connection to {host} broke: {}", http::root_cause(error))
+        })
+    }
+
+    /// Scheme, host and port: all of the URL that may be shown.
+    fn host(&self) -> String {
+        self.url.origin().ascii_serialization()
+    }
+}
+
+impl Notifier for Webhook {
+    fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>> {
+        Box::pin(self.post(notice))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(status: u16, wait: Option<u64>) -> Result<(), Retry> {
+        let settings = WebhookSettings {
+            url: Url::parse("http://127.0.0.1:9/secret/path?token=hunter2").unwrap(),
+            secrets: Vec::new(),
+            ca_file: None,
+        };
+        let judged = Webhook::new(settings)
+            .unwrap()
+            .judge(StatusCode::from_u16(status).unwrap(), wait.map(Duration::from_secs));
+        judged.map_err(|error| {
+            assert!(error.message.contains("http://127.0.0.1:9"), "{error}");
+            assert!(!error.message.contains("secret") && !error.message.contains("hunter2"), "{error}");
+            error.retry
+        })
+    }
+
+    #[test]
+    fn only_2xx_is_success_and_only_410_is_final() {
+        for status in [200, 201, 202, 204, 299] {
+            assert_eq!(judge(status, None), Ok(()), "{status}");
+        }
+        for status in [301, 307, 400, 401, 404, 408, 500, 502, 504] {
+            assert_eq!(judge(status, None), Err(Retry::NotBefore(None)), "{status}");
+        }
+        assert_eq!(judge(410, None), Err(Retry::Disable));
+        assert_eq!(judge(429, Some(30)), Err(Retry::NotBefore(Some(Duration::from_secs(30)))));
+        assert_eq!(judge(503, Some(9)), Err(Retry::NotBefore(Some(Duration::from_secs(9)))));
+    }
+}
