@@ -1,0 +1,256 @@
+//! What the user wants: a TOML file, then the environment, then flags; the later wins.
+//!
+//! Owns reading and checking, all problems at once. The result is plain values: nothing here builds clients or channels.
+
+mod channels;
+mod diagnostic;
+mod key;
+mod locate;
+mod reader;
+mod sections;
+mod url;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use toml::de::DeTable;
+
+use crate::notify::{CommandSettings, SigningSecret};
+use crate::run::{EventKind, RunId};
+use crate::secret::Secret;
+
+pub use diagnostic::{Problem, Report, Severity};
+pub use key::KeySource;
+pub use locate::locate;
+
+use diagnostic::Problems;
+use reader::Section;
+
+/// Looks up an environment variable. Passed in, so that tests need not change the process's own.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Everything that can be set, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The API and how to reach it.
+    pub api: Api,
+    /// How often to ask.
+    pub poll: Poll,
+    /// What is logged and how.
+    pub log: Log,
+    /// Where the daemon keeps its state; `None` for the place the system has for it.
+    pub state_dir: Option<PathBuf>,
+    /// The runs that are always watched.
+    pub runs: Vec<ConfiguredRun>,
+    /// The ways out.
+    pub channels: Vec<ConfiguredChannel>,
+}
+
+/// `[api]`.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Scheme, host and path prefix, without `/api/dataframer`.
+    pub base_url: Url,
+    /// Where the key is.
+    pub key: KeySource,
+    /// PEM file of certificate authorities to trust beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// For the TCP and TLS handshakes.
+    pub connect_timeout: Duration,
+    /// For a whole request.
+    pub request_timeout: Duration,
+    /// Sent with every request.
+    pub headers: Vec<(String, Secret)>,
+}
+
+/// `[poll]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Poll {
+    /// First pause after an answer.
+    pub initial_interval: Duration,
+    /// Each pause is this many times the one before.
+    pub multiplier: f64,
+    /// Longest pause after an answer.
+    pub max_interval: Duration,
+    /// Pauses are spread over ± this share of themselves.
+    pub jitter: f64,
+    /// First pause after an error; doubled each time.
+    pub error_initial_interval: Duration,
+    /// Longest pause after an error.
+    pub error_max_interval: Duration,
+    /// For all runs together.
+    pub requests_per_minute: u32,
+    /// Requests under way at once.
+    pub max_in_flight: u32,
+    /// How long an id may be unknown to the API before it is called wrong.
+    pub grace: Duration,
+    /// How long a status may be a word that runwatch does not know.
+    pub unknown_status_after: Duration,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// A level, or levels by module; `None` for the command's own default.
+    pub level: Option<String>,
+    /// In which form.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// The journal's own protocol where the journal reads along, else text.
+    #[default]
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The journal's own protocol, with fields.
+    Journald,
+}
+
+/// `[[run]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfiguredRun {
+    /// The API's id.
+    pub id: RunId,
+    /// What people call it.
+    pub name: Option<Arc<str>>,
+    /// The channels that tell of it; `None` for all.
+    pub notify: Option<Vec<Arc<str>>>,
+}
+
+/// One `[[notify.…]]`.
+#[derive(Debug, Clone)]
+pub struct ConfiguredChannel {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The events it tells; `None` for all.
+    pub events: Option<Vec<EventKind>>,
+    /// What kind of channel it is.
+    pub kind: ChannelKind,
+}
+
+/// The kinds of channel, with what each needs.
+#[derive(Debug, Clone)]
+pub enum ChannelKind {
+    /// `[[notify.webhook]]`.
+    Webhook {
+        /// Where to. A credential: `Debug` shows the host only by way of [`SecretUrl`].
+        url: SecretUrl,
+        /// Signed with each of these.
+        secrets: Vec<SigningSecret>,
+        /// PEM file of certificate authorities to trust beside the system's.
+        ca_file: Option<PathBuf>,
+    },
+    /// `[[notify.desktop]]`.
+    Desktop,
+    /// `[[notify.log]]`.
+    Log,
+    /// `[[notify.command]]`.
+    Command(CommandSettings),
+}
+
+/// A URL that is a credential: it prints as its scheme and host.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(pub Url);
+
+impl std::fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/[REDACTED]", self.0.origin().ascii_serialization())
+    }
+}
+
+/// What flags set; each wins over everything else.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--base-url`.
+    pub base_url: Option<String>,
+    /// `--api-key-file`.
+    pub api_key_file: Option<PathBuf>,
+    /// `--allow-http`.
+    pub allow_http: bool,
+    /// `--log-level`.
+    pub log_level: Option<String>,
+    /// `--log-format`.
+    pub log_format: Option<LogFormat>,
+    /// `--grace`.
+    pub grace: Option<Duration>,
+}
+
+/// A configuration and what was noticed on the way.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Warnings; no errors.
+    pub report: Report,
+    /// The file it came from, if there was one.
+    pub path: Option<PathBuf>,
+}
+
+/// Reads the configuration from where it is: the file meant by `flag`, the environment, or the usual places.
+///
+/// The error is the report with every problem in it.
+pub fn load(flag: Option<&Path>, env: Environment<'_>, overrides: &Overrides) -> Result<Loaded, Report> {
+    let Some((path, _)) = locate(flag, env) else { return parse(None, env, overrides) };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(Some((&path, &text)), env, overrides),
+        Err(error) => {
+            let problems = Problems::default();
+            let what = match error.kind() {
+                std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+                _ => error.to_string(),
+            };
+            problems.error_elsewhere(
+                format!("cannot read the configuration file {}: {what}", path.display()),
+                "check the path given by --config or RUNWATCH_CONFIG",
+            );
+            Err(problems.into_report(None))
+        }
+    }
+}
+
+/// Reads a configuration from text (and the environment and flags): what [`load`] does once it has the file.
+pub fn parse(
+    source: Option<(&Path, &str)>,
+    env: Environment<'_>,
+    overrides: &Overrides,
+) -> Result<Loaded, Report> {
+    let problems = Problems::default();
+    let text = source.map_or("", |(_, text)| text);
+    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    for error in &syntax_errors {
+        let message = error.message().replace('\n', "; ");
+        problems.secret_error(error.span().unwrap_or(0..0), message, "");
+    }
+    let config = sections::read(&Section::root(Some(document.get_ref()), &problems), env, overrides);
+    let failed = problems.has_errors();
+    let report = problems.into_report(source);
+    match config {
+        Some(config) if !failed => {
+            Ok(Loaded { config, report, path: source.map(|(path, _)| path.to_owned()) })
+        }
+        _ => Err(without_echoes(report, text, &syntax_errors)),
+    }
+}
+
+/// Where the syntax is broken, what was made of the line means nothing: only the syntax error is reported there.
+fn without_echoes(mut report: Report, text: &str, syntax_errors: &[toml::de::Error]) -> Report {
+    let line_of = |at: usize| text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+    let broken: Vec<_> = syntax_errors.iter().filter_map(toml::de::Error::span).collect();
+    report.problems.retain(|problem| match &problem.span {
+        Some(span) if !broken.contains(span) => {
+            broken.iter().all(|broken| line_of(broken.start) != line_of(span.start))
+        }
+        _ => true,
+    });
+    report
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+//! Reads one TOML table, key by key, and collects what is wrong with it instead of stopping.
+//!
+//! Owns the types of values: a value of the wrong type or out of range is a problem, and the default stands in for it so
+//! that reading goes on. A key that nobody asked for is unknown.
+
+use std::cell::RefCell;
+use std::ops::{Range, RangeInclusive};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diagnostic::Problems;
+use super::key::is_world_readable;
+use crate::span;
+
+/// A table of the file, or none: then every key has its default.
+pub(super) struct Section<'s> {
+    table: Option<&'s DeTable<'s>>,
+    /// How the table is named in messages, such as `[poll]`.
+    name: String,
+    /// Where it begins.
+    pub(super) span: Range<usize>,
+    asked: RefCell<Vec<&'static str>>,
+    pub(super) problems: &'s Problems,
+}
+
+type Value<'s> = &'s Spanned<DeValue<'s>>;
+
+impl<'s> Section<'s> {
+    /// The whole document.
+    pub(super) fn root(table: Option<&'s DeTable<'s>>, problems: &'s Problems) -> Self {
+        Self { table, name: "the file".into(), span: 0..0, asked: RefCell::default(), problems }
+    }
+
+    /// The table at `key`, or an empty one.
+    pub(super) fn table(&self, key: &'static str) -> Section<'s> {
+        let (table, span) = match self.get(key) {
+            None => (None, 0..0),
+            Some(value) => match value.get_ref() {
+                DeValue::Table(table) => (Some(table), value.span()),
+                other => {
+                    self.wrong_type(value, other, &format!("a table: write [{key}]"));
+                    (None, value.span())
+                }
+            },
+        };
+        Section { table, name: format!("[{key}]"), span, asked: RefCell::default(), problems: self.problems }
+    }
+
+    /// The tables of the array at `key`; `path` is how they are written, such as `notify.webhook`.
+    pub(super) fn tables(&self, key: &'static str, path: &str) -> Vec<Section<'s>> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let expected = format!("one or more tables: write [[{path}]]");
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_type(value, value.get_ref(), &expected);
+            return Vec::new();
+        };
+        let section = |value: Value<'s>| match value.get_ref() {
+            DeValue::Table(table) => Some(Section {
+                table: Some(table),
+                name: format!("[[{path}]]"),
+                span: value.span(),
+                asked: RefCell::default(),
+                problems: self.problems,
+            }),
+            other => {
+                self.wrong_type(value, other, &expected);
+                None
+            }
+        };
+        array.iter().filter_map(section).collect()
+    }
+
+    /// A string and where it is.
+    pub(super) fn string(&self, key: &'static str) -> Option<(&'s str, Range<usize>)> {
+        let value = self.get(key)?;
+        self.text(value, "a string, in quotes")
+    }
+
+    /// A path; a leading `~/` is the home directory.
+    pub(super) fn path(&self, key: &'static str) -> Option<(PathBuf, Range<usize>)> {
+        let (text, span) = self.string(key)?;
+        if text.is_empty() {
+            self.problems.error(
+                span,
+                format!("`{key}` is empty"),
+                "expected a path; leave the key out for the default",
+            );
+            return None;
+        }
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let path = match (text.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => home.join(rest),
+            _ => PathBuf::from(text),
+        };
+        Some((path, span))
+    }
+
+    /// A length of time above zero.
+    pub(super) fn duration(&self, key: &'static str, default: Duration) -> Duration {
+        self.time(key, default, span::parse)
+    }
+
+    /// A length of time, zero included.
+    pub(super) fn duration_or_zero(&self, key: &'static str, default: Duration) -> Duration {
+        self.time(key, default, span::parse_or_zero)
+    }
+
+    fn time(
+        &self,
+        key: &'static str,
+        default: Duration,
+        parse: fn(&str) -> Result<Duration, span::SpanError>,
+    ) -> Duration {
+        let Some(value) = self.get(key) else { return default };
+        let Some((text, span)) = self.text(value, "a length of time, such as \"30s\", \"5m\" or \"2h\"")
+        else {
+            return default;
+        };
+        parse(text).unwrap_or_else(|error| {
+            self.problems.error(span, format!("`{key}`: {error}"), "");
+            default
+        })
+    }
+
+    /// A whole number within bounds.
+    pub(super) fn integer(&self, key: &'static str, default: u32, bounds: RangeInclusive<u32>) -> u32 {
+        let Some(value) = self.get(key) else { return default };
+        let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
+        let DeValue::Integer(integer) = value.get_ref() else {
+            self.wrong_type(value, value.get_ref(), &expected);
+            return default;
+        };
+        let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
+        let number =
+            number.and_then(|number| u32::try_from(number).ok()).filter(|number| bounds.contains(number));
+        number.unwrap_or_else(|| self.out_of_range(key, value, &expected, default))
+    }
+
+    /// A number within bounds; whole numbers count.
+    pub(super) fn number(&self, key: &'static str, default: f64, bounds: RangeInclusive<f64>) -> f64 {
+        let Some(value) = self.get(key) else { return default };
+        let expected = format!("a number from {} to {}", bounds.start(), bounds.end());
+        let number: Option<f64> = match value.get_ref() {
+            DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            other => {
+                self.wrong_type(value, other, &expected);
+                return default;
+            }
+        };
+        let number = number.filter(|number| bounds.contains(number));
+        number.unwrap_or_else(|| self.out_of_range(key, value, &expected, default))
+    }
+
+    fn out_of_range<T>(&self, key: &str, value: Value<'_>, expected: &str, default: T) -> T {
+        self.problems.error(value.span(), format!("`{key}` is out of range"), format!("expected {expected}"));
+        default
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
+        let Some(value) = self.get(key) else { return default };
+        value.get_ref().as_bool().unwrap_or_else(|| {
+            self.wrong_type(value, value.get_ref(), "true or false");
+            default
+        })
+    }
+
+    /// A list of strings, each with where it is.
+    pub(super) fn strings(&self, key: &'static str) -> Option<Vec<(&'s str, Range<usize>)>> {
+        let value = self.get(key)?;
+        let DeValue::Array(array) = value.get_ref() else {
+            self.wrong_type(value, value.get_ref(), "a list of strings, in brackets");
+            return None;
+        };
+        Some(array.iter().filter_map(|value| self.text(value, "a string, in quotes")).collect())
+    }
+
+    /// A table of strings, each with its key and where it is.
+    pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, &'s str, Range<usize>)> {
+        let Some(value) = self.get(key) else { return Vec::new() };
+        let DeValue::Table(table) = value.get_ref() else {
+            self.wrong_type(value, value.get_ref(), "a table of strings");
+            return Vec::new();
+        };
+        let pairs = table.iter().filter_map(|(key, value)| {
+            let (text, span) = self.text(value, "a string, in quotes")?;
+            Some((key.get_ref().to_string(), text, span))
+        });
+        pairs.collect()
+    }
+
+    /// Warns of a file with a secret in it that everybody can read.
+    pub(super) fn warn_if_world_readable(&self, path: &Path, span: &Range<usize>, what: &str) {
+        if is_world_readable(path) {
+            self.problems.warning(
+                Some(span.clone()),
+                format!("everybody on this machine can read the {what} in {}", path.display()),
+                format!("chmod 600 {}", path.display()),
+            );
+        }
+    }
+
+    /// Where a key's value is, if it is there.
+    pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
+        self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value.span())
+    }
+
+    /// Reports every key that nobody has asked for.
+    pub(super) fn finish(self) {
+        self.unknown_keys();
+    }
+
+    /// As [`Section::finish`], for a section that is only borrowed.
+    pub(super) fn unknown_keys(&self) {
+        let asked = self.asked.borrow();
+        for (key, _) in self.table.into_iter().flat_map(|table| table.iter()) {
+            let name = key.get_ref().as_ref();
+            if asked.contains(&name) {
+                continue;
+            }
+            let help = match closest(name, asked.iter().copied()) {
+                Some(similar) => format!("did you mean `{similar}`?"),
+                None if asked.is_empty() => String::new(),
+                None => format!("the keys of {} are: {}", self.name, asked.join(", ")),
+            };
+            self.problems.error(key.span(), format!("unknown key `{name}` in {}", self.name), help);
+        }
+    }
+
+    fn get(&self, key: &'static str) -> Option<Value<'s>> {
+        self.asked.borrow_mut().push(key);
+        self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
+    }
+
+    fn text(&self, value: Value<'s>, expected: &str) -> Option<(&'s str, Range<usize>)> {
+        let text = value.get_ref().as_str();
+        if text.is_none() {
+            self.wrong_type(value, value.get_ref(), expected);
+        }
+        text.map(|text| (text, value.span()))
+    }
+
+    fn wrong_type(&self, value: Value<'_>, found: &DeValue<'_>, expected: &str) {
+        let title = format!("this is of type {}", found.type_str());
+        // Of the wrong type, a secret is still one.
+        self.problems.secret_error(value.span(), title, format!("expected {expected}"));
+    }
+}
+
+/// The candidate that was most likely meant, if one is close.
+pub(super) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
+    let similarity = |candidate: &str| strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase());
+    candidates
+        .map(|candidate| (similarity(candidate), candidate))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,286 @@
+//! Reads every section but the channels, and checks what concerns several of them.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::channels;
+use super::diagnostic::Problems;
+use super::key::KeySource;
+use super::reader::{Section, closest};
+use super::url::{DEFAULT, base_url};
+use super::{Api, Config, ConfiguredChannel, ConfiguredRun, Environment, Log, LogFormat, Overrides, Poll};
+use crate::run::RunId;
+use crate::secret::Secret;
+
+/// Reads the whole document; `None` if something without a default is wrong.
+pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Config> {
+    let api = api(root.table("api"), env, overrides);
+    let poll = poll(root.table("poll"), overrides);
+    let log = log(root.table("log"), env, overrides);
+    let state_dir = root.path("state_dir").map(|(path, _)| path);
+    let channels = channels::read(&root.table("notify"), root.problems);
+    let runs = root.tables("run", "run").into_iter().filter_map(|section| run(section, &channels)).collect();
+    let (runs, notify_spans) = distinct(runs, root.problems);
+    warn_of_unused(&channels, &runs, &notify_spans, root.problems);
+    root.unknown_keys();
+    Some(Config {
+        api: api?,
+        poll,
+        log,
+        state_dir,
+        runs,
+        channels: channels.into_iter().map(|(channel, _)| channel).collect(),
+    })
+}
+
+fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Api> {
+    let allow_http = section.boolean("allow_http", false) || overrides.allow_http;
+    let file = section.path("api_key_file");
+    if let Some((path, span)) = &file {
+        section.warn_if_world_readable(path, span, "API key");
+    }
+    let key_file = overrides.api_key_file.clone().or(file.map(|(path, _)| path));
+    let key = match &overrides.api_key_file {
+        Some(path) => KeySource::File(path.clone()),
+        None => KeySource::find(key_file, env),
+    };
+    let base_url = base(&section, allow_http, env, overrides);
+    let api = |base_url| Api {
+        base_url,
+        key,
+        ca_file: section.path("ca_file").map(|(path, _)| path),
+        connect_timeout: section.duration("connect_timeout", Duration::from_secs(10)),
+        request_timeout: section.duration("request_timeout", Duration::from_secs(30)),
+        headers: headers(&section, env),
+    };
+    let api = base_url.map(api);
+    section.finish();
+    api
+}
+
+fn base(
+    section: &Section<'_>,
+    allow_http: bool,
+    env: Environment<'_>,
+    overrides: &Overrides,
+) -> Option<reqwest::Url> {
+    let in_file = section.string("base_url");
+    let in_env = env("DATAFRAMER_BASE_URL").filter(|text| !text.trim().is_empty());
+    let read = |text: &str| base_url(text, allow_http);
+    let elsewhere =
+        |from: &str, error: String| section.problems.error_elsewhere(format!("{from}: {error}"), "");
+    if let Some(text) = &overrides.base_url {
+        read(text).map_err(|error| elsewhere("--base-url", error)).ok()
+    } else if let Some(text) = &in_env {
+        read(text).map_err(|error| elsewhere("DATAFRAMER_BASE_URL", error)).ok()
+    } else if let Some((text, span)) = in_file {
+        read(text)
+            .map_err(|error| section.problems.secret_error(span, format!("`base_url`: {error}"), ""))
+            .ok()
+    } else {
+        read(DEFAULT).map_err(|error| elsewhere("the default base URL", error)).ok()
+    }
+}
+
+/// From the file, then from the environment as the official SDK reads it: lines `Name: value`, others passed over.
+fn headers(section: &Section<'_>, env: Environment<'_>) -> Vec<(String, Secret)> {
+    let in_file = section.pairs("headers").into_iter().map(|(name, value, _)| (name, Secret::new(value)));
+    let lines = env("DATAFRAMER_CUSTOM_HEADERS").unwrap_or_default();
+    let in_env = lines.lines().filter_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.trim().to_owned(), Secret::new(value.trim())))
+    });
+    in_file.chain(in_env).collect()
+}
+
+fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
+    let defaults = Poll::default();
+    let poll = Poll {
+        initial_interval: section.duration("initial_interval", defaults.initial_interval),
+        multiplier: section.number("multiplier", defaults.multiplier, 1.0..=10.0),
+        max_interval: section.duration("max_interval", defaults.max_interval),
+        jitter: section.number("jitter", defaults.jitter, 0.0..=1.0),
+        error_initial_interval: section.duration("error_initial_interval", defaults.error_initial_interval),
+        error_max_interval: section.duration("error_max_interval", defaults.error_max_interval),
+        requests_per_minute: section.integer(
+            "requests_per_minute",
+            defaults.requests_per_minute,
+            1..=600_000,
+        ),
+        max_in_flight: section.integer("max_in_flight", defaults.max_in_flight, 1..=1000),
+        grace: overrides.grace.unwrap_or(section.duration_or_zero("grace", defaults.grace)),
+        unknown_status_after: section.duration("unknown_status_after", defaults.unknown_status_after),
+    };
+    for (initial, max, initial_key, max_key) in [
+        (poll.initial_interval, poll.max_interval, "initial_interval", "max_interval"),
+        (
+            poll.error_initial_interval,
+            poll.error_max_interval,
+            "error_initial_interval",
+            "error_max_interval",
+        ),
+    ] {
+        if initial > max
+            && let Some(span) = section.span_of(initial_key).or_else(|| section.span_of(max_key))
+        {
+            let title = format!("`{initial_key}` is longer than `{max_key}`");
+            section.problems.error(span, title, "the first interval must not be above the longest");
+        }
+    }
+    section.finish();
+    poll
+}
+
+impl Default for Poll {
+    fn default() -> Self {
+        Self {
+            initial_interval: Duration::from_secs(1),
+            multiplier: 1.5,
+            max_interval: Duration::from_mins(1),
+            jitter: 0.1,
+            error_initial_interval: Duration::from_secs(1),
+            error_max_interval: Duration::from_mins(1),
+            requests_per_minute: 120,
+            max_in_flight: 8,
+            grace: Duration::from_mins(1),
+            unknown_status_after: Duration::from_mins(30),
+        }
+    }
+}
+
+fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log {
+    let level_in_file = section.string("level").filter(|(text, span)| {
+        let valid = is_level(text);
+        if !valid {
+            section.problems.error(span.clone(), format!("`{text}` is no log level"), LEVELS);
+        }
+        valid
+    });
+    let format_in_file = section.string("format").and_then(|(text, span)| {
+        let format = log_format(text);
+        if format.is_none() {
+            section.problems.error(span, format!("`{text}` is no log format"), FORMATS);
+        }
+        format
+    });
+    let from_env = |name: &str| env(name).filter(|text| !text.trim().is_empty());
+    let level_in_env = from_env("RUNWATCH_LOG").filter(|text| {
+        let valid = is_level(text);
+        if !valid {
+            section.problems.error_elsewhere(format!("RUNWATCH_LOG: `{text}` is no log level"), LEVELS);
+        }
+        valid
+    });
+    let format_in_env = from_env("RUNWATCH_LOG_FORMAT").and_then(|text| {
+        let format = log_format(&text);
+        if format.is_none() {
+            section
+                .problems
+                .error_elsewhere(format!("RUNWATCH_LOG_FORMAT: `{text}` is no log format"), FORMATS);
+        }
+        format
+    });
+    section.finish();
+    Log {
+        level: overrides
+            .log_level
+            .clone()
+            .or(level_in_env)
+            .or(level_in_file.map(|(text, _)| text.to_owned())),
+        format: overrides.log_format.or(format_in_env).or(format_in_file).unwrap_or_default(),
+    }
+}
+
+const LEVELS: &str =
+    "expected error, warn, info, debug or trace, or levels by module such as info,runwatch::api=debug";
+const FORMATS: &str = "expected auto, text, json or journald";
+
+fn is_level(text: &str) -> bool {
+    text.parse::<tracing_subscriber::filter::Targets>().is_ok()
+}
+
+/// Reads a log format.
+pub(super) fn log_format(text: &str) -> Option<LogFormat> {
+    match text {
+        "auto" => Some(LogFormat::Auto),
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        "journald" => Some(LogFormat::Journald),
+        _ => None,
+    }
+}
+
+/// A run with where its id is, and where its channels are chosen.
+type SpannedRun = (ConfiguredRun, Range<usize>, Option<Range<usize>>);
+
+fn run(section: Section<'_>, channels: &[(ConfiguredChannel, Range<usize>)]) -> Option<SpannedRun> {
+    let name = section.string("name").map(|(name, _)| Arc::from(name));
+    let notify = section.strings("notify").map(|names| {
+        let known = |(name, span): &(&str, Range<usize>)| {
+            let known = channels.iter().any(|(channel, _)| &*channel.name == *name);
+            if !known {
+                let names: Vec<&str> = channels.iter().map(|(channel, _)| &*channel.name).collect();
+                let help = match closest(name, names.iter().copied()) {
+                    Some(similar) => format!("did you mean `{similar}`?"),
+                    None if names.is_empty() => "there are no channels: add a [[notify.…]] table".to_owned(),
+                    None => format!("the channels are: {}", names.join(", ")),
+                };
+                section.problems.error(span.clone(), format!("there is no channel `{name}`"), help);
+            }
+            known
+        };
+        names.into_iter().filter(known).map(|(name, _)| Arc::from(name)).collect()
+    });
+    let notify_span = section.span_of("notify");
+    let id = section.string("id");
+    if id.is_none() && section.span_of("id").is_none() {
+        section.problems.error(section.span.clone(), "this [[run]] has no `id`", "add id = \"<run id>\"");
+    }
+    let problems = section.problems;
+    section.finish();
+    let (text, span) = id?;
+    let id: RunId =
+        text.parse().map_err(|error| problems.error(span.clone(), format!("`id`: {error}"), "")).ok()?;
+    Some((ConfiguredRun { id, name, notify }, span, notify_span))
+}
+
+/// The runs, each id once.
+fn distinct(runs: Vec<SpannedRun>, problems: &Problems) -> (Vec<ConfiguredRun>, Vec<Range<usize>>) {
+    let mut seen = HashSet::new();
+    let mut spans = Vec::new();
+    let mut kept = Vec::new();
+    for (run, span, notify_span) in runs {
+        if !seen.insert(run.id.clone()) {
+            problems.error(span, format!("the run {} is there twice", run.id), "take one of them out");
+            continue;
+        }
+        spans.extend(notify_span);
+        kept.push(run);
+    }
+    (kept, spans)
+}
+
+fn warn_of_unused(
+    channels: &[(ConfiguredChannel, Range<usize>)],
+    runs: &[ConfiguredRun],
+    notify_spans: &[Range<usize>],
+    problems: &Problems,
+) {
+    // As long as one run leaves the choice open, every channel is used.
+    if runs.is_empty() || notify_spans.len() < runs.len() {
+        return;
+    }
+    for (channel, span) in channels {
+        let used =
+            runs.iter().any(|run| run.notify.as_ref().is_some_and(|names| names.contains(&channel.name)));
+        if !used {
+            problems.warning(
+                Some(span.clone()),
+                format!("no run uses the channel `{}`", channel.name),
+                "add it to a run's notify, or leave notify out of a run for all channels",
+            );
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Reading whole configurations: the example, precedence, and everything that can be wrong, all at once.
+
+use std::path::Path;
+
+use super::*;
+
+fn no_env(_: &str) -> Option<String> {
+    None
+}
+
+fn read(text: &str) -> Result<Loaded, Report> {
+    parse(Some((Path::new("config.toml"), text)), &no_env, &Overrides::default())
+}
+
+/// The errors in a configuration, as people see them.
+#[track_caller]
+fn errors(text: &str) -> String {
+    read(text).expect_err("this must be refused").render(Severity::Error, false)
+}
+
+#[track_caller]
+fn assert_says(text: &str, parts: &[&str]) {
+    let shown = errors(text);
+    for part in parts {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
+}
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+/// The example with every setting that is commented out put in. (Prose begins with a capital letter or has no `=`.)
+fn example_with_everything() -> String {
+    let is_setting = |line: &str| {
+        line.starts_with("[[")
+            || line.split_once(" = ").is_some_and(|(key, _)| !key.is_empty() && !key.contains(' '))
+    };
+    let lines = EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
+        Some(rest) if is_setting(rest) => rest,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_is_the_defaults() {
+    let (example, defaults) = (read(EXAMPLE).unwrap(), read("").unwrap());
+    assert_eq!(format!("{:?}", example.config), format!("{:?}", defaults.config));
+    assert!(example.report.problems.is_empty());
+}
+
+#[test]
+fn the_example_has_every_key_there_is() {
+    // Files that the example names need not be here, and two ways of saying one thing exclude each other.
+    let text = example_with_everything()
+        .lines()
+        .filter(|line| !line.starts_with("url_file") && !line.starts_with("secret_file"))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let loaded = read(&text).map_err(|report| report.render(Severity::Error, false)).unwrap();
+    assert_eq!((loaded.config.runs.len(), loaded.config.channels.len()), (1, 4));
+    // Ask for each section's keys by giving it one that cannot be there.
+    for header in [
+        "",
+        "[api]",
+        "[poll]",
+        "[log]",
+        "[[run]]",
+        "[notify]",
+        "[[notify.webhook]]",
+        "[[notify.desktop]]",
+        "[[notify.log]]",
+        "[[notify.command]]",
+    ] {
+        let shown = errors(&format!("{header}\nqqqqqq = 1\n"));
+        let keys = shown
+            .split(" are: ")
+            .nth(1)
+            .and_then(|rest| rest.lines().next())
+            .unwrap_or_else(|| panic!("{shown}"));
+        for key in keys.split(", ") {
+            let there = EXAMPLE.lines().any(|line| {
+                let line = line.trim_start_matches("# ");
+                line.starts_with(&format!("{key} ="))
+                    || line.starts_with(&format!("[{key}"))
+                    || line.starts_with(&format!("[[{key}"))
+                    || line.contains(&format!("[[notify.{key}]]"))
+            });
+            assert!(there, "config.example.toml does not mention `{key}` of {header}");
+        }
+    }
+}
+
+#[test]
+fn file_then_environment_then_flags() {
+    let file = "[api]\nbase_url = \"https://file.example\"\n[log]\nlevel = \"error\"\nformat = \"text\"\n";
+    let env = |name: &str| match name {
+        "DATAFRAMER_BASE_URL" => Some("https://env.example/api/dataframer/".to_owned()),
+        "RUNWATCH_LOG" => Some("debug".to_owned()),
+        _ => None,
+    };
+    let source = Some((Path::new("c.toml"), file));
+    let config = parse(source, &env, &Overrides::default()).unwrap().config;
+    assert_eq!(config.api.base_url.as_str(), "https://env.example/");
+    assert_eq!((config.log.level.as_deref(), config.log.format), (Some("debug"), LogFormat::Text));
+    let flags = Overrides {
+        base_url: Some("http://localhost:1".into()),
+        log_level: Some("trace".into()),
+        ..Overrides::default()
+    };
+    let config = parse(source, &env, &flags).unwrap().config;
+    assert_eq!(config.api.base_url.as_str(), "http://localhost:1/");
+    assert_eq!(config.log.level.as_deref(), Some("trace"));
+}
+
+#[test]
+fn reads_custom_headers_as_the_sdk_does() {
+    let env = |name: &str| {
+        (name == "DATAFRAMER_CUSTOM_HEADERS")
+            .then(|| "X-Team : data \nnonsense\nX-Url:http://a:1\n".to_owned())
+    };
+    let text = "[api]\nheaders = { X-Team = \"file\" }";
+    let config = parse(Some((Path::new("c"), text)), &env, &Overrides::default()).unwrap().config;
+    let headers: Vec<_> =
+        config.api.headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(headers, [("X-Team", "file"), ("X-Team", "data"), ("X-Url", "http://a:1")]);
+}
+
+#[test]
+fn every_problem_is_shown_at_once_and_where_it_is() {
+    let text = "[poll]\nmax_intervall = \"1m\"\ninitial_interval = \"0s\"\n[api]\nbase_url = 7\n[[run]]\nname = \"x\"\n";
+    let shown = errors(text);
+    for part in [
+        "config.toml:2:1",
+        "unknown key `max_intervall` in [poll]",
+        "did you mean `max_interval`?",
+        "config.toml:3:20",
+        "`0s` is no time at all",
+        "config.toml:5:12",
+        "this is of type integer",
+        "config.toml:6:1",
+        "this [[run]] has no `id`",
+    ] {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
+    assert_eq!(shown.matches("error").count(), 4, "{shown}");
+}
+
+#[test]
+fn broken_toml_says_where() {
+    assert_says("[poll\nmax_interval = \"1m\"", &["config.toml:1"]);
+    assert_says("[poll]\nmax_interval = \"1m", &["config.toml:2"]);
+    assert_says("a = 1\na = 2\n", &["config.toml:2:1", "duplicate key"]);
+    // A line that does not parse is reported once, and other problems beside it.
+    let shown = errors("[poll]\nmax_interval = = 1\nplenty = 1\n");
+    assert!(shown.contains("config.toml:2") && shown.contains("unknown key `plenty`"), "{shown}");
+}
+
+#[test]
+fn durations_that_are_none() {
+    for (value, said) in [
+        ("\"0s\"", "no time at all"),
+        ("\"-5m\"", "negative"),
+        ("\"99999999999999999999h\"", "too long"),
+        ("\"30\"", "has no unit"),
+        ("\"soon\"", "not a length of time"),
+        ("30", "of type integer"),
+    ] {
+        assert_says(&format!("[poll]\nmax_interval = {value}\n"), &[said, "config.toml:2:16"]);
+    }
+    assert_says("[poll]\ninitial_interval = \"2m\"\n", &["`initial_interval` is longer than `max_interval`"]);
+    assert!(read("[poll]\ngrace = \"0s\"\n").is_ok(), "no grace at all can be wanted");
+}
+
+#[test]
+fn numbers_out_of_range() {
+    for line in [
+        "requests_per_minute = 0",
+        "requests_per_minute = -1",
+        "requests_per_minute = 99999999999999999999",
+        "max_in_flight = 0",
+        "multiplier = 0.5",
+        "multiplier = nan",
+        "multiplier = inf",
+        "jitter = 1.5",
+        "jitter = -0.1",
+    ] {
+        assert_says(&format!("[poll]\n{line}\n"), &["out of range", "expected a"]);
+    }
+    assert!(read("[poll]\nmultiplier = 2\nrequests_per_minute = 0x10\n").is_ok());
+}
+
+#[test]
+fn urls_and_ids() {
+    assert_says(
+        "[api]\nbase_url = \"htps://df-api.dataframer.ai\"\n",
+        &["`htps` is not known", "config.toml:2:12"],
+    );
+    assert_says("[api]\nbase_url = \"http://df.example\"\n", &["not encrypted", "allow_http"]);
+    assert!(read("[api]\nbase_url = \"http://df.example\"\nallow_http = true\n").is_ok());
+    let url = read("[[run]]\nid = \"https://df-api.dataframer.ai/api/dataframer/runs/abc/\"\n").unwrap();
+    assert_eq!(url.config.runs[0].id.as_str(), "abc");
+    assert_says("[[run]]\nid = \"'abc'\"\n", &["pasted with quotes", "config.toml:2:6"]);
+    assert_says(
+        "[[run]]\nid = \"abc\"\n[[run]]\nid = \"abc\"\n",
+        &["the run abc is there twice", "config.toml:4:6"],
+    );
+}
+
+#[test]
+fn channels() {
+    let good = "secret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"";
+    let webhook = |lines: &str| format!("[[notify.webhook]]\n{lines}\n");
+    assert!(read(&webhook(&format!("url = \"https://h/x\"\n{good}"))).is_ok());
+    assert!(read(&webhook("url = \"https://h/x\"\nunsigned = true")).is_ok());
+    assert_says(&webhook("url = \"https://h/x\""), &["no `secret`", "unsigned = true", "config.toml:1"]);
+    assert_says(
+        &webhook(&format!("url = \"https://h/x\"\nunsigned = true\n{good}")),
+        &["unsigned and has a secret"],
+    );
+    assert_says(&webhook(good), &["has no `url`"]);
+    assert_says(&webhook(&format!("url = \"http://h/x\"\n{good}")), &["not encrypted"]);
+    assert_says(
+        &webhook(&format!("url = \"https://h/x\"\nurl_file = \"/x\"\n{good}")),
+        &["both `url` and `url_file`"],
+    );
+    assert_says(
+        "[[notify.desktop]]\n[[notify.desktop]]\n",
+        &["two channels of the name `desktop`", "config.toml:2"],
+    );
+    assert_says(
+        "[[notify.log]]\nname = \"a\"\n[[notify.desktop]]\nname = \"a\"\n",
+        &["two channels of the name `a`"],
+    );
+    assert_says(
+        "[[notify.log]]\nevents = [\"run.faild\"]\n",
+        &["no event `run.faild`", "did you mean `run.failed`?"],
+    );
+    assert_says("[[notify.command]]\n", &["no `command`"]);
+    assert_says("[[notify.command]]\ncommand = []\n", &["`command` is empty"]);
+    assert_says("[[notify.command]]\ncommand = \"rm -rf\"\n", &["of type string", "a list of strings"]);
+    assert_says("[notify.webhook]\nurl = \"https://h\"\n", &["write [[notify.webhook]]"]);
+    assert_says("[[notify.pager]]\n", &["unknown key `pager`", "webhook, desktop, log, command"]);
+    assert_says(
+        "[[notify.log]]\n[[run]]\nid = \"a\"\nnotify = [\"logg\"]\n",
+        &["no channel `logg`", "did you mean `log`?"],
+    );
+}
+
+#[test]
+fn a_secret_that_is_none_is_refused_and_never_shown() {
+    for (secret, said) in
+        [("hunter2", "whsec_"), ("whsec_hunter2hunter2!", "not base64"), ("whsec_aHVudGVyMg==", "7 bytes")]
+    {
+        let text =
+            format!("[[notify.webhook]]\nurl = \"https://h/hunter2\"\nsecret = \"{secret}\" # hunter2\n");
+        let shown = errors(&text);
+        assert!(shown.contains(said) && shown.contains("config.toml:3:10"), "{shown}");
+        assert!(!shown.contains("hunter") && !shown.contains("aHVudGVy"), "{shown}");
+    }
+    // Nor where somebody put the key into the file, or a secret into the wrong type.
+    for text in [
+        "[api]\napi_key = \"hunter2\"\n",
+        "[api]\nheaders = \"hunter2\"\n",
+        "[api]\nheaders = { a = \"hunter2\" }\nx = 1\n",
+        "api_key = \"hunter2\n",
+    ] {
+        let shown = errors(text);
+        assert!(!shown.contains("hunter"), "{shown}");
+    }
+}
+
+#[test]
+fn a_channel_that_no_run_uses_is_warned_of() {
+    let text = "[[notify.log]]\n[[notify.desktop]]\n[[run]]\nid = \"a\"\nnotify = [\"log\"]\n";
+    let loaded = read(text).unwrap();
+    let shown = loaded.report.render(Severity::Warning, false);
+    assert!(
+        shown.contains("no run uses the channel `desktop`") && shown.contains("config.toml:2"),
+        "{shown}"
+    );
+    assert_eq!(loaded.report.count(Severity::Warning), 1);
+    assert!(read(&format!("{text}[[run]]\nid = \"b\"\n")).unwrap().report.problems.is_empty());
+}
+
+#[test]
+fn keys_in_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("key");
+    let text = format!("[api]\napi_key_file = \"{}\"\n", path.display());
+    let key = || read(&text).unwrap().config.api.key.read();
+    assert!(key().unwrap_err().contains("cannot read the API key from"));
+    std::fs::write(&path, " \n").unwrap();
+    assert!(key().unwrap_err().contains("is empty"));
+    std::fs::write(&path, "one\ntwo\n").unwrap();
+    assert!(key().unwrap_err().contains("more than one line"));
+    std::fs::write(&path, "hunter2\n").unwrap();
+    assert_eq!(key().unwrap().expose(), "hunter2");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let shown = read(&text).unwrap().report.render(Severity::Warning, false);
+    assert!(shown.contains("everybody on this machine can read") && shown.contains("chmod 600"), "{shown}");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    assert!(read(&text).unwrap().report.problems.is_empty());
+}
+
+#[test]
+fn a_credential_wins_over_the_file_and_the_file_over_the_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (credentials, file) = (dir.path().join("credentials"), dir.path().join("key"));
+    std::fs::create_dir(&credentials).unwrap();
+    std::fs::write(&file, "from the file").unwrap();
+    let text = format!("[api]\napi_key_file = \"{}\"\n", file.display());
+    let env = |name: &str| match name {
+        "CREDENTIALS_DIRECTORY" => Some(credentials.to_str().unwrap().to_owned()),
+        "DATAFRAMER_API_KEY" => Some("from the environment".to_owned()),
+        _ => None,
+    };
+    let key = |text: &str| {
+        let loaded = parse(Some((Path::new("c"), text)), &env, &Overrides::default()).unwrap();
+        loaded.config.api.key.read().unwrap().expose().to_owned()
+    };
+    assert_eq!(key(""), "from the environment");
+    assert_eq!(key(&text), "from the file");
+    std::fs::write(credentials.join("dataframer-api-key"), "from the credential").unwrap();
+    assert_eq!(key(&text), "from the credential");
+}
+
+#[test]
+fn no_key_at_all_says_where_to_put_one() {
+    let error = read("").unwrap().config.api.key.read().unwrap_err();
+    assert!(error.contains("DATAFRAMER_API_KEY") && error.contains("api_key_file"), "{error}");
+}

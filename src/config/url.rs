@@ -1,0 +1,100 @@
+//! Which URLs are acceptable, for the API and for webhooks.
+
+use reqwest::Url;
+
+use crate::http::is_loopback;
+use crate::run::printable;
+
+/// Reads the API's base URL: with or without `/api/dataframer`, with or without a trailing slash. The result has neither.
+///
+/// The error says what is wrong and what was expected.
+pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
+    let mut url = web_url(text, allow_http)?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(format!(
+            "{} has a query or a fragment; expected a base URL such as {DEFAULT}",
+            shown(&url)
+        ));
+    }
+    let path = url.path().trim_end_matches('/');
+    if path.split('/').any(|segment| segment == "runs") {
+        return Err(format!("{} is the URL of a run; expected the base URL, such as {DEFAULT}", shown(&url)));
+    }
+    let prefix = path.strip_suffix("/api/dataframer").unwrap_or(path).trim_end_matches('/').to_owned();
+    url.set_path(&prefix);
+    Ok(url)
+}
+
+/// Where the API is unless somebody says otherwise.
+pub(super) const DEFAULT: &str = "https://df-api.dataframer.ai";
+
+/// Reads a URL that something is sent to: https, or http to this machine, or http anywhere if that is allowed.
+pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
+    let text = text.trim();
+    let expected = format!("expected a URL such as {DEFAULT}");
+    if text.is_empty() {
+        return Err(format!("the URL is empty; {expected}"));
+    }
+    if !text.contains("://") {
+        return Err(format!("the URL has no scheme; {expected}, beginning with https://"));
+    }
+    let url = Url::parse(text).map_err(|error| format!("this is no URL ({error}); {expected}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!("the scheme `{}` is not known; expected https", printable(url.scheme(), 20)));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the URL has a user name or password in it; take them out".to_owned());
+    }
+    if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
+        return Err(format!(
+            "{} is not encrypted, and what is sent there is secret; use https, or set allow_http = true",
+            shown(&url)
+        ));
+    }
+    Ok(url)
+}
+
+/// The scheme, host and port: what of a URL may be shown.
+fn shown(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_every_form_of_the_base_url() {
+        for text in [
+            "https://df-api.dataframer.ai",
+            "https://df-api.dataframer.ai/",
+            "https://df-api.dataframer.ai/api/dataframer",
+            " https://df-api.dataframer.ai/api/dataframer/ ",
+        ] {
+            assert_eq!(base_url(text, false).unwrap().as_str(), "https://df-api.dataframer.ai/", "{text}");
+        }
+        let behind = base_url("https://gw.example.com/df/api/dataframer/", false).unwrap();
+        assert_eq!(behind.as_str(), "https://gw.example.com/df");
+        assert_eq!(base_url("http://127.0.0.1:8080", false).unwrap().as_str(), "http://127.0.0.1:8080/");
+        assert!(base_url("http://df.internal", true).is_ok());
+    }
+
+    #[test]
+    fn refuses_the_rest_in_words() {
+        for (text, said) in [
+            ("", "is empty"),
+            ("df-api.dataframer.ai", "beginning with https://"),
+            ("htps://df-api.dataframer.ai", "`htps` is not known"),
+            ("https://", "no URL"),
+            ("https://df api", "no URL"),
+            ("https://me:hunter2@df-api.dataframer.ai", "user name or password"),
+            ("https://df-api.dataframer.ai/?key=hunter2", "a query"),
+            ("https://df-api.dataframer.ai/api/dataframer/runs/abc/", "URL of a run"),
+            ("http://df-api.dataframer.ai", "not encrypted"),
+        ] {
+            let error = base_url(text, false).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}
