@@ -1,0 +1,359 @@
+//! The API itself: routes, keys and errors, over the scenario and its faults.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE};
+use hyper::{Method, Response, StatusCode};
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use super::body;
+use super::faults::{FaultKind, Faults, RetryAfter};
+use super::scenario::{SimRun, Snapshot, Timeline};
+use super::serve::{Handler, Reply, ReplyBody, Server, serve};
+use crate::clock;
+use crate::run::RunId;
+use crate::secret::Secret;
+
+/// Where the resources are.
+const PREFIX: &str = "/api/dataframer/runs/";
+
+/// How many requests are remembered.
+const REMEMBERED: usize = 100_000;
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The runs, oldest first.
+    pub runs: Vec<SimRun>,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// The one key that is accepted; `None` accepts any.
+    pub api_key: Option<Secret>,
+    /// The same seed, scenario and requests give the same answers.
+    pub seed: u64,
+    /// How many times faster than the clock the simulated time passes.
+    pub speed: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            runs: Vec::new(),
+            faults: Faults::default(),
+            api_key: None,
+            seed: 1,
+            speed: 1.0,
+        }
+    }
+}
+
+/// A request that came.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// When.
+    pub at: Instant,
+    /// `GET`, …
+    pub method: String,
+    /// As it was sent, still encoded.
+    pub path: String,
+    /// Who says to have sent it.
+    pub user_agent: String,
+    /// The status that was answered; 0 for a reset.
+    pub status: u16,
+}
+
+/// The simulated API. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Simulator {
+    server: Server,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    started: Instant,
+    started_wall: Timestamp,
+    changing: Mutex<Changing>,
+}
+
+#[derive(Debug)]
+struct Changing {
+    runs: Vec<Timeline>,
+    canceled_after: HashMap<RunId, Duration>,
+    random: fastrand::Rng,
+    requests: Vec<Request>,
+    /// The key accepted now; it can be rotated.
+    api_key: Option<Secret>,
+    faults: Faults,
+}
+
+impl Simulator {
+    /// Starts to serve.
+    pub async fn start(settings: Settings) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            started_wall: clock::wall(),
+            changing: Mutex::new(Changing {
+                runs: settings.runs.iter().map(|run| Timeline::new(run.clone(), settings.seed)).collect(),
+                canceled_after: HashMap::new(),
+                random: fastrand::Rng::with_seed(settings.seed),
+                requests: Vec::new(),
+                api_key: settings.api_key.clone(),
+                faults: settings.faults.clone(),
+            }),
+            settings,
+        });
+        let server = serve(shared.settings.listen, Arc::clone(&shared)).await?;
+        Ok(Self { server, shared })
+    }
+
+    /// The base URL.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// The requests that have come, oldest first.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.changing().requests.clone()
+    }
+
+    /// Deletes a run: from now on it is not found. False if there was none.
+    pub fn delete(&self, id: &RunId) -> bool {
+        self.shared.delete(id)
+    }
+
+    /// From now on only this key is accepted.
+    pub fn rotate_key(&self, key: &str) {
+        self.shared.changing().api_key = Some(Secret::new(key));
+    }
+
+    /// From now on this goes wrong.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.changing().faults = faults;
+    }
+}
+
+impl Handler for Shared {
+    async fn handle(self: Arc<Self>, request: hyper::Request<Incoming>) -> Reply {
+        let (fault, latency, retry_after) = {
+            let mut changing = self.changing();
+            let Changing { faults, random, .. } = &mut *changing;
+            (faults.strike(random), faults.latency, faults.retry_after)
+        };
+        if !latency.is_zero() {
+            sleep(latency).await;
+        }
+        let reply = match fault {
+            Some(FaultKind::Reset) => Reply::Reset,
+            Some(FaultKind::Html) => html(StatusCode::OK, "Welcome"),
+            Some(FaultKind::Status(code)) => with_retry_after(
+                error(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)),
+                retry_after,
+            ),
+            Some(FaultKind::Truncate) => broken(self.answer(&request)),
+            None => self.answer(&request),
+        };
+        self.remember(&request, &reply);
+        reply
+    }
+}
+
+impl Shared {
+    fn changing(&self) -> MutexGuard<'_, Changing> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, request: &hyper::Request<Incoming>, reply: &Reply) {
+        let header = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+        let remembered = Request {
+            at: Instant::now(),
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+            user_agent: header.unwrap_or_default().to_owned(),
+            status: match reply {
+                Reply::Answer(response) => response.status().as_u16(),
+                Reply::Reset => 0,
+            },
+        };
+        let mut changing = self.changing();
+        if changing.requests.len() < REMEMBERED {
+            changing.requests.push(remembered);
+        }
+    }
+
+    /// What the API answers on a good day.
+    fn answer(&self, request: &hyper::Request<Incoming>) -> Reply {
+        if !self.knows_key(request) {
+            let mut reply = json(StatusCode::UNAUTHORIZED, &body::detail("Invalid API key."));
+            if let Reply::Answer(response) = &mut reply {
+                response
+                    .headers_mut()
+                    .insert(WWW_AUTHENTICATE, hyper::header::HeaderValue::from_static("Bearer"));
+            }
+            return reply;
+        }
+        let path = request.uri().path();
+        let Some(rest) = path.strip_prefix(PREFIX) else { return elsewhere(path) };
+        if rest.is_empty() {
+            return if request.method() == Method::GET { self.list() } else { not_allowed(request.method()) };
+        }
+        let Some(rest) = rest.strip_suffix('/') else { return elsewhere(path) };
+        let (id, verb) = rest.split_once('/').unwrap_or((rest, ""));
+        let decoded = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
+        let id = decoded.parse::<RunId>().ok();
+        match (request.method(), verb) {
+            (&Method::GET, "") => self.run(id.as_ref()),
+            (&Method::DELETE, "") if id.as_ref().is_some_and(|id| self.delete(id)) => {
+                empty(StatusCode::NO_CONTENT)
+            }
+            (&Method::POST, "cancel") => self.cancel(id.as_ref()),
+            (&Method::DELETE, "") => not_found(),
+            (method, "" | "cancel") => not_allowed(method),
+            _ => html(StatusCode::NOT_FOUND, "Not Found"),
+        }
+    }
+
+    fn knows_key(&self, request: &hyper::Request<Incoming>) -> bool {
+        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some(key) = header.and_then(|value| value.strip_prefix("Bearer ")) else { return false };
+        self.changing().api_key.as_ref().map_or(!key.trim().is_empty(), |expected| expected.expose() == key)
+    }
+
+    fn run(&self, id: Option<&RunId>) -> Reply {
+        let changing = self.changing();
+        let found = changing.runs.iter().find(|timeline| Some(&timeline.run.id) == id);
+        let Some(timeline) = found else { return not_found() };
+        let (snapshot, created_at) = self.snapshot(timeline, &changing);
+        json(StatusCode::OK, &body::run(timeline, &snapshot, created_at))
+    }
+
+    /// All runs, newest first.
+    fn list(&self) -> Reply {
+        let changing = self.changing();
+        let items = changing.runs.iter().rev().map(|timeline| {
+            let (snapshot, created_at) = self.snapshot(timeline, &changing);
+            body::item(timeline, &snapshot, created_at)
+        });
+        json(StatusCode::OK, &Value::Array(items.collect()))
+    }
+
+    fn cancel(&self, id: Option<&RunId>) -> Reply {
+        let mut changing = self.changing();
+        let found = changing.runs.iter().find(|timeline| Some(&timeline.run.id) == id).cloned();
+        let Some(timeline) = found else { return not_found() };
+        let (snapshot, _) = self.snapshot(&timeline, &changing);
+        if snapshot.ended_after.is_some() {
+            return json(
+                StatusCode::BAD_REQUEST,
+                &serde_json::json!({ "error": "Only a run that is going can be canceled." }),
+            );
+        }
+        let age = self.age(&timeline);
+        changing.canceled_after.insert(timeline.run.id.clone(), age);
+        let (snapshot, created_at) = self.snapshot(&timeline, &changing);
+        json(StatusCode::OK, &body::run(&timeline, &snapshot, created_at))
+    }
+
+    fn delete(&self, id: &RunId) -> bool {
+        let mut changing = self.changing();
+        let before = changing.runs.len();
+        changing.runs.retain(|timeline| timeline.run.id != *id);
+        changing.runs.len() < before
+    }
+
+    fn age(&self, timeline: &Timeline) -> Duration {
+        let elapsed = self.started.elapsed().as_secs_f64() * self.settings.speed;
+        Duration::try_from_secs_f64(elapsed).unwrap_or_default() + timeline.run.age
+    }
+
+    fn snapshot(&self, timeline: &Timeline, changing: &Changing) -> (Snapshot, Timestamp) {
+        let canceled_after = changing.canceled_after.get(&timeline.run.id).copied();
+        let created_at = body::created_at(self.started_wall, timeline.run.age);
+        (timeline.at(self.age(timeline), canceled_after), created_at)
+    }
+}
+
+/// Django sends those who forget the last slash to the right address, and everybody else to its page.
+fn elsewhere(path: &str) -> Reply {
+    if !path.starts_with(PREFIX.trim_end_matches('/')) {
+        return html(StatusCode::NOT_FOUND, "Not Found");
+    }
+    let mut reply = empty(StatusCode::MOVED_PERMANENTLY);
+    if let (Reply::Answer(response), Ok(to)) = (&mut reply, format!("{path}/").parse()) {
+        response.headers_mut().insert(LOCATION, to);
+    }
+    reply
+}
+
+fn json(status: StatusCode, body: &Value) -> Reply {
+    reply(status, "application/json", Bytes::from(body.to_string()))
+}
+
+fn html(status: StatusCode, title: &str) -> Reply {
+    reply(status, "text/html; charset=utf-8", Bytes::from(body::page(title)))
+}
+
+fn empty(status: StatusCode) -> Reply {
+    reply(status, "application/json", Bytes::new())
+}
+
+fn not_found() -> Reply {
+    json(StatusCode::NOT_FOUND, &body::detail("No Run matches the given query."))
+}
+
+fn not_allowed(method: &Method) -> Reply {
+    json(StatusCode::METHOD_NOT_ALLOWED, &body::detail(&format!("Method \"{method}\" not allowed.")))
+}
+
+/// An error as the API, or for 502 and above a proxy before it, would answer.
+fn error(status: StatusCode) -> Reply {
+    match status.as_u16() {
+        502.. => html(status, &status.to_string()),
+        429 => json(status, &body::detail("Request was throttled.")),
+        500 => json(status, &serde_json::json!({ "error": "Internal server error" })),
+        _ => json(status, &body::detail(status.canonical_reason().unwrap_or("error"))),
+    }
+}
+
+fn with_retry_after(mut reply: Reply, retry_after: Option<RetryAfter>) -> Reply {
+    if let (Reply::Answer(response), Some(retry_after)) = (&mut reply, retry_after) {
+        let text = match retry_after {
+            RetryAfter::Seconds(seconds) => seconds.to_string(),
+            RetryAfter::Date(seconds) => {
+                let at = clock::wall() + Duration::from_secs(seconds);
+                at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+            }
+        };
+        if let Ok(value) = text.parse() {
+            response.headers_mut().insert(RETRY_AFTER, value);
+        }
+    }
+    reply
+}
+
+/// The answer, cut in half on its way.
+fn broken(reply: Reply) -> Reply {
+    match reply {
+        Reply::Answer(response) => Reply::Answer(response.map(ReplyBody::broken_half)),
+        Reply::Reset => Reply::Reset,
+    }
+}
+
+fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
+    let mut response = Response::new(ReplyBody::whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    Reply::Answer(response)
+}
