@@ -1,0 +1,208 @@
+//! Joins the two halves, watching and notifying, and ends them in order.
+//!
+//! `watch`, `wait`, `demo` and the daemon are the same road: they differ in the store, in who looks at the updates, and in
+//! when they end. Owns the supervision of both halves and the order of the stop: scheduler with its polls and commits,
+//! then deliveries (bounded), then the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{ApiSettings, RunSource};
+use crate::config::{ChannelKind, Config, ConfiguredChannel};
+use crate::http::SetupError;
+use crate::notify::delivery::Drain;
+use crate::notify::{
+    Channel, Command as CommandChannel, Delivery, Desktop, Log, RetrySchedule, Webhook, WebhookSettings,
+};
+use crate::poll::{Command, Curve, FinalRun, Policy, Scheduler, Settings, Update, Watched};
+use crate::run::Patience;
+use crate::store::{Outbox, Route, Routes, RunStore, StoreError, Undelivered};
+
+/// Deliveries under way at once, by kind: machines take several, a person one after the other.
+const WEBHOOK_CONCURRENCY: usize = 8;
+const COMMAND_CONCURRENCY: usize = 4;
+
+/// How much longer than a notifier bounds itself an attempt is let run.
+const ATTEMPT_MARGIN: Duration = Duration::from_secs(2);
+
+/// What to watch and how.
+pub struct Plan {
+    /// For the scheduler.
+    pub settings: Settings,
+    /// The runs to begin with.
+    pub runs: Vec<Watched>,
+    /// The ways out.
+    pub channels: Vec<Channel>,
+}
+
+/// Both halves at work.
+pub struct Running {
+    /// What happens, as it happens.
+    pub updates: mpsc::UnboundedReceiver<Update>,
+    commands: mpsc::Sender<Command>,
+    scheduler: JoinHandle<Vec<FinalRun>>,
+    stop_polling: CancellationToken,
+    delivery: JoinHandle<()>,
+    stop_delivering: CancellationToken,
+    drain: Drain,
+    outbox: Arc<dyn Outbox>,
+}
+
+/// What is left when both halves have ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The account of every run.
+    pub runs: Vec<FinalRun>,
+    /// What could not be told, for want of time or for good.
+    pub undelivered: Vec<Undelivered>,
+}
+
+/// A half of the program broke. Never a verdict on a run.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A task panicked.
+    #[error("an internal task panicked: {0}")]
+    Panic(#[from] JoinError),
+    /// The store failed at the end.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Starts both halves. They run until [`Running::stop`].
+pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store: Arc<S>) -> Running {
+    let (updates, receiver) = mpsc::unbounded_channel();
+    let (commands, command_receiver) = mpsc::channel(16);
+    let runs: Arc<dyn RunStore> = Arc::clone(&store) as _;
+    let outbox: Arc<dyn Outbox> = store;
+    let mut scheduler = Scheduler::new(plan.settings, source, runs, updates, command_receiver);
+    for run in plan.runs {
+        scheduler.watch(run);
+    }
+    let delivery = Delivery::new(Arc::clone(&outbox), plan.channels, RetrySchedule::default());
+    let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
+    Running {
+        updates: receiver,
+        commands,
+        drain: delivery.drain(),
+        scheduler: tokio::spawn(scheduler.run(stop_polling.clone())),
+        delivery: tokio::spawn(delivery.run(stop_delivering.clone())),
+        stop_polling,
+        stop_delivering,
+        outbox,
+    }
+}
+
+impl Running {
+    /// Polls every run that has not ended once more, and waits until that is done, `bound` at most.
+    pub async fn last_poll(&self, bound: Duration) {
+        let (reply, done) = oneshot::channel();
+        if self.commands.send(Command::LastPoll(reply)).await.is_ok() {
+            // Out of time is as done as done.
+            let _ = timeout(bound, done).await;
+        }
+    }
+
+    /// Ends both halves in order: no more polls, then deliveries for up to `patience`.
+    pub async fn stop(self, patience: Duration) -> Result<Ended, AppError> {
+        self.stop_polling.cancel();
+        let runs = self.scheduler.await?;
+        let deadline = Instant::now() + patience;
+        // Whoever drains may be gone already.
+        let _ = self.drain.send(Some(deadline));
+        let mut delivery = self.delivery;
+        if timeout_at(deadline, &mut delivery).await.is_err() {
+            self.stop_delivering.cancel();
+            delivery.await?;
+        }
+        Ok(Ended { runs, undelivered: self.outbox.undelivered().await? })
+    }
+}
+
+/// The API client's settings, from the configuration.
+pub fn api_settings(config: &Config) -> ApiSettings {
+    let key = config.api.key.clone();
+    ApiSettings {
+        base_url: config.api.base_url.clone(),
+        read_key: Arc::new(move || key.read()),
+        headers: config.api.headers.clone(),
+        ca_file: config.api.ca_file.clone(),
+        connect_timeout: config.api.connect_timeout,
+        request_timeout: config.api.request_timeout,
+    }
+}
+
+/// How the scheduler is to go about it, from the configuration.
+pub fn poll_settings(config: &Config, routes: Routes, patience: Patience, keep_bodies: bool) -> Settings {
+    let poll = &config.poll;
+    Settings {
+        policy: Policy {
+            healthy: Curve {
+                initial: poll.initial_interval,
+                multiplier: poll.multiplier,
+                max: poll.max_interval,
+                jitter: poll.jitter,
+            },
+            error: Curve {
+                initial: poll.error_initial_interval,
+                multiplier: 2.0,
+                max: poll.error_max_interval,
+                jitter: poll.jitter,
+            },
+        },
+        requests_per_minute: poll.requests_per_minute,
+        max_in_flight: poll.max_in_flight as usize,
+        patience,
+        source: config.api.base_url.as_str().trim_end_matches('/').into(),
+        routes,
+        keep_bodies,
+    }
+}
+
+/// Builds a channel. Nothing is sent yet.
+pub fn channel(configured: &ConfiguredChannel) -> Result<Channel, SetupError> {
+    let (kind, notifier, concurrency, timeout): (_, Arc<dyn crate::notify::Notifier>, _, _) =
+        match &configured.kind {
+            ChannelKind::Webhook { url, secrets, ca_file } => {
+                let settings = WebhookSettings {
+                    url: url.0.clone(),
+                    secrets: secrets.clone(),
+                    ca_file: ca_file.clone(),
+                };
+                (
+                    "webhook",
+                    Arc::new(Webhook::new(settings)?),
+                    WEBHOOK_CONCURRENCY,
+                    crate::notify::webhook::TIMEOUT,
+                )
+            }
+            ChannelKind::Desktop => {
+                ("desktop", Arc::new(Desktop::default()), 1, crate::notify::desktop::TIMEOUT)
+            }
+            ChannelKind::Log => ("log", Arc::new(Log), 1, Duration::from_secs(1)),
+            ChannelKind::Command(settings) => (
+                "command",
+                Arc::new(CommandChannel::new(settings.clone())),
+                COMMAND_CONCURRENCY,
+                settings.timeout,
+            ),
+        };
+    Ok(Channel {
+        name: configured.name.clone(),
+        kind,
+        notifier,
+        concurrency,
+        timeout: timeout + ATTEMPT_MARGIN,
+    })
+}
+
+/// Who is told what, by these channels.
+pub fn routes<'c>(channels: impl IntoIterator<Item = &'c ConfiguredChannel>) -> Routes {
+    let route =
+        |channel: &ConfiguredChannel| Route { channel: channel.name.clone(), events: channel.events.clone() };
+    Routes::new(channels.into_iter().map(route))
+}

@@ -1,0 +1,55 @@
+//! `runwatch config check`: reads a configuration without the network, and shows every problem.
+
+use std::path::Path;
+
+use super::args::Global;
+use super::exit::Exit;
+use super::setup::{environment, show};
+use super::{out, setup};
+use crate::config::{self, Severity};
+
+/// Checks the file given, or the one that would be used.
+pub(super) fn run(global: &Global, file: Option<&Path>) -> Exit {
+    let flag = file.or(global.config.as_deref());
+    let located = config::locate(flag, &environment).map(|(path, _)| path);
+    let name = located
+        .map_or_else(|| "no configuration file, defaults only".to_owned(), |path| path.display().to_string());
+    let loaded = match config::load(flag, &environment, &global.overrides(None)) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            show(&report);
+            let (errors, warnings) = (report.count(Severity::Error), report.count(Severity::Warning));
+            out::stderr(&format!("{name}: {}\n", counted(errors, warnings)));
+            return Exit::Config;
+        }
+    };
+    show(&loaded.report);
+    let mut warnings = loaded.report.count(Severity::Warning);
+    let mut errors = 0;
+    if let Err(error) = loaded.config.api.key.read() {
+        // Where the key comes from the environment, it need not be set here and now.
+        let elsewhere = matches!(loaded.config.api.key, config::KeySource::Environment(None));
+        out::stderr(&format!("{}: {error}\n", if elsewhere { "warning" } else { "error" }));
+        *(if elsewhere { &mut warnings } else { &mut errors }) += 1;
+    }
+    if let Err(error) = crate::http::check_ca_file(loaded.config.api.ca_file.as_deref()) {
+        out::stderr(&format!("error: {error}\n"));
+        errors += 1;
+    }
+    let summary = format!("{name}: {}\n", counted(errors, warnings));
+    if errors > 0 {
+        out::stderr(&summary);
+        return Exit::Config;
+    }
+    setup::print_result(&summary).err().unwrap_or(Exit::Succeeded)
+}
+
+fn counted(errors: usize, warnings: usize) -> String {
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    match (errors, warnings) {
+        (0, 0) => "OK".to_owned(),
+        (0, warnings) => format!("OK, {}", plural(warnings, "warning")),
+        (errors, 0) => plural(errors, "error"),
+        (errors, warnings) => format!("{}, {}", plural(errors, "error"), plural(warnings, "warning")),
+    }
+}

@@ -1,0 +1,166 @@
+//! `runwatch demo`: the simulator, the watcher and a receiver of webhooks in one process, for a first look.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::timeout;
+use tracing::level_filters::LevelFilter;
+
+use super::exit::Exit;
+use super::foreground::{EndWhen, View, Watch};
+use super::lines::{Lines, Stream};
+use super::progress::Progress;
+use super::screen::Screen;
+use super::verdict::{Cut, Gate, judge};
+use super::watch::is_screen;
+use super::{logging, out, setup, simulate};
+use crate::api::ApiClient;
+use crate::app;
+use crate::config::{self, ChannelKind, Config, ConfiguredChannel, ConfiguredRun, SecretUrl};
+use crate::notify::{SigningSecret, verify};
+use crate::run::event::Payload;
+use crate::sim::{Delivered, Receiver, Settings, SimRun, Simulator};
+use crate::span;
+
+/// `runwatch demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How long it takes
+    #[arg(long, value_name = "DURATION", default_value = "13s", value_parser = length)]
+    length: Duration,
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    span::parse(text).map_err(|error| error.to_string())
+}
+
+/// Shows it all.
+pub(super) async fn run(args: &DemoArgs) -> Exit {
+    demo(args).await.unwrap_or_else(|exit| exit)
+}
+
+async fn demo(args: &DemoArgs) -> Result<Exit, Exit> {
+    let cannot = |error: &dyn std::fmt::Display| {
+        out::error(format_args!("the demo cannot start: {error}"));
+        Exit::Internal
+    };
+    let runs = simulate::three_runs(args.length);
+    let settings = Settings { runs: runs.clone(), ..Settings::default() };
+    let simulator = Simulator::start(settings).await.map_err(|error| cannot(&error))?;
+    let secret = new_secret().map_err(|error| cannot(&error))?;
+    let checked = secret.clone();
+    let receiver =
+        Receiver::start(Box::new(move |id, at, body, header| verify(&checked, id, at, body, header)))
+            .await
+            .map_err(|error| cannot(&error))?;
+    let config = config(&simulator, &receiver, secret, &runs)?;
+    let screen = Screen::default();
+    logging::init(&config.log, LevelFilter::WARN, &screen);
+    setup::print_result(
+        "Three runs on a simulated API, watched until each has ended.\nWebhooks go to a receiver in this process, which verifies their signatures.\n\n",
+    )?;
+    let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
+    let ids: Vec<_> = config.runs.iter().map(|run| run.id.clone()).collect();
+    let watch = Watch {
+        config: &config,
+        runs: &ids,
+        channels: config.channels.clone(),
+        end_when: EndWhen::All,
+        timeout: None,
+        keep_bodies: false,
+    };
+    let subjects = watch.subjects();
+    let mut view: Box<dyn View> = if is_screen() {
+        Box::new(Progress::new(subjects, &screen))
+    } else {
+        Box::new(Lines::new(Stream::Stdout, false, subjects.len()))
+    };
+    let told = tokio::spawn(show_deliveries(receiver, screen.clone(), runs.len()));
+    let session = watch.run(client, view.as_mut()).await?;
+    let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
+    if let Cut::Signal(signal) = session.cut {
+        return Ok(signal);
+    }
+    // Everything that was delivered has been received; showing it takes no time.
+    let verified = timeout(Duration::from_secs(1), told).await.map_or(0, Result::unwrap_or_default);
+    let polls: u32 = judged.iter().map(|judged| judged.run.polls).sum();
+    setup::print_result(&format!(
+        "\n{polls} requests were made, {verified} webhooks received and verified.\n\
+         `runwatch wait` would have exited with {}: {}.\n",
+        exit.code(),
+        exit.meaning()
+    ))?;
+    if verified != runs.len() {
+        out::error(format_args!("{verified} of {} webhooks arrived and were verified", runs.len()));
+        return Ok(Exit::Internal);
+    }
+    Ok(Exit::Succeeded)
+}
+
+/// Shows webhooks as they come; gives how many were right once `expected` have come.
+async fn show_deliveries(mut receiver: Receiver, screen: Screen, expected: usize) -> usize {
+    let mut ids = HashSet::new();
+    while ids.len() < expected {
+        let Some(delivered) = receiver.deliveries.recv().await else { break };
+        screen.say(&describe(&delivered));
+        if delivered.verified {
+            ids.insert(delivered.id);
+        }
+    }
+    ids.len()
+}
+
+fn describe(delivered: &Delivered) -> String {
+    let payload: Option<Payload> = serde_json::from_slice(&delivered.body).ok();
+    let kind = payload.map_or("?", |payload| payload.kind.as_str());
+    let (mark, signature) = if delivered.verified { ("✓", "verified") } else { ("✗", "WRONG") };
+    format!("  {mark} webhook {kind}, signature {signature}, {}", delivered.id)
+}
+
+/// A secret as `openssl rand` would make one.
+fn new_secret() -> Result<SigningSecret, Box<dyn std::error::Error>> {
+    use base64::Engine as _;
+    use ring::rand::SecureRandom as _;
+    let mut bytes = [0; 32];
+    ring::rand::SystemRandom::new().fill(&mut bytes).map_err(|_| "the system has no randomness")?;
+    let text = format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(bytes));
+    Ok(SigningSecret::parse(&text)?)
+}
+
+/// The configuration that the demo stands for: nothing of the user's is read.
+fn config(
+    simulator: &Simulator,
+    receiver: &Receiver,
+    secret: SigningSecret,
+    runs: &[SimRun],
+) -> Result<Config, Exit> {
+    let env = |name: &str| match name {
+        "DATAFRAMER_API_KEY" => Some("demo".to_owned()),
+        "DATAFRAMER_BASE_URL" => Some(simulator.url()),
+        _ => None,
+    };
+    let loaded = config::parse(None, &env, &config::Overrides::default()).map_err(|report| {
+        setup::show(&report);
+        Exit::Config
+    })?;
+    let url = receiver.url().parse().map_err(setup::refuse)?;
+    let names = ["tickets", "invoices", "clinic-notes"];
+    let mut config = loaded.config;
+    // A demo is watched by a person: ask often.
+    config.poll.max_interval = Duration::from_secs(1);
+    config.poll.initial_interval = Duration::from_millis(250);
+    config.poll.requests_per_minute = 600;
+    config.runs = runs
+        .iter()
+        .zip(names)
+        .map(|(run, name)| ConfiguredRun { id: run.id.clone(), name: Some(name.into()), notify: None })
+        .collect();
+    config.channels = vec![ConfiguredChannel {
+        name: "webhook".into(),
+        events: None,
+        kind: ChannelKind::Webhook { url: SecretUrl(url), secrets: vec![secret], ca_file: None },
+    }];
+    Ok(config)
+}

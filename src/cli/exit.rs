@@ -1,0 +1,169 @@
+//! The exit-code contract: one table, from which the help, the man page and the README are made.
+
+use std::process::ExitCode;
+
+/// How the process ends, from the point of view of whoever started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// 0
+    Succeeded,
+    /// 1
+    Failed,
+    /// 2
+    Usage,
+    /// 3
+    Canceled,
+    /// 4
+    KeyRefused,
+    /// 5
+    NotFound,
+    /// 6
+    BelowThreshold,
+    /// 7
+    Unknown,
+    /// 8
+    StillRunning,
+    /// 70
+    Internal,
+    /// 78
+    Config,
+    /// 124
+    TimedOut,
+    /// 130
+    Interrupted,
+    /// 143
+    Terminated,
+}
+
+impl Exit {
+    /// Every row of the contract, in the order of the codes.
+    pub const ALL: [Self; 14] = [
+        Self::Succeeded,
+        Self::Failed,
+        Self::Usage,
+        Self::Canceled,
+        Self::KeyRefused,
+        Self::NotFound,
+        Self::BelowThreshold,
+        Self::Unknown,
+        Self::StillRunning,
+        Self::Internal,
+        Self::Config,
+        Self::TimedOut,
+        Self::Interrupted,
+        Self::Terminated,
+    ];
+
+    /// Which of several runs' ends decides, worst first.
+    const WORST_FIRST: [Self; 11] = [
+        Self::Internal,
+        Self::Config,
+        Self::KeyRefused,
+        Self::NotFound,
+        Self::Failed,
+        Self::Canceled,
+        Self::BelowThreshold,
+        Self::Unknown,
+        Self::TimedOut,
+        Self::StillRunning,
+        Self::Succeeded,
+    ];
+
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Succeeded => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Canceled => 3,
+            Self::KeyRefused => 4,
+            Self::NotFound => 5,
+            Self::BelowThreshold => 6,
+            Self::Unknown => 7,
+            Self::StillRunning => 8,
+            Self::Internal => 70,
+            Self::Config => 78,
+            Self::TimedOut => 124,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+
+    /// What it means, in a few words.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Succeeded => "every run SUCCEEDED (and met its sample thresholds)",
+            Self::Failed => "a run FAILED",
+            Self::Usage => "wrong usage",
+            Self::Canceled => "a run was CANCELED (and none FAILED)",
+            Self::KeyRefused => "the API refused the key (401 or 403), also after it was read again",
+            Self::NotFound => "a run does not exist, or no longer does",
+            Self::BelowThreshold => "a run SUCCEEDED, but below a sample threshold",
+            Self::Unknown => {
+                "the outcome could not be learned (a status that is not known and stayed, or the API gave no usable answer)"
+            }
+            Self::StillRunning => "still running (status --exit-code)",
+            Self::Internal => "internal error",
+            Self::Config => "bad configuration",
+            Self::TimedOut => "the deadline passed",
+            Self::Interrupted => "SIGINT (Ctrl-C)",
+            Self::Terminated => "SIGTERM",
+        }
+    }
+
+    /// The word for it in JSON and in GitHub's outputs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::Canceled => "canceled",
+            Self::KeyRefused => "key_refused",
+            Self::NotFound => "not_found",
+            Self::BelowThreshold => "below_threshold",
+            Self::Unknown => "unknown",
+            Self::StillRunning => "running",
+            Self::Internal => "internal_error",
+            Self::Config => "bad_configuration",
+            Self::TimedOut => "timed_out",
+            Self::Interrupted => "interrupted",
+            Self::Terminated => "terminated",
+        }
+    }
+
+    /// The one that decides among several; `Succeeded` for none.
+    pub fn worst(exits: impl IntoIterator<Item = Self>) -> Self {
+        let rank = |exit: &Self| Self::WORST_FIRST.iter().position(|other| other == exit).unwrap_or(0);
+        exits.into_iter().min_by_key(rank).unwrap_or(Self::Succeeded)
+    }
+
+    /// The table for `help exit-codes`, one row a line.
+    pub fn table() -> String {
+        let row = |exit: &Self| format!("{:>5}  {}\n", exit.code(), exit.meaning());
+        let rows: String = Self::ALL.iter().map(row).collect();
+        let order: Vec<String> = Self::WORST_FIRST.iter().map(|exit| exit.code().to_string()).collect();
+        format!("{rows}\nWith several runs the worst decides, in this order: {}.\n", order.join(", "))
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_decides_in_the_order_of_the_contract() {
+        let order = [70, 78, 4, 5, 1, 3, 6, 7, 124, 8, 0];
+        let exits: Vec<Exit> =
+            order.iter().map(|code| *Exit::ALL.iter().find(|exit| exit.code() == *code).unwrap()).collect();
+        for pair in exits.windows(2) {
+            assert_eq!(Exit::worst([pair[1], pair[0], pair[1]]), pair[0]);
+        }
+        assert_eq!(Exit::worst([]), Exit::Succeeded);
+    }
+}

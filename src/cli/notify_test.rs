@@ -1,0 +1,58 @@
+//! `runwatch notify test`: sends a real event through each channel, so that nobody learns at three in the morning that
+//! one never worked.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout};
+use tracing::level_filters::LevelFilter;
+
+use super::args::Global;
+use super::exit::Exit;
+use super::screen::Screen;
+use super::{out, setup};
+use crate::notify::{Channel, Notice, NotifyError};
+use crate::run::Event;
+use crate::{app, clock, span};
+
+/// Tests the channels named, or all.
+pub(super) async fn run(global: &Global, names: &[String]) -> Exit {
+    test(global, names).await.unwrap_or_else(|exit| exit)
+}
+
+async fn test(global: &Global, names: &[String]) -> Result<Exit, Exit> {
+    let config = setup::configure(global, None, LevelFilter::WARN, &Screen::default())?;
+    let chosen =
+        if names.is_empty() { config.channels.clone() } else { setup::choose_channels(&config, names)? };
+    if chosen.is_empty() {
+        return Err(setup::refuse(
+            "there is no channel to test: add a [[notify.…]] table to the configuration (see config.example.toml)",
+        ));
+    }
+    let mut all_well = true;
+    for configured in &chosen {
+        let channel = app::channel(configured).map_err(setup::refuse)?;
+        let began = Instant::now();
+        let result = send(&channel).await;
+        let took = span::human(began.elapsed());
+        all_well &= result.is_ok();
+        let line = match result {
+            Ok(()) => format!("{:16} {:8} ok      {took}\n", channel.name, channel.kind),
+            Err(error) => format!("{:16} {:8} FAILED  {took}  {error}\n", channel.name, channel.kind),
+        };
+        setup::print_result(&line)?;
+    }
+    if !all_well {
+        out::error("not every channel works");
+    }
+    Ok(if all_well { Exit::Succeeded } else { Exit::Failed })
+}
+
+async fn send(channel: &Channel) -> Result<(), NotifyError> {
+    let event = Event::test(clock::wall());
+    let json =
+        serde_json::to_string(&event.payload).map_err(|error| NotifyError::retryable(error.to_string()))?;
+    let notice = Notice { event_id: event.id, payload: event.payload, json: Arc::from(json), attempt: 1 };
+    timeout(channel.timeout, channel.notifier.send(&notice))
+        .await
+        .unwrap_or_else(|_| Err(NotifyError::retryable("the attempt took too long")))
+}

@@ -1,0 +1,128 @@
+//! The result for machines and for people: the JSON object of `wait` and `status`, and a line a run.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::exit::Exit;
+use super::verdict::Judged;
+use crate::run::{Progress, RunState};
+use crate::span;
+
+/// The version of the JSON object. New fields may come without a new version; nothing is taken away or changed.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    verdict: &'static str,
+    exit_code: u8,
+    runs: Vec<RunReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct RunReport<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    status: Option<&'a str>,
+    verdict: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    samples_completed: Option<u64>,
+    samples_failed: Option<u64>,
+    number_of_samples: Option<u64>,
+    created_at: Option<Timestamp>,
+    completed_at: Option<Timestamp>,
+    polls: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// The API's last answer, every field as it came.
+    run: Option<Box<RawValue>>,
+}
+
+/// The JSON object, on one line. `url` gives the API's address of a run.
+pub(super) fn json(judged: &[Judged], overall: Exit, url: impl Fn(&Judged) -> Option<String>) -> String {
+    let run = |judged: &Judged| {
+        let body = judged.run.body.as_deref().and_then(|body| std::str::from_utf8(body).ok());
+        body.and_then(|body| RawValue::from_string(minified(body)).ok())
+    };
+    let runs = judged.iter().map(|judged| {
+        let RunState { status, progress, created_at, completed_at, .. } = &judged.run.state;
+        RunReport {
+            id: judged.run.subject.id.as_str(),
+            name: judged.run.subject.name.as_deref(),
+            status: status.as_ref().map(crate::run::RunStatus::as_str),
+            verdict: judged.verdict.word(),
+            reason: judged.reason.as_deref(),
+            samples_completed: progress.completed,
+            samples_failed: progress.failed,
+            number_of_samples: progress.total,
+            created_at: *created_at,
+            completed_at: *completed_at,
+            polls: judged.run.polls,
+            url: url(judged),
+            run: run(judged),
+        }
+    });
+    let report =
+        Report { version: VERSION, verdict: overall.word(), exit_code: overall.code(), runs: runs.collect() };
+    // A struct of strings and numbers always serialises; the fallback is valid JSON all the same.
+    let mut text = serde_json::to_string(&report).unwrap_or_else(|_| "{}".to_owned());
+    text.push('\n');
+    text
+}
+
+/// JSON without the white space between its tokens.
+fn minified(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in json.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = c == '"';
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// One line a run: id, status, samples, how long it took, and why where the status does not say it.
+pub(super) fn text(judged: &[Judged]) -> String {
+    let line = |judged: &Judged| {
+        let state = &judged.run.state;
+        let mut parts = vec![judged.run.subject.id.to_string()];
+        parts.push(state.status.as_ref().map_or("?", crate::run::RunStatus::as_str).to_owned());
+        parts.extend(samples(state.progress));
+        parts.extend(state.took().map(|took| format!("in {}", span::human(took))));
+        let reason = judged.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{}{reason}\n", parts.join(" "))
+    };
+    judged.iter().map(line).collect()
+}
+
+/// Samples as `193/200, 7 failed`; nothing where the API counts none.
+pub(super) fn samples(progress: Progress) -> Option<String> {
+    let completed = progress.completed?;
+    let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
+    let failed = match progress.failed.unwrap_or(0) {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    Some(format!("{completed}{of}{failed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_inside_strings_stays() {
+        let pretty = "{\n  \"a b\": \"c \\\" d\\\\\", \"e\": [1, 2.50]\n}\n";
+        assert_eq!(minified(pretty), "{\"a b\":\"c \\\" d\\\\\",\"e\":[1,2.50]}");
+    }
+}

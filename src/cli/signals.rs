@@ -1,0 +1,27 @@
+//! The signals that end a command. They stop here, at the edge: everything else is cancelled by value.
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::Exit;
+
+/// SIGINT and SIGTERM.
+pub(super) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Takes the two signals over from the system, which would end the process at once.
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one, as the exit code it means.
+    pub(super) async fn next(&mut self) -> Exit {
+        tokio::select! {
+            Some(()) = self.interrupt.recv() => Exit::Interrupted,
+            Some(()) = self.terminate.recv() => Exit::Terminated,
+            else => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `runwatch simulate`: the simulated API, for rehearsing a pipeline.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::exit::Exit;
+use super::signals::Signals;
+use super::{out, setup};
+use crate::run::{RunId, Terminal};
+use crate::secret::Secret;
+use crate::sim::{Fault, Faults, RetryAfter, Settings, SimRun, Simulator};
+use crate::span;
+
+/// `runwatch simulate`.
+#[derive(Debug, Args)]
+pub struct SimulateArgs {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8400")]
+    listen: SocketAddr,
+
+    /// A run, as ID or id=ID,end=succeeded|failed|canceled,samples=N,failed=N,queue=D,duration=D,age=D,spec=NAME; repeatable
+    #[arg(long = "run", value_name = "RUN")]
+    runs: Vec<SimRun>,
+
+    /// Something that goes wrong: reset, truncate, html or an HTTP status, with how often, such as 503=10%; repeatable
+    #[arg(long = "fault", value_name = "FAULT[=SHARE]")]
+    faults: Vec<Fault>,
+
+    /// How long every answer takes
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = latency)]
+    latency: Duration,
+
+    /// Retry-After to send with 429 and 503: 5s, or date:5s for an HTTP date
+    #[arg(long, value_name = "DURATION")]
+    retry_after: Option<RetryAfter>,
+
+    /// The one API key to accept; any by default. For tests only: others can see the command line
+    #[arg(long, value_name = "KEY")]
+    api_key: Option<String>,
+
+    /// The same seed gives the same runs and the same faults
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// How many times faster than the clock the simulated time passes
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    speed: f64,
+}
+
+fn latency(text: &str) -> Result<Duration, String> {
+    span::parse_or_zero(text).map_err(|error| error.to_string())
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let speed: f64 = text.parse().map_err(|_| "expected a number such as 10".to_owned())?;
+    if speed.is_finite() && speed > 0.0 { Ok(speed) } else { Err("expected a number above zero".to_owned()) }
+}
+
+/// Serves until asked to stop.
+pub(super) async fn run(args: &SimulateArgs) -> Exit {
+    let runs = if args.runs.is_empty() { three_runs(Duration::from_secs(30)) } else { args.runs.clone() };
+    let settings = Settings {
+        listen: args.listen,
+        runs: runs.clone(),
+        faults: Faults { faults: args.faults.clone(), latency: args.latency, retry_after: args.retry_after },
+        api_key: args.api_key.as_deref().map(Secret::new),
+        seed: args.seed,
+        speed: args.speed,
+    };
+    let simulator = match Simulator::start(settings).await {
+        Ok(simulator) => simulator,
+        Err(error) => {
+            out::error(format_args!(
+                "cannot listen on {}: {error}; choose another with --listen",
+                args.listen
+            ));
+            return Exit::Internal;
+        }
+    };
+    let mut signals = match Signals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            out::error(format_args!("internal error: {error}"));
+            return Exit::Internal;
+        }
+    };
+    if let Err(exit) = setup::print_result(&greeting(&simulator, &runs, args)) {
+        return exit;
+    }
+    signals.next().await;
+    Exit::Succeeded
+}
+
+fn greeting(simulator: &Simulator, runs: &[SimRun], args: &SimulateArgs) -> String {
+    let mut text = format!("simulating the DataFramer API at {}\n\n", simulator.url());
+    for run in runs {
+        let end = match run.end {
+            Terminal::Succeeded => "SUCCEEDED",
+            Terminal::Failed => "FAILED",
+            Terminal::Canceled => "CANCELED",
+        };
+        let after = (run.queue + run.duration).saturating_sub(run.age).div_f64(args.speed);
+        let _ = writeln!(text, "  {}  {end} in {}", run.id, span::human(after));
+    }
+    let key = if args.api_key.is_some() { "<the key>" } else { "anything" };
+    let _ = write!(
+        text,
+        "\nin another terminal:\n\n  export DATAFRAMER_BASE_URL={} DATAFRAMER_API_KEY={key}\n  runwatch watch {}\n\nstop with Ctrl-C\n",
+        simulator.url(),
+        runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>().join(" ")
+    );
+    text
+}
+
+/// One run of each end: a success with a failed sample, a failure and a cancellation. The last ends after `longest`.
+pub(super) fn three_runs(longest: Duration) -> Vec<SimRun> {
+    let run = |id: &str, end: Terminal, samples: u64, failed: u64, share: f64| -> Option<SimRun> {
+        let id: RunId = id.parse().ok()?;
+        let (queue, duration) = (longest.mul_f64(0.1), longest.mul_f64(share - 0.1));
+        Some(SimRun { end, samples, failed, queue, duration, ..SimRun::new(id) })
+    };
+    [
+        run("5eed0000-0000-4000-8000-00000000000a", Terminal::Succeeded, 120, 1, 1.0),
+        run("5eed0000-0000-4000-8000-00000000000b", Terminal::Failed, 80, 0, 0.55),
+        run("5eed0000-0000-4000-8000-00000000000c", Terminal::Canceled, 200, 0, 0.8),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

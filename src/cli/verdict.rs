@@ -1,0 +1,205 @@
+//! From the account of a run to its verdict: which row of the exit-code contract it is, and why.
+
+use super::exit::Exit;
+use super::threshold::Threshold;
+use crate::poll::FinalRun;
+use crate::run::{Ending, RunStatus, Terminal};
+
+/// What a SUCCEEDED run must have made of its samples.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gate {
+    pub(super) max_failed: Option<Threshold>,
+    pub(super) min_completed: Option<Threshold>,
+}
+
+/// Why a watch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Every run has ended.
+    AllEnded,
+    /// Enough runs have ended (`--any`, `--fail-fast`): the others do not count.
+    EnoughEnded,
+    /// The deadline passed.
+    Deadline,
+    /// A signal; which one, as its exit code.
+    Signal(Exit),
+}
+
+/// A run with its verdict.
+#[derive(Debug)]
+pub(super) struct Judged {
+    pub(super) run: FinalRun,
+    pub(super) verdict: Exit,
+    /// Why, where the status does not say it.
+    pub(super) reason: Option<String>,
+}
+
+/// Judges every run, and all of them together.
+pub(super) fn judge(runs: Vec<FinalRun>, gate: &Gate, cut: Cut) -> (Vec<Judged>, Exit) {
+    let judged: Vec<Judged> = runs
+        .into_iter()
+        .map(|run| {
+            let (verdict, reason) = of_run(&run, gate, cut);
+            Judged { run, verdict, reason }
+        })
+        .collect();
+    let counted = judged.iter().map(|judged| judged.verdict);
+    let overall = match cut {
+        Cut::Signal(exit) => exit,
+        Cut::EnoughEnded => Exit::worst(counted.filter(|verdict| *verdict != Exit::StillRunning)),
+        Cut::AllEnded | Cut::Deadline => Exit::worst(counted),
+    };
+    (judged, overall)
+}
+
+fn of_run(run: &FinalRun, gate: &Gate, cut: Cut) -> (Exit, Option<String>) {
+    let status = run.state.status.as_ref();
+    let trouble = || run.trouble.as_ref().map(|trouble| trouble.message.to_string());
+    match run.state.ended {
+        Some(Ending::Finished(Terminal::Succeeded)) => {
+            below(run, gate).map_or((Exit::Succeeded, None), |(exit, why)| (exit, Some(why)))
+        }
+        Some(Ending::Finished(Terminal::Failed)) => (Exit::Failed, None),
+        Some(Ending::Finished(Terminal::Canceled)) => (Exit::Canceled, None),
+        Some(Ending::NeverFound) => (
+            Exit::NotFound,
+            Some("the API does not know this run: check the id, the key and the base URL".to_owned()),
+        ),
+        Some(Ending::Gone) => {
+            (Exit::NotFound, Some("the API does not know this run any more: it was deleted".to_owned()))
+        }
+        Some(Ending::KeyRefused) => {
+            (Exit::KeyRefused, Some(trouble().unwrap_or_else(|| "the API refused the key".to_owned())))
+        }
+        Some(Ending::Unknowable) => (Exit::Unknown, Some(unknowable(status, trouble()))),
+        None => match cut {
+            Cut::Deadline if matches!(status, Some(RunStatus::Unknown(_))) => {
+                (Exit::Unknown, Some(unknowable(status, None)))
+            }
+            Cut::Deadline => (Exit::TimedOut, trouble()),
+            Cut::AllEnded | Cut::EnoughEnded | Cut::Signal(_) => (Exit::StillRunning, trouble()),
+        },
+    }
+}
+
+fn unknowable(status: Option<&RunStatus>, trouble: Option<String>) -> String {
+    match (trouble, status) {
+        (Some(trouble), _) => trouble,
+        (None, Some(status)) => format!("the status {status} is not known to this version of runwatch"),
+        (None, None) => "the API gave no usable answer".to_owned(),
+    }
+}
+
+/// Which threshold a run that SUCCEEDED misses, if any.
+fn below(run: &FinalRun, gate: &Gate) -> Option<(Exit, String)> {
+    let progress = run.state.progress;
+    let of = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
+    let cannot =
+        |flag: &str, field: &str| (Exit::Unknown, format!("cannot check {flag}: the API gave no {field}"));
+    if let Some(limit) = gate.max_failed {
+        let Some(failed) = progress.failed else { return Some(cannot("--max-failed", "samples_failed")) };
+        match limit.is_exceeded_by(failed, progress.total) {
+            None => return Some(cannot("--max-failed", "number_of_samples")),
+            Some(true) => {
+                return Some((
+                    Exit::BelowThreshold,
+                    format!("{failed}{of} samples failed, more than the {limit} allowed"),
+                ));
+            }
+            Some(false) => {}
+        }
+    }
+    if let Some(limit) = gate.min_completed {
+        let Some(completed) = progress.completed else {
+            return Some(cannot("--min-completed", "samples_completed"));
+        };
+        match limit.is_reached_by(completed, progress.total) {
+            None => return Some(cannot("--min-completed", "number_of_samples")),
+            Some(false) => {
+                return Some((
+                    Exit::BelowThreshold,
+                    format!("{completed}{of} samples completed, fewer than the {limit} required"),
+                ));
+            }
+            Some(true) => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Progress, RunState, Subject};
+
+    fn run(
+        status: &str,
+        ended: Option<Ending>,
+        progress: (Option<u64>, Option<u64>, Option<u64>),
+    ) -> FinalRun {
+        let mut state = RunState::new(jiff::Timestamp::UNIX_EPOCH);
+        state.status = Some(RunStatus::parse(Some(status)));
+        state.ended = ended;
+        state.progress = Progress { completed: progress.0, failed: progress.1, total: progress.2 };
+        let subject = Subject { id: "r".parse().unwrap(), name: None };
+        FinalRun { subject, state, polls: 1, body: None, trouble: None }
+    }
+
+    fn succeeded(completed: Option<u64>, failed: Option<u64>, total: Option<u64>) -> FinalRun {
+        run("SUCCEEDED", Some(Ending::Finished(Terminal::Succeeded)), (completed, failed, total))
+    }
+
+    fn gate(max_failed: Option<&str>, min_completed: Option<&str>) -> Gate {
+        let read = |text: Option<&str>| text.map(|text| text.parse().unwrap());
+        Gate { max_failed: read(max_failed), min_completed: read(min_completed) }
+    }
+
+    fn overall(runs: Vec<FinalRun>, gate: &Gate, cut: Cut) -> Exit {
+        judge(runs, gate, cut).1
+    }
+
+    #[test]
+    fn thresholds_gate_a_run_that_succeeded() {
+        for (max, min, exit) in [
+            (None, None, Exit::Succeeded),
+            (Some("7"), None, Exit::Succeeded),
+            (Some("6"), None, Exit::BelowThreshold),
+            (Some("3.5%"), None, Exit::Succeeded),
+            (Some("3.4%"), None, Exit::BelowThreshold),
+            (None, Some("193"), Exit::Succeeded),
+            (None, Some("97%"), Exit::BelowThreshold),
+            (Some("7"), Some("194"), Exit::BelowThreshold),
+        ] {
+            let runs = vec![succeeded(Some(193), Some(7), Some(200))];
+            assert_eq!(overall(runs, &gate(max, min), Cut::AllEnded), exit, "{max:?} {min:?}");
+        }
+    }
+
+    #[test]
+    fn a_threshold_that_cannot_be_checked_is_not_met() {
+        let strict = gate(Some("0"), None);
+        assert_eq!(overall(vec![succeeded(Some(1), None, Some(1))], &strict, Cut::AllEnded), Exit::Unknown);
+        let share = gate(None, Some("90%"));
+        assert_eq!(overall(vec![succeeded(Some(1), Some(0), None)], &share, Cut::AllEnded), Exit::Unknown);
+    }
+
+    #[test]
+    fn a_failed_run_is_failed_whatever_its_samples() {
+        let failed = run("FAILED", Some(Ending::Finished(Terminal::Failed)), (Some(200), Some(0), Some(200)));
+        assert_eq!(overall(vec![failed], &gate(Some("50%"), None), Cut::AllEnded), Exit::Failed);
+    }
+
+    #[test]
+    fn what_goes_on_depends_on_why_the_watch_ended() {
+        let going = || run("PROCESSING", None, (None, None, None));
+        let good = || succeeded(None, None, None);
+        let open = Gate::default();
+        assert_eq!(overall(vec![good(), going()], &open, Cut::Deadline), Exit::TimedOut);
+        assert_eq!(overall(vec![good(), going()], &open, Cut::EnoughEnded), Exit::Succeeded);
+        assert_eq!(overall(vec![going()], &open, Cut::Signal(Exit::Terminated)), Exit::Terminated);
+        assert_eq!(
+            overall(vec![run("PAUSED", None, (None, None, None))], &open, Cut::Deadline),
+            Exit::Unknown
+        );
+    }
+}

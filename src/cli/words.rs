@@ -1,0 +1,81 @@
+//! The words that the line printer and the progress display share.
+
+use std::time::Duration;
+
+use super::report::samples;
+use crate::poll::{RunView, Update};
+use crate::run::{DoubtKind, Ending, RunStatus, Terminal};
+use crate::span;
+
+/// Where a run stands, in one line without its name.
+pub(super) fn standing(run: &RunView) -> String {
+    let state = &run.state;
+    let status = state.status.as_ref().map_or("not seen yet", RunStatus::as_str);
+    let mut parts = vec![match state.ended {
+        Some(Ending::NeverFound) => "not found: the API does not know this run".to_owned(),
+        Some(Ending::Gone) => format!("gone: the API does not know it any more (it was {status})"),
+        Some(Ending::KeyRefused) => "given up: the API refuses the key".to_owned(),
+        Some(Ending::Unknowable) => format!("given up: its status stayed {status}"),
+        Some(Ending::Finished(_)) | None => status.to_owned(),
+    }];
+    parts.extend(samples(state.progress));
+    if let (Some(Ending::Finished(_)), Some(took)) = (state.ended, state.took()) {
+        parts.push(format!("in {}", span::human(took)));
+    }
+    parts.join(" ")
+}
+
+/// A warning for a run that SUCCEEDED with failed samples.
+pub(super) fn partial(run: &RunView) -> Option<String> {
+    let progress = run.state.progress;
+    let failed = progress.failed.filter(|failed| *failed > 0)?;
+    if run.state.ended != Some(Ending::Finished(Terminal::Succeeded)) {
+        return None;
+    }
+    let of = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
+    Some(format!("warning: {} SUCCEEDED with {failed}{of} samples failed", run.subject.label()))
+}
+
+/// What is to be said of an update that is not about a run's progress.
+pub(super) fn notice(update: &Update) -> Option<String> {
+    Some(match update {
+        Update::Run(..) => return None,
+        Update::Doubt { subject, kind, message } => {
+            let label = subject.label();
+            match kind {
+                DoubtKind::UnknownStatus => format!(
+                    "warning: {label}: {message}, which this version of runwatch does not know; watching on"
+                ),
+                DoubtKind::Missing | DoubtKind::NoSuchPage => format!("{label}: {message}; asking again"),
+                DoubtKind::KeyRefused => format!("{label}: {message}; reading the key again"),
+                DoubtKind::Rejected => format!("warning: {label}: {message}; asking again"),
+            }
+        }
+        Update::ApiDown(down, reason) => {
+            format!("API unreachable since {}: {reason}; trying on", time(down.since.wall))
+        }
+        Update::ApiUp(up) => format!(
+            "API reachable again after {} (it was unreachable since {})",
+            span::human(up.lasted),
+            time(up.since.wall)
+        ),
+        Update::StoreFailed(error) => format!("cannot record what was seen: {error}; trying on"),
+        Update::StoreWell => "recording works again".to_owned(),
+    })
+}
+
+/// A moment as people read it: UTC, to the second.
+pub(super) fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// `about 5m left`, or nothing.
+pub(super) fn left(run: &RunView) -> Option<String> {
+    let left = run.expected_end?.saturating_duration_since(tokio::time::Instant::now());
+    (!left.is_zero()).then(|| format!("about {} left", span::human(round(left))))
+}
+
+/// An estimate does not have milliseconds.
+pub(super) fn round(duration: Duration) -> Duration {
+    Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}

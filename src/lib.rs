@@ -1,0 +1,39 @@
+//! runwatch, the library behind the binary: watches DataFramer runs to their end, and says so.
+//!
+//! The road the data takes, one module a stage:
+//!
+//! ```text
+//! config ─▶ watch list ─▶ poll::scheduler ─▶ api ─▶ run::observe ─▶ store ══▶ notify::delivery ─▶ notifiers
+//! (what)                  (when)             (ask)  (what changed)  (state + outbox,   (send, retry,
+//!                                                                    ONE transaction)   record)
+//! ```
+//!
+//! The double arrow is the only bridge between the half that watches and the half that notifies: a row in the outbox.
+//!
+//! Who may import whom (a test keeps it true):
+//!
+//! - [`run`] imports nothing of ours.
+//! - [`clock`], [`http`], [`secret`] and [`span`] import nothing but `run`.
+//! - [`api`] and [`store`] import `run`. They do not know each other.
+//! - [`notify`] imports `run` and `store`: it lives off the outbox.
+//! - [`poll`] imports `api`, `run` and `store`.
+//! - [`config`] imports `run`, and from `notify` the settings that stand beside each notifier.
+//! - `sim`, the simulator, imports `run` and the small modules above: it knows nothing of the half that watches.
+//! - [`app`] joins them all, and [`cli`] is the edge: nothing imports it.
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod notify;
+pub mod poll;
+pub mod run;
+pub mod secret;
+#[cfg(feature = "simulator")]
+pub mod sim;
+pub mod span;
+pub mod store;
+
+/// A boxed future, for traits that are used behind a pointer.
+pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
