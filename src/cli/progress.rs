@@ -141,7 +141,7 @@ impl View for Progress {
 /// A bar of `width` characters, filled to `fraction`.
 fn bar(fraction: f64, width: usize) -> String {
     let filled = (0..width).take_while(|at| (*at as f64 + 0.5) / width as f64 <= fraction).count();
-    format!("{}{}", style("━".repeat(filled)).cyan(), style("━".repeat(width - filled)).dim())
+    format!("{}{}", style("━".repeat(filled)).cyan(), style("━".repeat(width - filled)).black().bright())
 }
 
 /// What stands behind the bar: samples, rate, time left, time taken, and what is wrong.
@@ -198,8 +198,8 @@ mod tests {
         let filled = |fraction| console::strip_ansi_codes(&bar(fraction, 10)).chars().count();
         assert_eq!(filled(0.0), 10);
         console::set_colors_enabled(true);
-        assert_eq!(bar(0.5, 4), format!("{}{}", style("━━").cyan(), style("━━").dim()));
-        assert_eq!(bar(1.0, 4), format!("{}{}", style("━━━━").cyan(), style("").dim()));
-        assert_eq!(bar(0.0, 4), format!("{}{}", style("").cyan(), style("━━━━").dim()));
+        assert_eq!(bar(0.5, 4), format!("{}{}", style("━━").cyan(), style("━━").black().bright()));
+        assert_eq!(bar(1.0, 4), format!("{}{}", style("━━━━").cyan(), style("").black().bright()));
+        assert_eq!(bar(0.0, 4), format!("{}{}", style("").cyan(), style("━━━━").black().bright()));
     }
 }

@@ -46,6 +46,7 @@ impl Screen {
     }
 
     /// Prints lines above the block, on standard output.
+    #[cfg(feature = "simulator")]
     pub(super) fn say(&self, said: &str) {
         let lines = self.block().lines.clone();
         self.say_and_draw(said, lines);
