@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{ApiSettings, RunSource};
+use crate::clock;
 use crate::config::{ChannelKind, Config, ConfiguredChannel};
 use crate::http::SetupError;
 use crate::notify::delivery::Drain;
@@ -83,7 +84,8 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
     for run in plan.runs {
         scheduler.watch(run);
     }
-    let delivery = Delivery::new(Arc::clone(&outbox), plan.channels, RetrySchedule::default());
+    let delivery =
+        Delivery::new(Arc::clone(&outbox), plan.channels, RetrySchedule::default(), Arc::new(clock::wall));
     let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
     Running {
         updates: receiver,
@@ -107,13 +109,15 @@ impl Running {
         }
     }
 
-    /// Ends both halves in order: no more polls, then deliveries for up to `patience`.
-    pub async fn stop(self, patience: Duration) -> Result<Ended, AppError> {
+    /// Ends both halves in order: no more polls, then deliveries for up to `bound`. Retries that are due later than
+    /// `retries_for` from now are not waited for.
+    pub async fn stop(self, retries_for: Duration, bound: Duration) -> Result<Ended, AppError> {
         self.stop_polling.cancel();
         let runs = self.scheduler.await?;
-        let deadline = Instant::now() + patience;
-        // Whoever drains may be gone already.
-        let _ = self.drain.send(Some(deadline));
+        let now = Instant::now();
+        let deadline = now + bound;
+        // Not `send`: that is lost where the workers have not begun to listen.
+        self.drain.send_replace(Some(now + retries_for));
         let mut delivery = self.delivery;
         if timeout_at(deadline, &mut delivery).await.is_err() {
             self.stop_delivering.cancel();

@@ -157,11 +157,11 @@ pub struct WatchArgs {
     pub(super) any: bool,
 
     /// Give up after this time, for all runs together: 30s, 5m, 2h
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
     pub(super) timeout: Option<Duration>,
 
     /// How long an id may be unknown to the API before it is called wrong [default: 1m]
-    #[arg(long, value_name = "DURATION", value_parser = duration_or_zero)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
     pub(super) grace: Option<Duration>,
 
     /// Notify through these configured channels only
@@ -181,15 +181,15 @@ pub struct WaitArgs {
     pub(super) runs: Vec<RunId>,
 
     /// Give up after this time, for all runs together: 30s, 5m, 2h
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
     pub(super) timeout: Option<Duration>,
 
     /// Exit 6 if a run SUCCEEDED with more failed samples than this: a number, or a share of its samples such as 5%
-    #[arg(long, value_name = "N|P%")]
+    #[arg(long, value_name = "N|P%", allow_hyphen_values = true)]
     pub(super) max_failed: Option<Threshold>,
 
     /// Exit 6 if a run SUCCEEDED with fewer completed samples than this: a number, or a share of its samples such as 95%
-    #[arg(long, value_name = "N|P%")]
+    #[arg(long, value_name = "N|P%", allow_hyphen_values = true)]
     pub(super) min_completed: Option<Threshold>,
 
     /// End as soon as one run has not succeeded, without waiting for the others
@@ -201,7 +201,7 @@ pub struct WaitArgs {
     pub(super) output: Option<WaitOutput>,
 
     /// How long an id may be unknown to the API before it is called wrong [default: 1m]
-    #[arg(long, value_name = "DURATION", value_parser = duration_or_zero)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
     pub(super) grace: Option<Duration>,
 
     /// Notify through these configured channels too; nobody is notified otherwise

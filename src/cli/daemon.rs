@@ -23,7 +23,7 @@ use crate::poll::{Update, Watched};
 use crate::run::{Change, Patience, RunId, RunState, Subject};
 use crate::store::{RunStore, SqliteStore, StoredRun};
 
-/// How long deliveries under way are waited for when the daemon is asked to stop.
+/// How long deliveries under way are waited for when the daemon is asked to stop. Retries are the next start's.
 const DELIVERY: Duration = Duration::from_secs(10);
 
 /// Watches until asked to stop.
@@ -63,7 +63,7 @@ async fn daemon(global: &Global) -> Result<Exit, Exit> {
     };
     info!("stopping");
     let stopped = tokio::select! {
-        stopped = running.stop(DELIVERY) => stopped,
+        stopped = running.stop(Duration::ZERO, DELIVERY) => stopped,
         signal = signals.next() => return Err(signal),
     };
     let ended = stopped.map_err(|error| internal(&error))?;

@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::exit::Exit;
 use super::foreground::{EndWhen, View, Watch};
-use super::lines::{Lines, Stream};
+use super::lines::Lines;
 use super::progress::Progress;
 use super::screen::Screen;
 use super::verdict::{Cut, Gate, judge};
@@ -28,7 +28,7 @@ use crate::span;
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// How long it takes
-    #[arg(long, value_name = "DURATION", default_value = "13s", value_parser = length)]
+    #[arg(long, value_name = "DURATION", default_value = "13s", allow_hyphen_values = true, value_parser = length)]
     length: Duration,
 }
 
@@ -75,7 +75,7 @@ async fn demo(args: &DemoArgs) -> Result<Exit, Exit> {
     let mut view: Box<dyn View> = if is_screen() {
         Box::new(Progress::new(subjects, &screen))
     } else {
-        Box::new(Lines::new(Stream::Stdout, false, subjects.len()))
+        Box::new(Lines::on_stdout(subjects.len()))
     };
     let told = tokio::spawn(show_deliveries(receiver, screen.clone(), runs.len()));
     let session = watch.run(client, view.as_mut()).await?;

@@ -85,7 +85,7 @@ impl Watch<'_> {
         }
         view.finish();
         let ended = tokio::select! {
-            ended = running.stop(DELIVERY) => ended.map_err(|error| internal(&error))?,
+            ended = running.stop(DELIVERY, DELIVERY) => ended.map_err(|error| internal(&error))?,
             // Asked twice to stop, it stops.
             signal = signals.next() => return Err(signal),
         };

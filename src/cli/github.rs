@@ -19,7 +19,7 @@ use crate::span;
 const JOB_LIMIT: Duration = Duration::from_hours(6);
 
 /// A hint where the job would be killed before the wait gives up.
-pub(super) fn hint_about_timeout(timeout: Option<Duration>) {
+pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
     let hint = match timeout {
         None => {
             "no --timeout is set: GitHub kills the job after six hours, without a result; set one, such as --timeout 5h"
@@ -27,9 +27,9 @@ pub(super) fn hint_about_timeout(timeout: Option<Duration>) {
         Some(timeout) if timeout > JOB_LIMIT => {
             "--timeout is longer than the six hours after which GitHub kills the job, without a result"
         }
-        Some(_) => return,
+        Some(_) => return None,
     };
-    out::stderr(&format!("::notice title=runwatch::{}\n", escaped(hint)));
+    Some(format!("::notice title=runwatch::{}\n", escaped(hint)))
 }
 
 /// One `::notice`, `::warning` or `::error` a run.

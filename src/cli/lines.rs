@@ -17,44 +17,48 @@ const HEARTBEAT: Duration = Duration::from_mins(1);
 /// How many runs a heartbeat names.
 const NAMED: usize = 3;
 
-/// Which stream the lines go to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
-    Stdout,
-    Stderr,
-}
-
 /// Prints a line for every change of status and every tenth of a run's samples.
 pub(super) struct Lines {
-    stream: Stream,
+    print: Box<dyn FnMut(&str)>,
     heartbeat: bool,
     began: Instant,
     last: Instant,
     shown: HashMap<RunId, (RunView, Option<u64>)>,
     /// How many runs are watched.
     total: usize,
-    write_failed: bool,
+    /// What was said of the API's being out of reach, while it is.
+    outage: Option<String>,
 }
 
 impl Lines {
-    pub(super) fn new(stream: Stream, heartbeat: bool, total: usize) -> Self {
+    /// For standard output: the lines are what was asked for.
+    pub(super) fn on_stdout(total: usize) -> Self {
+        let mut failed = false;
+        let print = move |line: &str| {
+            if failed {
+                return;
+            }
+            if let Err(error) = out::stdout(line) {
+                failed = true;
+                out::error(format_args!("cannot write to standard output: {error}; watching on"));
+            }
+        };
+        Self::new(Box::new(print), false, total)
+    }
+
+    /// For standard error, beside a result: with a heartbeat.
+    pub(super) fn on_stderr(total: usize) -> Self {
+        Self::new(Box::new(out::stderr), true, total)
+    }
+
+    fn new(print: Box<dyn FnMut(&str)>, heartbeat: bool, total: usize) -> Self {
         let now = Instant::now();
-        Self { stream, heartbeat, began: now, last: now, shown: HashMap::new(), total, write_failed: false }
+        Self { print, heartbeat, began: now, last: now, shown: HashMap::new(), total, outage: None }
     }
 
     fn print(&mut self, text: &str) {
         self.last = Instant::now();
-        let line = format!("{} {text}\n", words::time(crate::clock::wall()));
-        match self.stream {
-            Stream::Stderr => out::stderr(&line),
-            Stream::Stdout if self.write_failed => {}
-            Stream::Stdout => {
-                if let Err(error) = out::stdout(&line) {
-                    self.write_failed = true;
-                    out::error(format_args!("cannot write to standard output: {error}; watching on"));
-                }
-            }
-        }
+        (self.print)(&format!("{} {text}\n", words::time(crate::clock::wall())));
     }
 
     fn run(&mut self, run: &RunView, change: Change) {
@@ -89,7 +93,8 @@ impl Lines {
         let waited = span::human(self.began.elapsed());
         let count = self.total - ended;
         let named = if named.is_empty() { "no answer yet".to_owned() } else { named.join("; ") };
-        format!("still waiting after {waited}, {count} of {} going: {named}", self.total)
+        let outage = self.outage.as_ref().map(|outage| format!("; {outage}")).unwrap_or_default();
+        format!("still waiting after {waited}, {count} of {} going: {named}{outage}", self.total)
     }
 }
 
@@ -100,6 +105,11 @@ fn tenth(progress: Progress) -> Option<u64> {
 
 impl View for Lines {
     fn update(&mut self, update: &Update) {
+        match update {
+            Update::ApiDown(..) => self.outage = words::notice(update),
+            Update::ApiUp(_) => self.outage = None,
+            _ => {}
+        }
         if let Update::Run(run, change) = update {
             self.run(run, *change);
         } else if let Some(notice) = words::notice(update) {
@@ -117,4 +127,76 @@ impl View for Lines {
     }
 
     fn finish(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::run::{Ending, RunState, RunStatus, Subject, Terminal};
+
+    /// A printer and what it has printed, without the times.
+    fn lines(total: usize) -> (Lines, Rc<RefCell<Vec<String>>>) {
+        let printed = Rc::new(RefCell::new(Vec::new()));
+        let sink = Rc::clone(&printed);
+        let print = move |line: &str| sink.borrow_mut().push(line.trim_end()[21..].to_owned());
+        (Lines::new(Box::new(print), true, total), printed)
+    }
+
+    fn run(status: &str, completed: u64, failed: u64) -> RunView {
+        let mut state = RunState::new(jiff::Timestamp::UNIX_EPOCH);
+        state.status = Some(RunStatus::parse(Some(status)));
+        state.progress = Progress { completed: Some(completed), failed: Some(failed), total: Some(200) };
+        let subject = Subject { id: "r1".parse().unwrap(), name: Some("nightly".into()) };
+        RunView { subject, state, per_second: None, expected_end: None, trouble: None }
+    }
+
+    fn update(view: RunView, change: Change) -> Update {
+        Update::Run(Box::new(view), change)
+    }
+
+    #[tokio::test]
+    async fn one_line_a_change() {
+        let (mut lines, printed) = lines(1);
+        lines.update(&update(run("PENDING", 0, 0), Change::Status));
+        lines.update(&update(run("PROCESSING", 1, 0), Change::Status));
+        for completed in 2..=41 {
+            lines.update(&update(run("PROCESSING", completed, 0), Change::Progress));
+        }
+        let expected = [
+            "nightly PENDING 0/200",
+            "nightly PROCESSING 1/200",
+            "nightly PROCESSING 20/200",
+            "nightly PROCESSING 40/200",
+        ];
+        assert_eq!(*printed.borrow(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_success_with_failed_samples_always_warns() {
+        let (mut lines, printed) = lines(1);
+        let mut view = run("SUCCEEDED", 193, 7);
+        view.state.ended = Some(Ending::Finished(Terminal::Succeeded));
+        lines.update(&update(view, Change::Ended));
+        let expected = [
+            "nightly SUCCEEDED 193/200, 7 failed",
+            "warning: nightly SUCCEEDED with 7 of 200 samples failed",
+        ];
+        assert_eq!(*printed.borrow(), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_heartbeat_comes_a_minute_after_the_last_line_and_not_before() {
+        let (mut lines, printed) = lines(2);
+        let start = Instant::now();
+        tokio::time::advance(Duration::from_secs(50)).await;
+        lines.update(&update(run("PROCESSING", 5, 0), Change::Status));
+        assert_eq!(lines.next_tick(), Some(start + Duration::from_secs(110)));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        lines.tick();
+        assert_eq!(printed.borrow()[1], "still waiting after 1m 50s, 2 of 2 going: nightly PROCESSING 5/200");
+        assert_eq!(lines.next_tick(), Some(start + Duration::from_secs(170)));
+    }
 }

@@ -30,11 +30,11 @@ pub struct SimulateArgs {
     faults: Vec<Fault>,
 
     /// How long every answer takes
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = latency)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = latency)]
     latency: Duration,
 
     /// Retry-After to send with 429 and 503: 5s, or date:5s for an HTTP date
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     retry_after: Option<RetryAfter>,
 
     /// The one API key to accept; any by default. For tests only: others can see the command line

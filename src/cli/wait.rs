@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 use super::args::{Global, WaitArgs, WaitOutput};
 use super::exit::Exit;
 use super::foreground::{EndWhen, Watch};
-use super::lines::{Lines, Stream};
+use super::lines::Lines;
 use super::screen::Screen;
 use super::verdict::{Gate, judge};
 use super::{github, out, report, setup};
@@ -29,8 +29,10 @@ async fn wait(global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     let in_github = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
     let output = args.output.unwrap_or(if in_github { WaitOutput::Github } else { WaitOutput::Text });
-    if output == WaitOutput::Github {
-        github::hint_about_timeout(args.timeout);
+    if output == WaitOutput::Github
+        && let Some(hint) = github::hint_about_timeout(args.timeout)
+    {
+        setup::print_result(&hint)?;
     }
     let watch = Watch {
         config: &config,
@@ -41,7 +43,7 @@ async fn wait(global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
         keep_bodies: output == WaitOutput::Json,
     };
     let began = tokio::time::Instant::now();
-    let mut lines = Lines::new(Stream::Stderr, true, watch.subjects().len());
+    let mut lines = Lines::on_stderr(watch.subjects().len());
     let session = watch.run(Arc::clone(&client) as _, &mut lines).await?;
     let gate = Gate { max_failed: args.max_failed, min_completed: args.min_completed };
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);

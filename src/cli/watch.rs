@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::args::{Global, WatchArgs};
 use super::exit::Exit;
 use super::foreground::{EndWhen, View, Watch};
-use super::lines::{Lines, Stream};
+use super::lines::Lines;
 use super::progress::Progress;
 use super::screen::Screen;
 use super::verdict::{Gate, judge};
@@ -41,7 +41,7 @@ async fn watch(global: &Global, args: &WatchArgs) -> Result<Exit, Exit> {
     let mut view: Box<dyn View> = if is_screen() {
         Box::new(Progress::new(subjects, &screen))
     } else {
-        Box::new(Lines::new(Stream::Stdout, false, subjects.len()))
+        Box::new(Lines::on_stdout(subjects.len()))
     };
     let session = watch.run(source, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::{Channel, Notice, NotifyError, Retry, RetrySchedule};
-use crate::clock;
+use crate::clock::WallClock;
 use crate::run::event::Payload;
 use crate::store::{Claimed, Outbox, Outcome, Owner, StoreError};
 
@@ -36,13 +36,19 @@ pub struct Delivery {
     outbox: Arc<dyn Outbox>,
     channels: Vec<Channel>,
     schedule: Arc<RetrySchedule>,
+    wall: WallClock,
     drain: Drain,
 }
 
 impl Delivery {
     /// Workers for these channels. None runs yet.
-    pub fn new(outbox: Arc<dyn Outbox>, channels: Vec<Channel>, schedule: RetrySchedule) -> Self {
-        Self { outbox, channels, schedule: Arc::new(schedule), drain: watch::Sender::new(None) }
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        channels: Vec<Channel>,
+        schedule: RetrySchedule,
+        wall: WallClock,
+    ) -> Self {
+        Self { outbox, channels, schedule: Arc::new(schedule), wall, drain: watch::Sender::new(None) }
     }
 
     /// The handle that ends the workers in good order.
@@ -53,7 +59,7 @@ impl Delivery {
     /// Works until cancelled or drained. What is cut off stays in the outbox.
     pub async fn run(self, cancel: CancellationToken) {
         // Unique among the owners of a store: the process and the moment it began.
-        let owner = Owner(format!("{}-{}", std::process::id(), clock::wall().as_microsecond()).into());
+        let owner = Owner(format!("{}-{}", std::process::id(), (self.wall)().as_microsecond()).into());
         let mut workers = JoinSet::new();
         for channel in self.channels {
             let worker = Worker {
@@ -64,6 +70,7 @@ impl Delivery {
                     outbox: Arc::clone(&self.outbox),
                     owner: owner.clone(),
                     schedule: Arc::clone(&self.schedule),
+                    wall: Arc::clone(&self.wall),
                     disabled: AtomicBool::new(false),
                     channel,
                 }),
@@ -83,6 +90,7 @@ struct Context {
     outbox: Arc<dyn Outbox>,
     owner: Owner,
     schedule: Arc<RetrySchedule>,
+    wall: WallClock,
     channel: Channel,
     /// The receiver wants nothing more.
     disabled: AtomicBool,
@@ -141,13 +149,13 @@ impl Worker {
     /// Starts what is due and there is room for; gives how long until more is due, `None` if nothing else is pending or
     /// there is no room.
     async fn start_due(&mut self) -> Result<Option<Duration>, StoreError> {
-        let Context { outbox, owner, channel, .. } = &*self.context;
+        let Context { outbox, owner, channel, wall, .. } = &*self.context;
         let room = channel.concurrency.saturating_sub(self.sends.len());
         if room == 0 {
             return Ok(None);
         }
         let lease = channel.timeout + LEASE_MARGIN;
-        let claimed = outbox.claim(&channel.name, owner, clock::wall(), lease, room).await?;
+        let claimed = outbox.claim(&channel.name, owner, wall(), lease, room).await?;
         let full = claimed.len() == room;
         for claimed in claimed {
             self.sends.spawn(attempt(Arc::clone(&self.context), claimed));
@@ -156,7 +164,7 @@ impl Worker {
             return Ok(None);
         }
         let due = outbox.next_due(&channel.name).await?;
-        Ok(due.map(|due| Duration::try_from(due.duration_since(clock::wall())).unwrap_or_default()))
+        Ok(due.map(|due| Duration::try_from(due.duration_since(wall())).unwrap_or_default()))
     }
 
     fn is_drained(&self, next: Option<Duration>) -> bool {
@@ -173,7 +181,7 @@ async fn attempt(context: Arc<Context>, claimed: Claimed) {
     let mut pause = STORE_PAUSE;
     loop {
         let recorded =
-            context.outbox.finish(claimed.id, &context.owner, clock::wall(), outcome.clone()).await;
+            context.outbox.finish(claimed.id, &context.owner, (context.wall)(), outcome.clone()).await;
         let channel = &context.channel.name;
         match recorded {
             Ok(true) => return,
@@ -235,6 +243,6 @@ impl Context {
         };
         let pause = pause.max(floor);
         warn!(%channel, %event_id, attempt, "{message}; trying again in {}", crate::span::human(pause));
-        Outcome::Retry { at: clock::wall() + pause, error: message }
+        Outcome::Retry { at: (self.wall)() + pause, error: message }
     }
 }

@@ -20,15 +20,15 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    fn on(connection: Connection) -> Self {
-        Self { queue: Queue::new(connection), filled: Arc::new(watch::Sender::new(0)) }
+    fn on(connection: Connection, blocks: bool) -> Self {
+        Self { queue: Queue::new(connection, blocks), filled: Arc::new(watch::Sender::new(0)) }
     }
 
     /// A store that lives as long as the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory()?;
         migrate(&connection)?;
-        Ok(Self::on(connection))
+        Ok(Self::on(connection, false))
     }
 
     /// The store in a file, made if it is not there. Blocks.
@@ -41,7 +41,7 @@ impl SqliteStore {
         // Whoever held a lease is gone: there is one owner at a time.
         connection
             .execute("UPDATE deliveries SET owner = NULL, lease_until = NULL WHERE owner NOT NULL", ())?;
-        Ok(Self::on(connection))
+        Ok(Self::on(connection, true))
     }
 }
 
