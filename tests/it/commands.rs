@@ -1,0 +1,86 @@
+//! The other commands on the built binary: `config check`, `help`, `man`, `completions`.
+
+use crate::support::bin::runwatch;
+
+#[test]
+fn config_check_shows_every_problem_and_where() {
+    let text = "[poll]\nmax_intervall = \"1m\"\njitter = 7\n[[notify.log]]\n[[notify.log]]\n";
+    let output = runwatch(&["config", "check"]).config(text).run();
+    assert_eq!(output.code, Some(78), "{output:?}");
+    for part in [
+        "config.toml:2:1",
+        "did you mean `max_interval`?",
+        "config.toml:3:10",
+        "config.toml:5",
+        "config.toml: 3 errors",
+    ] {
+        assert!(output.stderr.contains(part), "{part}: {}", output.stderr);
+    }
+    assert_eq!(output.stdout, "");
+}
+
+#[test]
+fn config_check_needs_no_network_and_no_key() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config.example.toml");
+    let output = runwatch(&["config", "check", example]).without("DATAFRAMER_API_KEY").run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.ends_with("config.example.toml: OK, 1 warning\n"), "{output:?}");
+    assert!(output.stderr.contains("warning: there is no API key"), "{output:?}");
+    let output = runwatch(&["config", "check"]).run();
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (Some(0), "no configuration file, defaults only: OK\n")
+    );
+}
+
+#[test]
+fn config_check_looks_at_what_the_configuration_points_to() {
+    let output = runwatch(&["config", "check"])
+        .config("[api]\napi_key_file = \"/nowhere/key\"\nca_file = \"/nowhere/ca\"\n")
+        .run();
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(output.stderr.contains("/nowhere/key") && output.stderr.contains("/nowhere/ca"), "{output:?}");
+    for file in ["/nowhere/config.toml", "/"] {
+        let output = runwatch(&["config", "check", file]).run();
+        assert_eq!(output.code, Some(78), "{output:?}");
+        assert!(output.stderr.contains(&format!("cannot read the configuration file {file}")), "{output:?}");
+    }
+}
+
+#[test]
+fn every_command_has_help_and_a_man_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = runwatch(&["man", dir.path().to_str().unwrap()]).run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    for command in ["watch", "wait", "status", "daemon", "config check", "notify test", "simulate", "demo"] {
+        let words: Vec<&str> = ["help"].into_iter().chain(command.split(' ')).collect();
+        let help = runwatch(&words).run();
+        assert!(help.code == Some(0) && help.stdout.contains("Usage:"), "{command}: {help:?}");
+        let page = dir.path().join(format!("runwatch-{}.1", command.replace(' ', "-")));
+        let page =
+            std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(page.contains(".SH \"EXIT STATUS\""), "{command}");
+    }
+}
+
+#[test]
+fn completions_know_the_commands() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = runwatch(&["completions", shell]).run();
+        assert_eq!(output.code, Some(0));
+        for word in ["watch", "wait", "min-completed", "simulate"] {
+            assert!(output.stdout.contains(word), "{shell}: {word}");
+        }
+    }
+}
+
+#[test]
+fn version_and_help_are_no_failure() {
+    for args in [&["--version"][..], &["--help"], &["help"], &["wait", "--help"]] {
+        let output = runwatch(args).run();
+        assert!(
+            output.code == Some(0) && !output.stdout.is_empty() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+    }
+}

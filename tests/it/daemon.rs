@@ -1,0 +1,96 @@
+//! The daemon on the built binary: it watches the configured set, tells, keeps serving, and remembers.
+
+use std::path::Path;
+
+use rustix::process::Signal;
+
+use crate::support::bin::{Running, runwatch};
+use crate::support::body::run;
+use crate::support::stub::{Stub, answer, error};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// A daemon on this state, with quick polling and a webhook to this receiver.
+fn daemon(state: &Path, api: &Stub, receiver: &Stub, runs: &[&str]) -> Running {
+    let runs = runs.iter().map(|id| format!("[[run]]\nid = \"{id}\"\n")).collect::<Vec<_>>().concat();
+    let webhook = format!("[[notify.webhook]]\nurl = \"{}\"\nsecret = \"{SECRET}\"\n", receiver.url());
+    runwatch(&["daemon"]).api(api).env("STATE_DIRECTORY", state).quick(&format!("{webhook}{runs}")).spawn()
+}
+
+fn stop(daemon: Running) -> String {
+    daemon.signal(Signal::TERM);
+    let output = daemon.wait();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    output.stderr
+}
+
+#[test]
+fn watches_each_run_to_its_end_and_keeps_serving() {
+    let state = tempfile::tempdir().unwrap();
+    let api =
+        Stub::with([run().ok(), run().ok(), run().status("SUCCEEDED").ok(), run().status("FAILED").ok()]);
+    let receiver = Stub::with([answer(204, &[], ""), answer(204, &[], "")]);
+    let daemon = daemon(state.path(), &api, &receiver, &["a", "b"]);
+    let mut kinds: Vec<_> = [receiver.next(), receiver.next()]
+        .iter()
+        .map(|asked| serde_json::from_slice::<serde_json::Value>(&asked.body).unwrap()["type"].to_string())
+        .collect();
+    kinds.sort();
+    assert_eq!(kinds, ["\"run.failed\"", "\"run.succeeded\""]);
+    let log = stop(daemon);
+    assert!(log.contains("watching") && log.contains("FAILED") && log.contains("stopped"), "{log}");
+}
+
+#[test]
+fn what_was_told_is_not_told_again_after_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    let (api, receiver) = (Stub::with([run().status("FAILED").ok()]), Stub::with([answer(204, &[], "")]));
+    let first = daemon(state.path(), &api, &receiver, &["a"]);
+    receiver.next();
+    stop(first);
+    // A second run, so that there is something to wait for.
+    let (api, receiver) = (Stub::with([run().status("CANCELED").ok()]), Stub::with([answer(204, &[], "")]));
+    let second = daemon(state.path(), &api, &receiver, &["a", "b"]);
+    let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
+    assert_eq!((&told["type"], &told["data"]["run_id"]), (&"run.canceled".into(), &"b".into()));
+    stop(second);
+}
+
+#[test]
+fn what_could_not_be_told_is_told_after_a_restart_under_the_same_id() {
+    let state = tempfile::tempdir().unwrap();
+    let (api, receiver) = (Stub::with([run().status("FAILED").ok()]), Stub::with([error(500)]));
+    let first = daemon(state.path(), &api, &receiver, &["a"]);
+    let attempt = receiver.next();
+    let log = stop(first);
+    assert!(log.contains("deliveries_pending=1"), "{log}");
+    let (api, receiver) = (Stub::with([]), Stub::with([answer(204, &[], "")]));
+    let second = daemon(state.path(), &api, &receiver, &["a"]);
+    let again = receiver.next();
+    assert_eq!((again.header("webhook-id"), &again.body), (attempt.header("webhook-id"), &attempt.body));
+    stop(second);
+}
+
+#[test]
+fn a_refused_key_and_an_unknown_status_end_nothing() {
+    let state = tempfile::tempdir().unwrap();
+    let api = Stub::with([
+        error(401),
+        error(401),
+        error(401),
+        run().status("PAUSED").ok(),
+        run().status("FAILED").ok(),
+    ]);
+    let receiver = Stub::with([answer(204, &[], "")]);
+    let daemon = daemon(state.path(), &api, &receiver, &["a"]);
+    let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
+    assert_eq!(told["type"], "run.failed");
+    stop(daemon);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_said() {
+    let output = runwatch(&["daemon"]).config("state_dir = \"/dev/null/state\"\n").run();
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert!(output.stderr.contains("cannot keep the state in /dev/null/state"), "{output:?}");
+}

@@ -1,0 +1,221 @@
+//! The notifying half against channels in memory, in virtual time.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use runwatch::BoxFuture;
+use runwatch::clock::WallClock;
+use runwatch::notify::delivery::Drain;
+use runwatch::notify::{Channel, Delivery, Notice, Notifier, NotifyError, Retry, RetrySchedule};
+use runwatch::run::{Ending, Event, RunState, Subject, Terminal};
+use runwatch::store::{Commit, Outbox, RunStore as _, SqliteStore, StoredRun};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+type Answer = Box<dyn Fn(usize) -> Result<(), NotifyError> + Send + Sync>;
+
+/// A channel in memory: what it was sent, when, and what it says to its nth attempt.
+struct Fake {
+    started: Instant,
+    sent: Mutex<Vec<(Duration, String, u32)>>,
+    answer: Answer,
+    latency: Duration,
+}
+
+impl Fake {
+    fn new(answer: impl Fn(usize) -> Result<(), NotifyError> + Send + Sync + 'static) -> Self {
+        Self {
+            started: Instant::now(),
+            sent: Mutex::default(),
+            answer: Box::new(answer),
+            latency: Duration::ZERO,
+        }
+    }
+
+    fn sent(&self) -> Vec<(Duration, String, u32)> {
+        self.sent.lock().unwrap().clone()
+    }
+}
+
+impl Notifier for Fake {
+    fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>> {
+        Box::pin(async move {
+            let times = {
+                let mut sent = self.sent.lock().unwrap();
+                sent.push((self.started.elapsed(), notice.event_id.to_string(), notice.attempt));
+                sent.len()
+            };
+            sleep(self.latency).await;
+            (self.answer)(times)
+        })
+    }
+}
+
+struct Setup {
+    store: Arc<SqliteStore>,
+    drain: Drain,
+    cancel: CancellationToken,
+    task: JoinHandle<()>,
+    wall: WallClock,
+}
+
+/// Workers for these channels, on a wall clock that follows the virtual one.
+fn deliver(channels: &[(&str, Arc<Fake>)]) -> Setup {
+    let store = Arc::new(SqliteStore::in_memory().unwrap());
+    let (start, epoch) = (Instant::now(), Timestamp::from_second(1_800_000_000).unwrap());
+    let wall: WallClock = Arc::new(move || epoch + start.elapsed());
+    let channel = |(name, fake): &(&str, Arc<Fake>)| Channel {
+        name: (*name).into(),
+        kind: "fake",
+        notifier: Arc::clone(fake) as _,
+        concurrency: 2,
+        timeout: Duration::from_secs(20),
+    };
+    let channels = channels.iter().map(channel).collect();
+    let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
+    let delivery = Delivery::new(outbox, channels, RetrySchedule::default(), Arc::clone(&wall));
+    let cancel = CancellationToken::new();
+    Setup { store, drain: delivery.drain(), task: tokio::spawn(delivery.run(cancel.clone())), cancel, wall }
+}
+
+impl Setup {
+    /// A run fails, and these channels are to tell it. Gives the event's id.
+    async fn fail(&self, run: &str, channels: &[&str]) -> String {
+        let subject = Subject { id: run.parse().unwrap(), name: None };
+        let state = RunState::new((self.wall)());
+        let ending = Ending::Finished(Terminal::Failed);
+        let event = Event::of_ending("test", &subject, ending, &state, None, (self.wall)());
+        let id = event.id.to_string();
+        let events = vec![(event, channels.iter().map(|name| (*name).into()).collect())];
+        self.store.commit(Commit { run: StoredRun { subject, state }, events }).await.unwrap();
+        id
+    }
+}
+
+fn retryable() -> Result<(), NotifyError> {
+    Err(NotifyError::retryable("as scripted"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_is_told_once_to_each_channel() {
+    let (a, b) = (Arc::new(Fake::new(|_| Ok(()))), Arc::new(Fake::new(|_| Ok(()))));
+    let setup = deliver(&[("a", Arc::clone(&a)), ("b", Arc::clone(&b))]);
+    let id = setup.fail("r", &["a", "b"]).await;
+    setup.fail("r", &["a", "b"]).await;
+    sleep(Duration::from_secs(100_000)).await;
+    for fake in [a, b] {
+        let sent: Vec<_> = fake.sent().into_iter().map(|(_, id, attempt)| (id, attempt)).collect();
+        assert_eq!(sent, [(id.clone(), 1)]);
+    }
+    assert!(setup.store.undelivered().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_hangs_delays_no_other() {
+    let mut hangs = Fake::new(|_| Ok(()));
+    hangs.latency = Duration::from_secs(999_999);
+    let good = Arc::new(Fake::new(|_| Ok(())));
+    let setup = deliver(&[("hangs", Arc::new(hangs)), ("good", Arc::clone(&good))]);
+    for n in 0..20 {
+        setup.fail(&format!("r{n}"), &["hangs", "good"]).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(good.sent().len(), 20);
+    assert!(good.sent().iter().all(|(at, ..)| *at < Duration::from_secs(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_attempts_over_three_days_and_then_a_dead_letter() {
+    let fake = Arc::new(Fake::new(|_| retryable()));
+    let setup = deliver(&[("a", Arc::clone(&fake))]);
+    let id = setup.fail("r", &["a"]).await;
+    sleep(Duration::from_hours(200)).await;
+    let sent = fake.sent();
+    assert_eq!(sent.iter().map(|(.., attempt)| *attempt).collect::<Vec<_>>(), (1..=10).collect::<Vec<_>>());
+    assert!(sent.iter().all(|(_, sent, _)| *sent == id), "the id never changes");
+    let mut scheduled = Duration::ZERO;
+    for (index, pause) in [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400].into_iter().enumerate()
+    {
+        let waited = sent[index + 1].0.saturating_sub(sent[index].0).as_secs_f64();
+        let pause = f64::from(pause);
+        assert!(
+            (pause..=pause * 1.1 + 1.0).contains(&waited),
+            "attempt {}: {waited} s after {pause} s",
+            index + 2
+        );
+        scheduled += Duration::from_secs_f64(pause);
+    }
+    assert_eq!(scheduled, Duration::from_secs(75 * 3600 + 35 * 60 + 5));
+    let left = setup.store.undelivered().await.unwrap();
+    assert_eq!((left.len(), left[0].due_at, left[0].attempts), (1, None, 10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_of_a_receiver_is_a_floor() {
+    let busy = |times| match times {
+        1 => Err(NotifyError {
+            retry: Retry::NotBefore(Some(Duration::from_secs(600))),
+            message: "429".into(),
+        }),
+        _ => Ok(()),
+    };
+    let fake = Arc::new(Fake::new(busy));
+    let setup = deliver(&[("a", Arc::clone(&fake))]);
+    setup.fail("r", &["a"]).await;
+    sleep(Duration::from_secs(599)).await;
+    assert_eq!(fake.sent().len(), 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(fake.sent().len(), 2);
+    assert!(setup.store.undelivered().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_is_gone_gets_nothing_more() {
+    let gone = |_| Err(NotifyError { retry: Retry::Disable, message: "410".into() });
+    let fake = Arc::new(Fake::new(gone));
+    let setup = deliver(&[("a", Arc::clone(&fake))]);
+    setup.fail("r", &["a"]).await;
+    sleep(Duration::from_secs(1)).await;
+    setup.fail("s", &["a"]).await;
+    sleep(Duration::from_hours(100)).await;
+    assert_eq!(fake.sent().len(), 1);
+    let left = setup.store.undelivered().await.unwrap();
+    assert_eq!(
+        left.iter().filter(|left| left.due_at.is_none()).count(),
+        2,
+        "both are dead letters: {left:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notifier_that_panics_or_overstays_is_tried_again() {
+    let fake = Arc::new(Fake::new(|times| if times == 1 { panic!("as scripted") } else { Ok(()) }));
+    let mut slow = Fake::new(|_| Ok(()));
+    slow.latency = Duration::from_secs(21);
+    let slow = Arc::new(slow);
+    let setup = deliver(&[("a", Arc::clone(&fake)), ("slow", Arc::clone(&slow))]);
+    setup.fail("r", &["a", "slow"]).await;
+    sleep(Duration::from_secs(200)).await;
+    assert_eq!(fake.sent().len(), 2, "again when the lease has ended");
+    assert!(slow.sent().len() >= 2);
+    let left = setup.store.undelivered().await.unwrap();
+    assert_eq!(left.iter().map(|left| &*left.channel).collect::<Vec<_>>(), ["slow"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_waits_for_what_is_due_and_no_longer() {
+    let fine = Arc::new(Fake::new(|_| Ok(())));
+    let bad = Arc::new(Fake::new(|_| retryable()));
+    let setup = deliver(&[("fine", Arc::clone(&fine)), ("bad", Arc::clone(&bad))]);
+    setup.fail("r", &["fine", "bad"]).await;
+    let before = Instant::now();
+    setup.drain.send_replace(Some(Instant::now() + Duration::from_secs(10)));
+    setup.task.await.unwrap();
+    // The second attempt is due after five seconds, the third after five minutes: nobody waits for that.
+    assert!(before.elapsed() < Duration::from_secs(7), "{:?}", before.elapsed());
+    assert_eq!((fine.sent().len(), bad.sent().len()), (1, 2));
+    assert_eq!(setup.store.undelivered().await.unwrap().len(), 1);
+    drop(setup.cancel);
+}

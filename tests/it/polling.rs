@@ -1,0 +1,412 @@
+//! The scheduler against a scripted API in memory, in virtual time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use runwatch::BoxFuture;
+use runwatch::api::{Answer, PollError, PollErrorKind, RunSource};
+use runwatch::poll::{Command, Curve, FinalRun, Policy, Scheduler, Settings, Update, Watched};
+use runwatch::run::{
+    Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunState, RunStatus, Subject, Terminal,
+};
+use runwatch::store::{
+    Commit, Outbox as _, Route, Routes, RunStore, SqliteStore, StoreError, StoreErrorKind, StoredRun,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+type Script = Box<dyn Fn(usize, Duration) -> Result<Run, PollError> + Send + Sync>;
+
+/// An API in memory: each run is a function of (how often it was asked, time since the start).
+struct Api {
+    started: Instant,
+    scripts: HashMap<RunId, Script>,
+    asked: Mutex<Vec<(Duration, RunId)>>,
+    reloads: AtomicUsize,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+    latency: Duration,
+}
+
+impl Api {
+    fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            scripts: HashMap::new(),
+            asked: Mutex::default(),
+            reloads: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            most_in_flight: AtomicUsize::new(0),
+            latency: Duration::ZERO,
+        }
+    }
+
+    fn with(
+        mut self,
+        id: &str,
+        script: impl Fn(usize, Duration) -> Result<Run, PollError> + Send + Sync + 'static,
+    ) -> Self {
+        self.scripts.insert(id.parse().unwrap(), Box::new(script));
+        self
+    }
+
+    fn times(&self, id: &str) -> Vec<f64> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(_, asked)| asked.as_str() == id).map(|(at, _)| at.as_secs_f64()).collect()
+    }
+}
+
+impl RunSource for Api {
+    fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>> {
+        Box::pin(async move {
+            let at = self.started.elapsed();
+            let times = {
+                let mut asked = self.asked.lock().unwrap();
+                asked.push((at, id.clone()));
+                asked.iter().filter(|(_, asked)| asked == id).count()
+            };
+            let flying = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_in_flight.fetch_max(flying, Ordering::SeqCst);
+            sleep(self.latency).await;
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            self.scripts[id](times, at).map(|run| Answer { run, body: "{}".into() })
+        })
+    }
+
+    fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.reloads.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what a script answers")]
+fn status(word: &str) -> Result<Run, PollError> {
+    Ok(Run {
+        status: RunStatus::parse(Some(word)),
+        progress: Progress::default(),
+        created_at: None,
+        completed_at: None,
+        details: None,
+    })
+}
+
+fn fails(kind: PollErrorKind, retry_after: Option<u64>) -> Result<Run, PollError> {
+    let retry_after = retry_after.map(Duration::from_secs);
+    Err(PollError { kind, message: "as scripted".into(), retry_after })
+}
+
+fn doubt(kind: DoubtKind) -> Result<Run, PollError> {
+    fails(PollErrorKind::Doubt(kind), None)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn settings() -> Settings {
+    let curve = |initial, multiplier, max| Curve {
+        initial: seconds(initial),
+        multiplier,
+        max: seconds(max),
+        jitter: 0.0,
+    };
+    Settings {
+        policy: Policy { healthy: curve(1, 1.5, 60), error: curve(1, 2.0, 60) },
+        requests_per_minute: 120,
+        max_in_flight: 8,
+        patience: Patience { grace: seconds(60), unknown_after: Some(seconds(1800)), refused_ends: true },
+        source: "test".into(),
+        routes: Routes::default(),
+        keep_bodies: false,
+    }
+}
+
+/// A scheduler at work.
+struct Watch {
+    api: Arc<Api>,
+    store: Arc<SqliteStore>,
+    updates: mpsc::UnboundedReceiver<Update>,
+    commands: mpsc::Sender<Command>,
+    cancel: CancellationToken,
+    task: JoinHandle<Vec<FinalRun>>,
+}
+
+impl Watch {
+    fn start(api: Api, settings: Settings) -> Self {
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        Self::start_on(api, settings, Arc::clone(&store) as _, store)
+    }
+
+    fn start_on(api: Api, settings: Settings, runs: Arc<dyn RunStore>, store: Arc<SqliteStore>) -> Self {
+        let api = Arc::new(api);
+        let (sender, updates) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::channel(1);
+        let mut scheduler = Scheduler::new(settings, Arc::clone(&api) as _, runs, sender, receiver);
+        let mut ids: Vec<_> = api.scripts.keys().cloned().collect();
+        ids.sort();
+        for id in ids {
+            let state = RunState::new(Timestamp::UNIX_EPOCH);
+            scheduler.watch(Watched { subject: Subject { id, name: None }, notify: None, state });
+        }
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(scheduler.run(cancel.clone()));
+        Self { api, store, updates, commands, cancel, task }
+    }
+
+    /// Waits until a run has ended; gives how.
+    async fn ended(&mut self) -> Ending {
+        loop {
+            if let Update::Run(run, Change::Ended) = self.updates.recv().await.unwrap() {
+                return run.state.ended.unwrap();
+            }
+        }
+    }
+
+    async fn stop(self) -> (Vec<FinalRun>, Arc<Api>) {
+        self.cancel.cancel();
+        (self.task.await.unwrap(), self.api)
+    }
+
+    /// The updates so far that are not about runs.
+    fn notices(&mut self) -> Vec<&'static str> {
+        let mut notices = Vec::new();
+        while let Ok(update) = self.updates.try_recv() {
+            match update {
+                Update::Run(..) => {}
+                Update::Doubt { .. } => notices.push("doubt"),
+                Update::ApiDown(..) => notices.push("down"),
+                Update::ApiUp(_) => notices.push("up"),
+                Update::StoreFailed(_) => notices.push("store failed"),
+                Update::StoreWell => notices.push("store well"),
+            }
+        }
+        notices
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_transient_error_ends_a_watch() {
+    // Ten hours of it, then the end.
+    let api = Api::new().with("r", |times, at| match at.as_secs() {
+        0..36_000 if times.is_multiple_of(7) => fails(PollErrorKind::Throttled, None),
+        0..36_000 => fails(PollErrorKind::Transient, None),
+        _ => status("SUCCEEDED"),
+    });
+    let mut watch = Watch::start(api, settings());
+    assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
+    let (runs, api) = watch.stop().await;
+    assert!(runs[0].polls > 500, "{}", runs[0].polls);
+    let times = api.times("r");
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    assert!(longest <= 60.0, "capped at the longest interval: {longest}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_told_once_each_way() {
+    let api = Api::new().with("r", |_, at| match at.as_secs() {
+        10..200 => fails(PollErrorKind::Transient, None),
+        0..400 => status("PROCESSING"),
+        _ => status("SUCCEEDED"),
+    });
+    let mut watch = Watch::start(api, settings());
+    // Looks at the notices when the run has ended.
+    loop {
+        sleep(seconds(600)).await;
+        if watch.api.started.elapsed() > seconds(500) {
+            break;
+        }
+    }
+    assert_eq!(watch.notices(), ["down", "up"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn retry_after_is_a_floor() {
+    let api = Api::new().with("r", |times, _| match times {
+        1 => status("PROCESSING"),
+        2 => fails(PollErrorKind::Transient, Some(300)),
+        3 => fails(PollErrorKind::Throttled, Some(40)),
+        _ => status("SUCCEEDED"),
+    });
+    let mut watch = Watch::start(api, settings());
+    watch.ended().await;
+    assert_eq!(watch.stop().await.1.times("r"), [0.0, 1.0, 301.0, 341.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn being_throttled_holds_back_every_run() {
+    let api =
+        Api::new()
+            .with("a", |times, _| {
+                if times == 1 { fails(PollErrorKind::Throttled, Some(30)) } else { status("SUCCEEDED") }
+            })
+            .with("b", |times, _| if times == 1 { status("PROCESSING") } else { status("SUCCEEDED") });
+    let mut watch = Watch::start(api, settings());
+    watch.ended().await;
+    watch.ended().await;
+    let (_, api) = watch.stop().await;
+    assert_eq!((api.times("a"), api.times("b")), (vec![0.0, 30.0], vec![0.0, 30.0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_never_seen_is_called_wrong_when_the_grace_ends_to_the_second() {
+    let mut watch = Watch::start(Api::new().with("r", |_, _| doubt(DoubtKind::Missing)), settings());
+    assert_eq!(watch.ended().await, Ending::NeverFound);
+    let (_, api) = watch.stop().await;
+    assert_eq!(api.times("r").last(), Some(&60.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_appears_within_the_grace_is_watched() {
+    let api = Api::new().with("r", |_, at| match at.as_secs() {
+        0..45 => doubt(DoubtKind::Missing),
+        _ => status("SUCCEEDED"),
+    });
+    assert_eq!(Watch::start(api, settings()).ended().await, Ending::Finished(Terminal::Succeeded));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_status_is_borne_for_half_an_hour_and_warned_of_once() {
+    let mut watch = Watch::start(Api::new().with("r", |_, _| status("PAUSED")), settings());
+    sleep(seconds(1790)).await;
+    assert_eq!(watch.notices(), ["doubt"]);
+    assert_eq!(watch.ended().await, Ending::Unknowable);
+    assert_eq!(watch.stop().await.1.times("r").last(), Some(&1800.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_is_read_again_once() {
+    let refused = || doubt(DoubtKind::KeyRefused);
+    let rotated = Api::new().with("r", move |times, _| match times {
+        1 | 3 => status("PROCESSING"),
+        2 => refused(),
+        _ => status("SUCCEEDED"),
+    });
+    let mut watch = Watch::start(rotated, settings());
+    assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
+    assert_eq!(watch.api.reloads.load(Ordering::SeqCst), 1);
+    let refusing = Api::new().with("r", move |_, _| refused());
+    let mut watch = Watch::start(refusing, settings());
+    assert_eq!(watch.ended().await, Ending::KeyRefused);
+    assert_eq!(watch.stop().await.0[0].polls, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_budget_is_kept_and_shared_fairly() {
+    let mut api = Api::new();
+    for n in 0..50 {
+        api = api.with(&format!("r{n:02}"), |_, _| status("PROCESSING"));
+    }
+    let watch = Watch::start(api, settings());
+    sleep(seconds(600)).await;
+    let (runs, api) = watch.stop().await;
+    let asked: Vec<f64> = api.asked.lock().unwrap().iter().map(|(at, _)| at.as_secs_f64()).collect();
+    for from in 0..9 {
+        let from = f64::from(from) * 60.0;
+        let count = asked.iter().filter(|at| (from..from + 60.0).contains(at)).count();
+        assert!(
+            count <= 130,
+            "{count} requests in the minute from {from} s; 120 and a burst of 10 are allowed"
+        );
+    }
+    let first = asked.iter().filter(|at| **at < 60.0).count();
+    assert!(first >= 115, "the budget is used: {first} requests in the first minute");
+    let polls: Vec<u32> = runs.iter().map(|run| run.polls).collect();
+    let (least, most) = (polls.iter().min().unwrap(), polls.iter().max().unwrap());
+    assert!(most - least <= 2, "between {least} and {most} polls a run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_polls_are_in_flight_than_allowed() {
+    let mut api = Api::new();
+    api.latency = seconds(5);
+    for n in 0..40 {
+        api = api.with(&format!("r{n:02}"), |_, _| status("PROCESSING"));
+    }
+    let watch = Watch::start(api, Settings { max_in_flight: 3, requests_per_minute: 6000, ..settings() });
+    sleep(seconds(120)).await;
+    assert_eq!(watch.stop().await.1.most_in_flight.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_last_poll_comes_exactly_when_it_is_asked_for() {
+    // "held" was told to stay away, which counts for more.
+    let api = Api::new()
+        .with("done", |times, _| status(if times < 11 { "PROCESSING" } else { "SUCCEEDED" }))
+        .with("going", |_, _| status("PROCESSING"))
+        .with("held", |_, _| fails(PollErrorKind::Transient, Some(3000)));
+    let watch = Watch::start(api, settings());
+    sleep(seconds(100)).await;
+    let (reply, looked) = oneshot::channel();
+    watch.commands.send(Command::LastPoll(reply)).await.unwrap();
+    looked.await.unwrap();
+    assert_eq!(watch.api.started.elapsed(), seconds(100));
+    let (_, api) = watch.stop().await;
+    for (id, last) in [("done", 100.0), ("going", 100.0), ("held", 0.0)] {
+        assert_eq!(api.times(id).last(), Some(&last), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_that_began_before_the_deadline_is_not_the_last() {
+    let mut api = Api::new().with("r", |times, _| status(if times == 1 { "PROCESSING" } else { "FAILED" }));
+    api.latency = seconds(8);
+    let watch = Watch::start(api, settings());
+    sleep(seconds(5)).await;
+    let (reply, looked) = oneshot::channel();
+    watch.commands.send(Command::LastPoll(reply)).await.unwrap();
+    looked.await.unwrap();
+    let (runs, api) = watch.stop().await;
+    assert_eq!(api.times("r"), [0.0, 8.0]);
+    assert_eq!(runs[0].state.ended, Some(Ending::Finished(Terminal::Failed)));
+}
+
+/// A store that fails for a while.
+struct Failing {
+    inner: Arc<SqliteStore>,
+    failures: AtomicUsize,
+}
+
+impl RunStore for Failing {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredRun>, StoreError>> {
+        self.inner.load()
+    }
+
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>> {
+        let left = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_ok() {
+            let error = StoreError { kind: StoreErrorKind::Full, message: "disk full".into() };
+            return Box::pin(async { Err(error) });
+        }
+        self.inner.commit(commit)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_recorded_is_not_believed_and_not_lost() {
+    let inner = Arc::new(SqliteStore::in_memory().unwrap());
+    let failing = Failing { inner: Arc::clone(&inner), failures: AtomicUsize::new(5) };
+    let routes = Routes::new([Route { channel: "ops".into(), events: None }]);
+    let api = Api::new().with("r", |_, _| status("FAILED"));
+    let watch = Watch::start_on(api, Settings { routes, ..settings() }, Arc::new(failing), inner);
+    let mut watch = watch;
+    assert_eq!(watch.updates.recv().await.map(|update| matches!(update, Update::StoreFailed(_))), Some(true));
+    assert_eq!(watch.store.undelivered().await.unwrap(), [], "nothing is to be told that was not recorded");
+    assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
+    assert_eq!(watch.store.undelivered().await.unwrap().len(), 1);
+    assert_eq!(watch.store.load().await.unwrap()[0].state.ended, Some(Ending::Finished(Terminal::Failed)));
+    assert_eq!(watch.stop().await.0[0].polls, 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_has_ended_is_never_asked_about_again() {
+    let api = Api::new().with("r", |_, _| status("CANCELED")).with("s", |_, _| status("PROCESSING"));
+    let mut watch = Watch::start(api, settings());
+    watch.ended().await;
+    sleep(seconds(3600)).await;
+    assert_eq!(watch.stop().await.1.times("r"), [0.0]);
+}

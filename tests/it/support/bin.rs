@@ -1,0 +1,158 @@
+//! The built binary, started in an environment of its own: nothing of the machine's reaches it.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use super::stub::Stub;
+
+/// No test takes longer; a command that does is killed and fails its test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Settings that make polling quick.
+const QUICK: &str = "[poll]\ninitial_interval = \"10ms\"\nmax_interval = \"20ms\"\nerror_initial_interval = \"10ms\"\n\
+                     error_max_interval = \"20ms\"\nrequests_per_minute = 60000\n";
+
+/// A command line to be run.
+pub struct Runwatch {
+    command: Command,
+    home: tempfile::TempDir,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    /// Standard output as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// `runwatch` with these arguments and a key, but without an API.
+pub fn runwatch(args: &[&str]) -> Runwatch {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runwatch"));
+    command.args(args).env_clear().env("HOME", home.path()).env("DATAFRAMER_API_KEY", "test-key");
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    Runwatch { command, home }
+}
+
+impl Runwatch {
+    /// Against this API.
+    pub fn api(self, stub: &Stub) -> Self {
+        let url = stub.url();
+        self.base_url(&url)
+    }
+
+    /// Against this base URL.
+    pub fn base_url(self, url: &str) -> Self {
+        self.env("DATAFRAMER_BASE_URL", url)
+    }
+
+    /// With this variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Without this variable.
+    pub fn without(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// With a configuration file.
+    pub fn config(self, text: &str) -> Self {
+        let path = self.home.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        self.env("RUNWATCH_CONFIG", &path)
+    }
+
+    /// With quick polling, and this added to the configuration.
+    pub fn quick(self, text: &str) -> Self {
+        self.config(&format!("{QUICK}{text}"))
+    }
+
+    /// With standard output going there.
+    pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stdout(to);
+        self
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Running {
+        let child = self.command.spawn().unwrap();
+        Running { child, _home: self.home }
+    }
+
+    /// Runs it to its end.
+    pub fn run(self) -> Output {
+        self.spawn().wait()
+    }
+}
+
+/// A command at work.
+pub struct Running {
+    child: Child,
+    _home: tempfile::TempDir,
+}
+
+impl Running {
+    /// Its process id.
+    pub fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Its standard output, to be read while it runs.
+    pub fn take_stdout(&mut self) -> std::process::ChildStdout {
+        self.child.stdout.take().unwrap()
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Output {
+        let (stdout, stderr) = (self.child.stdout.take(), self.child.stderr.take());
+        let (done, is_done) = channel::<()>();
+        let pid = self.pid();
+        let watchdog = std::thread::spawn(move || {
+            if is_done.recv_timeout(PATIENCE) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        });
+        let stdout = std::thread::spawn(move || read(stdout));
+        let stderr = read(stderr);
+        let stdout = stdout.join().unwrap();
+        let status = self.child.wait().unwrap();
+        drop(done);
+        watchdog.join().unwrap();
+        Output { code: status.code(), stdout, stderr }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed leaves nothing behind.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn read(stream: Option<impl std::io::Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(mut stream) = stream {
+        stream.read_to_end(&mut bytes).unwrap();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
