@@ -21,8 +21,8 @@ use crate::notify::{
     Channel, Command as CommandChannel, Delivery, Desktop, Log, RetrySchedule, Webhook, WebhookSettings,
 };
 use crate::poll::{Command, Curve, FinalRun, Policy, Scheduler, Settings, Update, Watched};
-use crate::run::Patience;
-use crate::store::{Outbox, Route, Routes, RunStore, StoreError, Undelivered};
+use crate::run::{EventKind, Patience};
+use crate::store::{ChannelName, Outbox, Route, Routes, RunStore, StoreError, Undelivered};
 
 /// Deliveries under way at once, by kind: machines take several, a person one after the other.
 const WEBHOOK_CONCURRENCY: usize = 8;
@@ -30,6 +30,9 @@ const COMMAND_CONCURRENCY: usize = 4;
 
 /// How much longer than a notifier bounds itself an attempt is let run.
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(2);
+
+/// How long each part of a stop may take beside the deliveries.
+const PART_BOUND: Duration = Duration::from_secs(5);
 
 /// What to watch and how.
 pub struct Plan {
@@ -72,6 +75,9 @@ pub enum AppError {
     /// The store failed at the end.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
+    /// A part did not end within its time.
+    #[error("{0} did not end in time")]
+    Stuck(&'static str),
 }
 
 /// Starts both halves. They run until [`Running::stop`].
@@ -84,8 +90,7 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
     for run in plan.runs {
         scheduler.watch(run);
     }
-    let delivery =
-        Delivery::new(Arc::clone(&outbox), plan.channels, RetrySchedule::default(), Arc::new(clock::wall));
+    let delivery = Delivery::new(Arc::clone(&outbox), plan.channels, Arc::new(clock::wall));
     let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
     Running {
         updates: receiver,
@@ -109,22 +114,49 @@ impl Running {
         }
     }
 
-    /// Ends both halves in order: no more polls, then deliveries for up to `bound`. Retries that are due later than
-    /// `retries_for` from now are not waited for.
-    pub async fn stop(self, retries_for: Duration, bound: Duration) -> Result<Ended, AppError> {
+    /// Whether there is anything still to be told.
+    pub async fn is_delivering(&self) -> bool {
+        let undelivered = self.outbox.undelivered().await.unwrap_or_default();
+        undelivered.iter().any(|left| left.due_at.is_some())
+    }
+
+    /// Ends both halves in order: no more polls, then deliveries for up to `bound`, or until `hurry` is cancelled.
+    /// Retries that are due later than `retries_for` from now are not waited for. The whole of it is bounded.
+    pub async fn stop(
+        self,
+        retries_for: Duration,
+        bound: Duration,
+        hurry: CancellationToken,
+    ) -> Result<Ended, AppError> {
         self.stop_polling.cancel();
-        let runs = self.scheduler.await?;
+        // Whatever became of the one half, the other is ended in order too: what was recorded is told.
+        let runs = bounded("the scheduler", self.scheduler).await;
         let now = Instant::now();
-        let deadline = now + bound;
         // Not `send`: that is lost where the workers have not begun to listen.
         self.drain.send_replace(Some(now + retries_for));
         let mut delivery = self.delivery;
-        if timeout_at(deadline, &mut delivery).await.is_err() {
+        let delivered = tokio::select! {
+            ended = timeout_at(now + bound, &mut delivery) => ended.ok(),
+            () = hurry.cancelled() => None,
+        };
+        if let Some(ended) = delivered {
+            ended?;
+        } else {
             self.stop_delivering.cancel();
-            delivery.await?;
+            bounded("the delivery", delivery).await?;
         }
-        Ok(Ended { runs, undelivered: self.outbox.undelivered().await? })
+        let undelivered = timeout(PART_BOUND, self.outbox.undelivered()).await;
+        Ok(Ended { runs: runs?, undelivered: undelivered.map_err(|_| AppError::Stuck("the store"))?? })
     }
+}
+
+/// Waits for a task, for a while.
+async fn bounded<T>(what: &'static str, mut task: JoinHandle<T>) -> Result<T, AppError> {
+    if let Ok(ended) = timeout(PART_BOUND, &mut task).await {
+        return Ok(ended?);
+    }
+    task.abort();
+    Err(AppError::Stuck(what))
 }
 
 /// The API client's settings, from the configuration.
@@ -201,12 +233,30 @@ pub fn channel(configured: &ConfiguredChannel) -> Result<Channel, SetupError> {
         notifier,
         concurrency,
         timeout: timeout + ATTEMPT_MARGIN,
+        schedule: Arc::new(RetrySchedule::default()),
     })
 }
 
-/// Who is told what, by these channels.
-pub fn routes<'c>(channels: impl IntoIterator<Item = &'c ConfiguredChannel>) -> Routes {
-    let route =
-        |channel: &ConfiguredChannel| Route { channel: channel.name.clone(), events: channel.events.clone() };
-    Routes::new(channels.into_iter().map(route))
+/// The desktop, for a person who sits at it and has configured nothing: shown once or not at all. `taken` are the names
+/// that channels have already.
+pub fn default_desktop(taken: &[ConfiguredChannel]) -> Channel {
+    let free = |name: &&&str| taken.iter().all(|channel| *channel.name != ***name);
+    let name = ["desktop", "default-desktop", "runwatch-default-desktop"].iter().find(free);
+    Channel {
+        name: name.copied().unwrap_or("runwatch").into(),
+        kind: "desktop",
+        notifier: Arc::new(Desktop::default()),
+        concurrency: 1,
+        timeout: crate::notify::desktop::TIMEOUT + ATTEMPT_MARGIN,
+        schedule: Arc::new(RetrySchedule::once()),
+    }
+}
+
+/// Who is told what: by these channels, and by more of any name and events.
+pub fn routes<'c>(
+    channels: impl IntoIterator<Item = &'c ConfiguredChannel>,
+    more: impl IntoIterator<Item = (ChannelName, Option<Vec<EventKind>>)>,
+) -> Routes {
+    let configured = channels.into_iter().map(|channel| (channel.name.clone(), channel.events.clone()));
+    Routes::new(configured.chain(more).map(|(channel, events)| Route { channel, events }))
 }

@@ -21,6 +21,7 @@ use crate::clock;
 use crate::http;
 use crate::run::{RunId, printable};
 use crate::secret::Secret;
+use crate::span;
 
 /// The largest body that is read, decompressed: a run with 20,000 files is about 3 MiB.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -75,6 +76,7 @@ pub struct ApiClient {
     /// A custom `Authorization` header stands in for the key, as in the official SDK.
     own_authorization: bool,
     read_key: ReadKey,
+    connect_timeout: Duration,
     request_timeout: Duration,
 }
 
@@ -103,6 +105,7 @@ impl ApiClient {
             key: RwLock::new(bearer(&key)?),
             own_authorization,
             read_key: Arc::clone(&settings.read_key),
+            connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
         })
     }
@@ -134,7 +137,7 @@ impl ApiClient {
             )),
             BodyError::Broken(error) => self.trouble(&error),
         })?;
-        match wire::run(&body) {
+        match wire::run(&body, id.as_str()) {
             Ok(run) => Ok(Answer { run, body }),
             Err(_) if html => Err(not_a_run(&NotARun::Html)),
             Err(why) => Err(not_a_run(&why)),
@@ -145,7 +148,11 @@ impl ApiClient {
     fn trouble(&self, error: &reqwest::Error) -> PollError {
         let cause = http::root_cause(error);
         PollError::transient(if error.is_timeout() {
-            format!("no answer within {}", crate::span::human(self.request_timeout))
+            if error.is_connect() {
+                format!("no connection within {}", span::human(self.connect_timeout))
+            } else {
+                format!("no answer within {}", span::human(self.request_timeout))
+            }
         } else if error.is_connect() {
             format!("cannot connect: {cause}")
         } else {
@@ -189,6 +196,7 @@ fn not_a_run(why: &NotARun) -> PollError {
             NotARun::Html => "the answer is a web page, not the API's JSON; is base_url right?".to_owned(),
             NotARun::NotJson(error) => format!("the answer is not whole JSON ({error})"),
             NotARun::OtherShape => "the answer is JSON, but not a run; is base_url right?".to_owned(),
+            NotARun::OtherRun => "the answer is about another run; is there a cache in between?".to_owned(),
         },
         retry_after: None,
     }

@@ -37,10 +37,15 @@ fn kind(status: StatusCode, body: &[u8]) -> PollErrorKind {
         429 => PollErrorKind::Throttled,
         408 | 425 | 500.. => PollErrorKind::Transient,
         401 | 403 => PollErrorKind::Doubt(DoubtKind::KeyRefused),
-        404 | 410 if looks_like_html(body) => PollErrorKind::Doubt(DoubtKind::NoSuchPage),
-        404 | 410 => PollErrorKind::Doubt(DoubtKind::Missing),
+        404 | 410 if is_json_object(body) => PollErrorKind::Doubt(DoubtKind::Missing),
+        // Not the API's own words: something before it, which may be in the middle of a deployment.
+        404 | 410 => PollErrorKind::Doubt(DoubtKind::NoSuchPage),
         _ => PollErrorKind::Doubt(DoubtKind::Rejected),
     }
+}
+
+fn is_json_object(body: &[u8]) -> bool {
+    matches!(serde_json::from_slice(body), Ok(Value::Object(_)))
 }
 
 /// The message in an error body: `error`; `detail` (a string, or its `error`, `message` or `code`); the first field
@@ -121,7 +126,9 @@ mod tests {
             (401, json, Doubt(KeyRefused)),
             (403, "<html>", Doubt(KeyRefused)),
             (404, json, Doubt(Missing)),
-            (404, "", Doubt(Missing)),
+            (404, "", Doubt(NoSuchPage)),
+            (404, "404 page not found", Doubt(NoSuchPage)),
+            (404, "[]", Doubt(NoSuchPage)),
             (410, json, Doubt(Missing)),
             (404, "<html>", Doubt(NoSuchPage)),
             (301, "", Doubt(Rejected)),

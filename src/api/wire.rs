@@ -21,10 +21,14 @@ pub(super) enum NotARun {
     NotJson(String),
     /// JSON, but not an object with a run's fields.
     OtherShape,
+    /// A run, but another one: a cache that mixes up its answers.
+    OtherRun,
 }
 
-/// Reads the body of `GET /runs/{id}/`.
-pub(super) fn run(body: &[u8]) -> Result<Run, NotARun> {
+/// Reads the body of `GET /runs/{id}/`, which must be about the run that was asked about.
+///
+/// Ids are compared only where both are UUIDs: what was asked for may be another name of the run.
+pub(super) fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
     if looks_like_html(body) {
         return Err(NotARun::Html);
     }
@@ -33,8 +37,15 @@ pub(super) fn run(body: &[u8]) -> Result<Run, NotARun> {
         return Err(serde_json::from_slice::<IgnoredAny>(body).map_or_else(not_json, |_| NotARun::OtherShape));
     }
     let wire: WireRun<'_> = serde_json::from_slice(body).map_err(not_json)?;
-    if matches!((&wire.id, &wire.status), (Scalar::Missing, Scalar::Missing)) {
+    if !wire.is_a_run() {
         return Err(NotARun::OtherShape);
+    }
+    if let Some(id) = wire.id.text()
+        && is_uuid(id)
+        && is_uuid(asked)
+        && !id.eq_ignore_ascii_case(asked)
+    {
+        return Err(NotARun::OtherRun);
     }
     let status = RunStatus::parse(wire.status.text());
     // The details are worth their allocations once, at the end.
@@ -55,6 +66,13 @@ pub(super) fn run(body: &[u8]) -> Result<Run, NotARun> {
 /// Whether a body is a page for a browser, whatever its content type says.
 pub(super) fn looks_like_html(body: &[u8]) -> bool {
     first_byte(body) == Some(b'<')
+}
+
+fn is_uuid(text: &str) -> bool {
+    let dashes = [8, 13, 18, 23];
+    let fits =
+        |(at, byte): (usize, u8)| if dashes.contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    text.len() == 36 && text.bytes().enumerate().all(fits)
 }
 
 fn is_object(json: &[u8]) -> bool {
@@ -87,6 +105,24 @@ struct WireRun<'a> {
     completed_at: Scalar<'a>,
     #[serde(default)]
     runtime_params: NumberOfSamples,
+}
+
+impl WireRun<'_> {
+    /// Every field of a run may be missing, but a status alone is not yet a run: `{"status":"ready"}` is what a gateway
+    /// says of its own health. Alone it must be one of the API's five words, to the letter.
+    fn is_a_run(&self) -> bool {
+        let fields =
+            [&self.id, &self.samples_completed, &self.samples_failed, &self.created_at, &self.completed_at];
+        let alone = fields.into_iter().all(|field| matches!(field, Scalar::Missing))
+            && self.runtime_params.0.is_none();
+        match self.status {
+            Scalar::Missing => !matches!(self.id, Scalar::Missing),
+            Scalar::Text(ref word) if alone => {
+                matches!(&**word, "PENDING" | "PROCESSING" | "SUCCEEDED" | "FAILED" | "CANCELED")
+            }
+            _ => true,
+        }
+    }
 }
 
 /// The fields that only the last answer is read for.
@@ -249,7 +285,7 @@ mod tests {
     use super::*;
 
     fn status(body: &str) -> RunStatus {
-        run(body.as_bytes()).unwrap().status
+        run(body.as_bytes(), "r").unwrap().status
     }
 
     #[test]
@@ -261,7 +297,7 @@ mod tests {
             r#"{"status":"PROCESSING","samples_completed":{"a":[1]},"created_at":"yesterday","runtime_params":{"number_of_samples":false}}"#,
             r#"{"status":"PROCESSING","samples_completed":99999999999999999999,"samples_failed":1.5}"#,
         ] {
-            let run = run(body.as_bytes()).unwrap();
+            let run = run(body.as_bytes(), "r").unwrap();
             assert_eq!(run.status, RunStatus::Processing, "{body}");
             assert_eq!((run.progress, run.created_at), (Progress::default(), None), "{body}");
         }
@@ -271,14 +307,31 @@ mod tests {
     fn a_status_that_is_no_word_is_unknown() {
         assert_eq!(status(r#"{"id":"a"}"#), RunStatus::Unknown(None));
         assert_eq!(status(r#"{"id":"a","status":null}"#), RunStatus::Unknown(None));
-        assert_eq!(status(r#"{"status":null}"#), RunStatus::Unknown(None));
-        assert_eq!(status(r#"{"status":3}"#), RunStatus::Unknown(None));
-        assert_eq!(status(r#"{"status":{"name":"SUCCEEDED"}}"#), RunStatus::Unknown(None));
+        assert_eq!(status(r#"{"status":null,"id":null}"#), RunStatus::Unknown(None));
+        assert_eq!(status(r#"{"status":3,"id":"a"}"#), RunStatus::Unknown(None));
+        assert_eq!(status(r#"{"status":{"name":"SUCCEEDED"},"id":"a"}"#), RunStatus::Unknown(None));
+    }
+
+    #[test]
+    fn an_answer_about_another_run_is_none() {
+        let body = |id: &str| format!(r#"{{"status":"SUCCEEDED","id":"{id}"}}"#);
+        let (one, other) = ("5eed0000-0000-4000-8000-00000000000a", "5eed0000-0000-4000-8000-00000000000b");
+        assert!(run(body(one).as_bytes(), &one.to_uppercase()).is_ok());
+        assert_eq!(run(body(other).as_bytes(), one).unwrap_err(), NotARun::OtherRun);
+        assert!(run(body(other).as_bytes(), "latest").is_ok(), "another name of the run");
+    }
+
+    #[test]
+    fn a_status_alone_must_be_one_of_the_five() {
+        for word in ["PENDING", "PROCESSING", "SUCCEEDED", "FAILED", "CANCELED"] {
+            assert_eq!(status(&format!(r#"{{"status":"{word}"}}"#)).as_str(), word);
+        }
+        assert_eq!(status(r#"{"status":"ready","id":"a"}"#), RunStatus::Succeeded);
     }
 
     #[test]
     fn counts_in_other_clothes_still_count() {
-        let run = run(br#"{"status":"PENDING","samples_completed":"7","samples_failed":2.0,"runtime_params":{"x":[{}],"number_of_samples":10}}"#)
+        let run = run(br#"{"status":"PENDING","samples_completed":"7","samples_failed":2.0,"runtime_params":{"x":[{}],"number_of_samples":10}}"#, "r")
             .unwrap();
         assert_eq!(run.progress, Progress { completed: Some(7), failed: Some(2), total: Some(10) });
     }
@@ -286,20 +339,29 @@ mod tests {
     #[test]
     fn reads_the_three_forms_of_time() {
         for time in ["2026-11-20T09:00:25.110Z", "2026-11-20T09:00:25.110000+00:00", "2026-11-20T09:00:25Z"] {
-            let run = run(format!(r#"{{"id":"a","created_at":"{time}"}}"#).as_bytes()).unwrap();
+            let run = run(format!(r#"{{"id":"a","created_at":"{time}"}}"#).as_bytes(), "r").unwrap();
             assert_eq!(run.created_at.unwrap().as_second(), 1_795_165_225, "{time}");
         }
     }
 
     #[test]
     fn tells_apart_what_is_no_run() {
-        assert_eq!(run(b"\n <!DOCTYPE html><p>SUCCEEDED").unwrap_err(), NotARun::Html);
+        assert_eq!(run(b"\n <!DOCTYPE html><p>SUCCEEDED", "r").unwrap_err(), NotARun::Html);
         for body in ["", "{", r#"{"status":"SUCCEEDED","#, "SUCCEEDED", "\u{feff}{}"] {
-            assert!(matches!(run(body.as_bytes()), Err(NotARun::NotJson(_))), "{body}");
+            assert!(matches!(run(body.as_bytes(), "r"), Err(NotARun::NotJson(_))), "{body}");
         }
-        for body in ["[]", "null", r#""SUCCEEDED""#, "{}", r#"{"error":"x"}"#, r#"[{"status":"SUCCEEDED"}]"#]
-        {
-            assert_eq!(run(body.as_bytes()).unwrap_err(), NotARun::OtherShape, "{body}");
+        for body in [
+            "[]",
+            "null",
+            r#""SUCCEEDED""#,
+            "{}",
+            r#"{"error":"x"}"#,
+            r#"[{"status":"SUCCEEDED"}]"#,
+            r#"{"status":"ready"}"#,
+            r#"{"status":"failed"}"#,
+            r#"{"status":"ok","uptime":3}"#,
+        ] {
+            assert_eq!(run(body.as_bytes(), "r").unwrap_err(), NotARun::OtherShape, "{body}");
         }
     }
 
@@ -310,8 +372,8 @@ mod tests {
                 r#"{{"status":"{status}","spec_name":"a\u001bb","total_cost":1.5,"generated_files":[{{"id":1}},{{}}]}}"#
             )
         };
-        assert_eq!(run(body("PROCESSING").as_bytes()).unwrap().details, None);
-        let details = run(body("FAILED").as_bytes()).unwrap().details.unwrap();
+        assert_eq!(run(body("PROCESSING").as_bytes(), "r").unwrap().details, None);
+        let details = run(body("FAILED").as_bytes(), "r").unwrap().details.unwrap();
         assert_eq!(details.spec_name.as_deref(), Some("a b"));
         assert_eq!((details.total_cost, details.generated_files), (Some(1.5), Some(2)));
     }

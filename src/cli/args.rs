@@ -140,9 +140,11 @@ fn duration_or_zero(text: &str) -> Result<Duration, String> {
 }
 
 fn log_level(text: &str) -> Result<String, String> {
-    text.parse::<tracing_subscriber::filter::Targets>()
-        .map(|_| text.to_owned())
-        .map_err(|_| "expected error, warn, info, debug or trace, or levels by module".to_owned())
+    if crate::config::is_level(text) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected error, warn, info, debug or trace, or levels by module".to_owned())
+    }
 }
 
 /// `runwatch watch`.

@@ -5,39 +5,36 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 use super::args::Global;
 use super::exit::Exit;
-use super::screen::Screen;
+use super::out::Out;
 use super::setup::environment;
 use super::signals::Signals;
-use super::{out, setup, words};
+use super::{setup, words};
 use crate::api::ApiClient;
 use crate::app::{self, Plan};
 use crate::clock;
 use crate::config::{ChannelKind, Config};
 use crate::notify::session_bus;
 use crate::poll::{Update, Watched};
-use crate::run::{Change, Patience, RunId, RunState, Subject};
+use crate::run::{Change, Ending, Patience, RunId, RunState, Subject};
 use crate::store::{RunStore, SqliteStore, StoredRun};
 
 /// How long deliveries under way are waited for when the daemon is asked to stop. Retries are the next start's.
 const DELIVERY: Duration = Duration::from_secs(10);
 
 /// Watches until asked to stop.
-pub(super) async fn run(global: &Global) -> Exit {
-    daemon(global).await.unwrap_or_else(|exit| exit)
+pub(super) async fn run(out: &Out, global: &Global) -> Exit {
+    daemon(out, global).await.unwrap_or_else(|exit| exit)
 }
 
-async fn daemon(global: &Global) -> Result<Exit, Exit> {
-    let config = setup::configure(global, None, LevelFilter::INFO, &Screen::default())?;
-    let internal = |error: &dyn std::fmt::Display| {
-        out::error(format_args!("internal error: {error}"));
-        Exit::Internal
-    };
-    let mut signals = Signals::new().map_err(|error| internal(&error))?;
+async fn daemon(out: &Out, global: &Global) -> Result<Exit, Exit> {
+    let config = setup::configure(global, None, LevelFilter::INFO, out)?;
+    let mut signals = Signals::new().map_err(|error| setup::internal(out, &error))?;
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     let channels: Result<Vec<_>, _> = config.channels.iter().map(app::channel).collect();
     let channels = channels.map_err(setup::refuse)?;
@@ -45,7 +42,7 @@ async fn daemon(global: &Global) -> Result<Exit, Exit> {
     let known = store.load().await.map_err(setup::refuse)?;
     let patience = Patience { grace: config.poll.grace, unknown_after: None, refused_ends: false };
     let plan = Plan {
-        settings: app::poll_settings(&config, app::routes(&config.channels), patience, false),
+        settings: app::poll_settings(&config, app::routes(&config.channels, []), patience, false),
         runs: watched(&config, known),
         channels,
     };
@@ -63,10 +60,10 @@ async fn daemon(global: &Global) -> Result<Exit, Exit> {
     };
     info!("stopping");
     let stopped = tokio::select! {
-        stopped = running.stop(Duration::ZERO, DELIVERY) => stopped,
+        stopped = running.stop(Duration::ZERO, DELIVERY, CancellationToken::new()) => stopped,
         signal = signals.next() => return Err(signal),
     };
-    let ended = stopped.map_err(|error| internal(&error))?;
+    let ended = stopped.map_err(|error| setup::internal(out, &error))?;
     info!(
         deliveries_pending = ended.undelivered.iter().filter(|left| left.due_at.is_some()).count(),
         "stopped"
@@ -76,14 +73,23 @@ async fn daemon(global: &Global) -> Result<Exit, Exit> {
 }
 
 /// The configured runs, each with what is remembered of it.
+///
+/// Only what the API has called finished stays so. A run that was given up (not found, a key refused, …) is asked about
+/// again: whatever was wrong may have been mended, which is what a restart is for.
 fn watched(config: &Config, known: Vec<StoredRun>) -> Vec<Watched> {
     let now = clock::wall();
     let mut known: HashMap<RunId, RunState> =
         known.into_iter().map(|run| (run.subject.id, run.state)).collect();
-    let watched = |run: &crate::config::ConfiguredRun| Watched {
-        state: known.remove(&run.id).unwrap_or_else(|| RunState::new(now)),
-        subject: Subject { id: run.id.clone(), name: run.name.clone() },
-        notify: run.notify.as_deref().map(Into::into),
+    let watched = |run: &crate::config::ConfiguredRun| {
+        let mut state = known.remove(&run.id).unwrap_or_else(|| RunState::new(now));
+        if !matches!(state.ended, Some(Ending::Finished(_))) {
+            state.ended = None;
+        }
+        Watched {
+            state,
+            subject: Subject { id: run.id.clone(), name: run.name.clone() },
+            notify: run.notify.as_deref().map(Into::into),
+        }
     };
     config.runs.iter().map(watched).collect()
 }

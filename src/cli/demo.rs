@@ -9,13 +9,11 @@ use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
 use super::exit::Exit;
-use super::foreground::{EndWhen, View, Watch};
-use super::lines::Lines;
-use super::progress::Progress;
-use super::screen::Screen;
+use super::foreground::{EndWhen, Watch};
+use super::out::Out;
 use super::verdict::{Cut, Gate, judge};
-use super::watch::is_screen;
-use super::{logging, out, setup, simulate};
+use super::watch::view;
+use super::{logging, setup, simulate};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::{self, ChannelKind, Config, ConfiguredChannel, ConfiguredRun, SecretUrl};
@@ -37,13 +35,13 @@ fn length(text: &str) -> Result<Duration, String> {
 }
 
 /// Shows it all.
-pub(super) async fn run(args: &DemoArgs) -> Exit {
-    demo(args).await.unwrap_or_else(|exit| exit)
+pub(super) async fn run(out: &Out, args: &DemoArgs) -> Exit {
+    demo(out, args).await.unwrap_or_else(|exit| exit)
 }
 
-async fn demo(args: &DemoArgs) -> Result<Exit, Exit> {
+async fn demo(out: &Out, args: &DemoArgs) -> Result<Exit, Exit> {
     let cannot = |error: &dyn std::fmt::Display| {
-        out::error(format_args!("the demo cannot start: {error}"));
+        out.error(format_args!("the demo cannot start: {error}"));
         Exit::Internal
     };
     let runs = simulate::three_runs(args.length);
@@ -56,29 +54,25 @@ async fn demo(args: &DemoArgs) -> Result<Exit, Exit> {
             .await
             .map_err(|error| cannot(&error))?;
     let config = config(&simulator, &receiver, secret, &runs)?;
-    let screen = Screen::default();
-    logging::init(&config.log, LevelFilter::WARN, &screen);
-    setup::print_result(
-        "Three runs on a simulated API, watched until each has ended.\nWebhooks go to a receiver in this process, which verifies their signatures.\n\n",
-    )?;
+    logging::init(&config.log, LevelFilter::WARN, out);
+    out.say(
+        "Three runs on a simulated API, watched until each has ended.\nWebhooks go to a receiver in this process, which verifies their signatures.\n",
+    );
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     let ids: Vec<_> = config.runs.iter().map(|run| run.id.clone()).collect();
     let watch = Watch {
         config: &config,
         runs: &ids,
         channels: config.channels.clone(),
+        channels_win: true,
+        extra: None,
         end_when: EndWhen::All,
         timeout: None,
         keep_bodies: false,
     };
-    let subjects = watch.subjects();
-    let mut view: Box<dyn View> = if is_screen() {
-        Box::new(Progress::new(subjects, &screen))
-    } else {
-        Box::new(Lines::on_stdout(subjects.len()))
-    };
-    let told = tokio::spawn(show_deliveries(receiver, screen.clone(), runs.len()));
-    let session = watch.run(client, view.as_mut()).await?;
+    let mut view = view(out, watch.subjects());
+    let told = tokio::spawn(show_deliveries(receiver, out.clone(), runs.len()));
+    let mut session = watch.run(out, client, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
     if let Cut::Signal(signal) = session.cut {
         return Ok(signal);
@@ -86,25 +80,26 @@ async fn demo(args: &DemoArgs) -> Result<Exit, Exit> {
     // Everything that was delivered has been received; showing it takes no time.
     let verified = timeout(Duration::from_secs(1), told).await.map_or(0, Result::unwrap_or_default);
     let polls: u32 = judged.iter().map(|judged| judged.run.polls).sum();
-    setup::print_result(&format!(
+    let result = format!(
         "\n{polls} requests were made, {verified} webhooks received and verified.\n\
          `runwatch wait` would have exited with {}: {}.\n",
         exit.code(),
         exit.meaning()
-    ))?;
+    );
+    setup::hand_over(out, &result, &mut session.signals).await?;
     if verified != runs.len() {
-        out::error(format_args!("{verified} of {} webhooks arrived and were verified", runs.len()));
+        out.error(format_args!("{verified} of {} webhooks arrived and were verified", runs.len()));
         return Ok(Exit::Internal);
     }
     Ok(Exit::Succeeded)
 }
 
 /// Shows webhooks as they come; gives how many were right once `expected` have come.
-async fn show_deliveries(mut receiver: Receiver, screen: Screen, expected: usize) -> usize {
+async fn show_deliveries(mut receiver: Receiver, out: Out, expected: usize) -> usize {
     let mut ids = HashSet::new();
     while ids.len() < expected {
         let Some(delivered) = receiver.deliveries.recv().await else { break };
-        screen.say(&describe(&delivered));
+        out.say(&describe(&delivered));
         if delivered.verified {
             ids.insert(delivered.id);
         }

@@ -8,22 +8,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
-use super::out;
+use super::out::Out;
+use super::setup;
 use super::signals::Signals;
 use super::verdict::Cut;
 use crate::api::RunSource;
 use crate::app::{self, Ended, Plan, Running};
 use crate::config::{Config, ConfiguredChannel};
-use crate::notify::Message;
-use crate::poll::{LAST_POLL, Update, Watched};
+use crate::notify::{Channel, Message};
+use crate::poll::{LAST_POLL, RunView, Update, Watched};
 use crate::run::event::Payload;
-use crate::run::{Change, Ending, Patience, RunId, RunState, Subject, Terminal};
+use crate::run::{Change, Ending, Patience, RunId, RunState, Subject};
 use crate::store::{SqliteStore, Undelivered};
+use crate::{clock, span};
 
 /// How long notifications are tried before the command ends.
 const DELIVERY: Duration = Duration::from_secs(10);
+
+/// A signal that comes so soon after another was meant by whoever sent the first: timeout(1) signals twice.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Somebody who looks on. Never asked anything.
 pub(super) trait View {
@@ -37,23 +43,26 @@ pub(super) trait View {
     fn finish(&mut self);
 }
 
-/// When a watch is over, apart from its deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndWhen {
-    /// Every run has ended.
+/// When a watch is over, apart from its deadline and from every run's having ended.
+pub(super) enum EndWhen<'a> {
+    /// Not before.
     All,
-    /// One has.
+    /// The API has said of one run that it is over.
     Any,
-    /// Every run has ended, or one has and did not succeed.
-    AllOrFirstBad,
+    /// A run has ended and is not what was hoped for.
+    FirstBad(Box<dyn Fn(&RunView) -> bool + 'a>),
 }
 
 /// A watch to be made.
 pub(super) struct Watch<'a> {
     pub(super) config: &'a Config,
     pub(super) runs: &'a [RunId],
+    /// The ways out, and whether they were named on the command line: then they win over what the runs choose.
     pub(super) channels: Vec<ConfiguredChannel>,
-    pub(super) end_when: EndWhen,
+    pub(super) channels_win: bool,
+    /// A way out that nobody configured: tried once.
+    pub(super) extra: Option<Channel>,
+    pub(super) end_when: EndWhen<'a>,
     pub(super) timeout: Option<Duration>,
     pub(super) keep_bodies: bool,
 }
@@ -62,40 +71,41 @@ pub(super) struct Watch<'a> {
 pub(super) struct Session {
     pub(super) ended: Ended,
     pub(super) cut: Cut,
+    pub(super) signals: Signals,
 }
 
 impl Watch<'_> {
     /// Watches to the end. The error is an exit code whose reason has been shown.
-    pub(super) async fn run(self, source: Arc<dyn RunSource>, view: &mut dyn View) -> Result<Session, Exit> {
+    pub(super) async fn run(
+        self,
+        out: &Out,
+        source: Arc<dyn RunSource>,
+        view: &mut dyn View,
+    ) -> Result<Session, Exit> {
         let began = Instant::now();
-        let internal = |error: &dyn std::fmt::Display| {
-            out::error(format_args!("internal error: {error}"));
-            Exit::Internal
-        };
-        let mut signals = Signals::new().map_err(|error| internal(&error))?;
-        let store = Arc::new(SqliteStore::in_memory().map_err(|error| internal(&error))?);
+        let mut signals = Signals::new().map_err(|error| setup::internal(out, &error))?;
+        let store = Arc::new(SqliteStore::in_memory().map_err(|error| setup::internal(out, &error))?);
         let mut running = app::start(self.plan()?, source, store);
         let deadline = self.timeout.map(|timeout| began + timeout);
         let mut cut = self.until_over(&mut running, &mut signals, deadline, view).await;
         if cut == Cut::Deadline {
-            running.last_poll(LAST_POLL).await;
+            tokio::select! {
+                () = running.last_poll(LAST_POLL) => {}
+                signal = signals.next() => cut = Cut::Signal(signal),
+            }
             while let Ok(update) = running.updates.try_recv() {
                 view.update(&update);
             }
         }
         view.finish();
-        let ended = tokio::select! {
-            ended = running.stop(DELIVERY, DELIVERY) => ended.map_err(|error| internal(&error))?,
-            // Asked twice to stop, it stops.
-            signal = signals.next() => return Err(signal),
-        };
+        let ended = stop(out, running, &mut signals, cut).await?;
         if cut == Cut::Deadline && ended.runs.iter().all(|run| run.state.ended.is_some()) {
             cut = Cut::AllEnded;
         }
         for left in &ended.undelivered {
-            out::error(could_not_deliver(left));
+            out.error(could_not_deliver(left));
         }
-        Ok(Session { ended, cut })
+        Ok(Session { ended, cut, signals })
     }
 
     fn plan(&self) -> Result<Plan, Exit> {
@@ -106,32 +116,34 @@ impl Watch<'_> {
             refused_ends: true,
         };
         let channels: Result<Vec<_>, _> = self.channels.iter().map(app::channel).collect();
-        let routes = app::routes(&self.channels);
+        let mut channels = channels.map_err(setup::refuse)?;
+        channels.extend(self.extra.clone());
+        let extra = self.extra.iter().map(|extra| (extra.name.clone(), None));
+        let routes = app::routes(&self.channels, extra);
         Ok(Plan {
             settings: app::poll_settings(self.config, routes, patience, self.keep_bodies),
             runs: self.watched(),
-            channels: channels.map_err(super::setup::refuse)?,
+            channels,
         })
     }
 
     /// The runs asked for, each once, by the names that the configuration has for them.
     pub(super) fn subjects(&self) -> Vec<Subject> {
-        self.watched().into_iter().map(|watched| watched.subject).collect()
+        setup::subjects(self.config, self.runs)
     }
 
-    /// The runs asked for, each once, with the names and channels that the configuration has for them.
     fn watched(&self) -> Vec<Watched> {
-        let now = crate::clock::wall();
-        let mut seen = HashSet::new();
-        let watched = |id: &RunId| {
-            let configured = self.config.runs.iter().find(|run| run.id == *id);
-            Watched {
-                subject: Subject { id: id.clone(), name: configured.and_then(|run| run.name.clone()) },
-                notify: configured.and_then(|run| run.notify.as_deref()).map(Into::into),
-                state: RunState::new(now),
-            }
+        let now = clock::wall();
+        let watched = |subject: Subject| {
+            let configured = self.config.runs.iter().find(|run| run.id == subject.id);
+            let chosen = configured.and_then(|run| run.notify.as_deref()).filter(|_| !self.channels_win);
+            // The extra channel is for whoever sits here, whatever the run's own choice.
+            let notify = chosen.map(|chosen| {
+                chosen.iter().cloned().chain(self.extra.iter().map(|extra| extra.name.clone())).collect()
+            });
+            Watched { subject, notify, state: RunState::new(now) }
         };
-        self.runs.iter().filter(|id| seen.insert(*id)).map(watched).collect()
+        self.subjects().into_iter().map(watched).collect()
     }
 
     async fn until_over(
@@ -141,8 +153,7 @@ impl Watch<'_> {
         deadline: Option<Instant>,
         view: &mut dyn View,
     ) -> Cut {
-        let distinct: HashSet<&RunId> = self.runs.iter().collect();
-        let mut going = distinct.len();
+        let mut going = self.runs.iter().collect::<HashSet<&RunId>>().len();
         loop {
             let tick = view.next_tick();
             tokio::select! {
@@ -152,12 +163,11 @@ impl Watch<'_> {
                     view.update(&update);
                     let Update::Run(run, Change::Ended) = &update else { continue };
                     going = going.saturating_sub(1);
-                    let good = run.state.ended == Some(Ending::Finished(Terminal::Succeeded));
+                    if let Some(cut) = self.is_enough(run) {
+                        return cut;
+                    }
                     if going == 0 {
                         return Cut::AllEnded;
-                    }
-                    if self.end_when == EndWhen::Any || (self.end_when == EndWhen::AllOrFirstBad && !good) {
-                        return Cut::EnoughEnded;
                     }
                 }
                 signal = signals.next() => return Cut::Signal(signal),
@@ -166,15 +176,56 @@ impl Watch<'_> {
             }
         }
     }
+
+    /// Whether the watch is over because of a run that has ended.
+    fn is_enough(&self, run: &RunView) -> Option<Cut> {
+        match &self.end_when {
+            EndWhen::All => None,
+            EndWhen::Any => matches!(run.state.ended, Some(Ending::Finished(_))).then_some(Cut::OneFinished),
+            EndWhen::FirstBad(is_good) => (!is_good(run)).then_some(Cut::OneBad),
+        }
+    }
+}
+
+/// Ends both halves. A signal does not lose what is known: it only cuts the deliveries short. A third one does.
+async fn stop(out: &Out, running: Running, signals: &mut Signals, cut: Cut) -> Result<Ended, Exit> {
+    let interrupted = matches!(cut, Cut::Signal(_));
+    if interrupted && running.is_delivering().await {
+        out.note(&format!(
+            "runwatch: delivering notifications for up to {}; interrupt again to stop at once",
+            span::human(DELIVERY)
+        ));
+    }
+    let mut last_signal = interrupted.then(Instant::now);
+    let hurry = CancellationToken::new();
+    let stop = running.stop(DELIVERY, DELIVERY, hurry.clone());
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            ended = &mut stop => return ended.map_err(|error| setup::internal(out, &error)),
+            signal = signals.next() => {
+                if last_signal.is_some_and(|last| last.elapsed() < SAME_SIGNAL) {
+                    continue;
+                }
+                if hurry.is_cancelled() {
+                    return Err(signal);
+                }
+                last_signal = Some(Instant::now());
+                hurry.cancel();
+            }
+        }
+    }
 }
 
 fn could_not_deliver(left: &Undelivered) -> String {
     let what = serde_json::from_str::<Payload>(&left.payload)
         .map_or_else(|_| "an event".to_owned(), |payload| format!("\"{}\"", Message::of(&payload).title));
-    let why = left.last_error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
-    let tries = match left.attempts {
-        1 => "1 attempt".to_owned(),
-        attempts => format!("{attempts} attempts"),
+    let why = match (&left.last_error, left.in_flight) {
+        (_, true) => "it was still under way".to_owned(),
+        (Some(error), false) => error.clone(),
+        (None, false) => "it was not tried".to_owned(),
     };
-    format!("could not deliver {what} through `{}` ({tries}){why}", left.channel)
+    let tries =
+        if left.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", left.attempts) };
+    format!("could not deliver {what} through `{}` ({tries}): {why}", left.channel)
 }

@@ -29,7 +29,7 @@ pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
         }
         Some(_) => return None,
     };
-    Some(format!("::notice title=runwatch::{}\n", escaped(hint)))
+    Some(format!("::notice title=runwatch::{}", escaped(hint)))
 }
 
 /// One `::notice`, `::warning` or `::error` a run.
@@ -64,8 +64,8 @@ fn describe(judged: &Judged) -> String {
 ///
 /// The run that decides the verdict gives the status; samples are summed over all runs.
 pub(super) fn write_files(judged: &[Judged], exit: Exit, waited: Duration) -> Result<(), Exit> {
-    append("GITHUB_OUTPUT", &outputs(judged, exit, waited))?;
-    append("GITHUB_STEP_SUMMARY", &summary(judged))
+    let outputs = append("GITHUB_OUTPUT", &outputs(judged, exit, waited));
+    append("GITHUB_STEP_SUMMARY", &summary(judged)).and(outputs)
 }
 
 fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
@@ -73,7 +73,11 @@ fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
     let status = deciding.and_then(|judged| judged.run.state.status.as_ref()).map_or("", RunStatus::as_str);
     let sum = |count: fn(&Judged) -> Option<u64>| {
         let counts: Vec<u64> = judged.iter().filter_map(count).collect();
-        if counts.is_empty() { String::new() } else { counts.iter().sum::<u64>().to_string() }
+        if counts.is_empty() {
+            String::new()
+        } else {
+            counts.into_iter().fold(0, u64::saturating_add).to_string()
+        }
     };
     let longest = judged.iter().filter_map(|judged| judged.run.state.took()).max().unwrap_or(waited);
     [

@@ -1,12 +1,13 @@
 //! Progress as lines: one a change, for logs and pipes; and a heartbeat where silence would get the job killed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::foreground::View;
-use super::{out, words};
+use super::out::Out;
+use super::words;
 use crate::poll::{RunView, Update};
 use crate::run::{Change, Progress, RunId};
 use crate::span;
@@ -24,6 +25,8 @@ pub(super) struct Lines {
     began: Instant,
     last: Instant,
     shown: HashMap<RunId, (RunView, Option<u64>)>,
+    /// Runs of which was said that they cannot be read.
+    in_trouble: HashSet<RunId>,
     /// How many runs are watched.
     total: usize,
     /// What was said of the API's being out of reach, while it is.
@@ -32,33 +35,34 @@ pub(super) struct Lines {
 
 impl Lines {
     /// For standard output: the lines are what was asked for.
-    pub(super) fn on_stdout(total: usize) -> Self {
-        let mut failed = false;
-        let print = move |line: &str| {
-            if failed {
-                return;
-            }
-            if let Err(error) = out::stdout(line) {
-                failed = true;
-                out::error(format_args!("cannot write to standard output: {error}; watching on"));
-            }
-        };
-        Self::new(Box::new(print), false, total)
+    pub(super) fn on_stdout(out: &Out, total: usize) -> Self {
+        let out = out.clone();
+        Self::new(Box::new(move |line| out.say(line)), false, total)
     }
 
     /// For standard error, beside a result: with a heartbeat.
-    pub(super) fn on_stderr(total: usize) -> Self {
-        Self::new(Box::new(out::stderr), true, total)
+    pub(super) fn on_stderr(out: &Out, total: usize) -> Self {
+        let out = out.clone();
+        Self::new(Box::new(move |line| out.note(line)), true, total)
     }
 
     fn new(print: Box<dyn FnMut(&str)>, heartbeat: bool, total: usize) -> Self {
         let now = Instant::now();
-        Self { print, heartbeat, began: now, last: now, shown: HashMap::new(), total, outage: None }
+        Self {
+            print,
+            heartbeat,
+            began: now,
+            last: now,
+            shown: HashMap::new(),
+            in_trouble: HashSet::new(),
+            total,
+            outage: None,
+        }
     }
 
     fn print(&mut self, text: &str) {
         self.last = Instant::now();
-        (self.print)(&format!("{} {text}\n", words::time(crate::clock::wall())));
+        (self.print)(&format!("{} {text}", words::time(crate::clock::wall())));
     }
 
     fn run(&mut self, run: &RunView, change: Change) {
@@ -68,10 +72,30 @@ impl Lines {
         if change >= Change::Status || passed_a_tenth {
             self.print(&format!("{} {}", run.subject.label(), words::standing(run)));
         }
+        self.trouble(run);
         if change == Change::Ended
             && let Some(warning) = words::partial(run)
         {
             self.print(&warning);
+        }
+    }
+
+    /// One line when a run cannot be read twice in a row though the API is there, and one when it can again.
+    fn trouble(&mut self, run: &RunView) {
+        let id = &run.subject.id;
+        match &run.trouble {
+            None => {
+                if self.in_trouble.remove(id) && run.state.ended.is_none() {
+                    self.print(&format!("{}: answered again", run.subject.label()));
+                }
+            }
+            // Doubts and outages are told in words of their own.
+            Some(trouble) if trouble.times >= 2 && run.state.doubt.is_none() && self.outage.is_none() => {
+                if self.in_trouble.insert(id.clone()) {
+                    self.print(&format!("{}: {}; trying on", run.subject.label(), trouble.message));
+                }
+            }
+            Some(_) => {}
         }
     }
 
@@ -81,7 +105,9 @@ impl Lines {
         let ended = self.shown.len() - going.len();
         let one = |run: &&RunView| {
             let left = words::left(run).map(|left| format!(", {left}")).unwrap_or_default();
-            format!("{} {}{left}", run.subject.label(), words::standing(run))
+            let trouble = run.trouble.as_ref().filter(|trouble| trouble.times >= 2 && self.outage.is_none());
+            let trouble = trouble.map(|trouble| format!(" ({})", trouble.message)).unwrap_or_default();
+            format!("{} {}{left}{trouble}", run.subject.label(), words::standing(run))
         };
         let mut named: Vec<String> = going.iter().map(one).collect();
         named.sort();
@@ -183,6 +209,29 @@ mod tests {
         let expected = [
             "nightly SUCCEEDED 193/200, 7 failed",
             "warning: nightly SUCCEEDED with 7 of 200 samples failed",
+        ];
+        assert_eq!(*printed.borrow(), expected);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_cannot_be_read_is_told_once_each_way_and_named_in_the_heartbeat() {
+        let (mut lines, printed) = lines(1);
+        let trouble = |times| {
+            let mut view = run("PROCESSING", 5, 0);
+            view.trouble = Some(crate::poll::Trouble { message: "500 Internal Server Error".into(), times });
+            update(view, Change::None)
+        };
+        lines.update(&update(run("PROCESSING", 5, 0), Change::Status));
+        for times in 1..5 {
+            lines.update(&trouble(times));
+        }
+        lines.tick();
+        lines.update(&update(run("PROCESSING", 5, 0), Change::None));
+        let expected = [
+            "nightly PROCESSING 5/200",
+            "nightly: 500 Internal Server Error; trying on",
+            "still waiting after 0s, 1 of 1 going: nightly PROCESSING 5/200 (500 Internal Server Error)",
+            "nightly: answered again",
         ];
         assert_eq!(*printed.borrow(), expected);
     }

@@ -1,31 +1,28 @@
 //! Where log lines go and how they look.
 
-use std::io::IsTerminal as _;
-
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::screen::Screen;
+use super::out::Out;
 use crate::config::{Log, LogFormat};
 use crate::notify::log::TARGET;
 
 /// Sets up logging for the process: on standard error, or in the journal where that reads standard error.
-pub(super) fn init(log: &Log, default: LevelFilter, screen: &Screen) {
+pub(super) fn init(log: &Log, default: LevelFilter, out: &Out) {
     let parsed = log.level.as_deref().and_then(|level| level.parse::<Targets>().ok());
     let levels = parsed.unwrap_or_else(|| Targets::new().with_default(default));
     // The log channel is a way to be told, not a matter of verbosity.
     let levels = levels.with_target(TARGET, LevelFilter::INFO);
     let journal = || tracing_journald::layer().ok().map(|layer| layer.with_field_prefix(None).boxed());
     let text = || {
-        let colour =
-            std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-        let layer = tracing_subscriber::fmt::layer().with_writer(screen.clone()).with_ansi(colour);
+        let colour = console::colors_enabled_stderr();
+        let layer = tracing_subscriber::fmt::layer().with_writer(out.clone()).with_ansi(colour);
         layer.with_target(false).boxed()
     };
     let json = || {
-        let layer = tracing_subscriber::fmt::layer().with_writer(screen.clone()).json();
+        let layer = tracing_subscriber::fmt::layer().with_writer(out.clone()).json();
         layer.flatten_event(true).with_current_span(false).boxed()
     };
     let layer = match log.format {

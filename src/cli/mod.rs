@@ -4,6 +4,7 @@
 //! `watch`, `wait` and `demo` share, and `lines`, `progress`, `report` and `github` only receive.
 
 mod args;
+mod block;
 mod check;
 mod daemon;
 #[cfg(feature = "simulator")]
@@ -18,7 +19,6 @@ mod notify_test;
 mod out;
 mod progress;
 mod report;
-mod screen;
 mod setup;
 mod signals;
 #[cfg(feature = "simulator")]
@@ -36,16 +36,21 @@ pub use args::Cli;
 pub use exit::Exit;
 
 use args::{ConfigVerb, NotifyVerb, Verb};
+use out::Out;
 
 /// Runs the command line of this process to its end.
 pub fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are printed this way too, and are no failure.
-            let failed = error.use_stderr();
-            let _ = error.print();
-            return if failed { Exit::Usage } else { Exit::Succeeded };
+            if error.use_stderr() {
+                let _ = error.print();
+                return Exit::Usage;
+            }
+            // Help and version come this way too, and are results.
+            let text =
+                if console::colors_enabled() { error.render().ansi().to_string() } else { error.to_string() };
+            return setup::print_result(&text).err().unwrap_or(Exit::Succeeded);
         }
     };
     // A panic must never read as a verdict.
@@ -55,32 +60,40 @@ pub fn main() -> Exit {
 fn dispatch(cli: &Cli) -> Exit {
     let global = &cli.global;
     match &cli.command {
-        Verb::Watch(args) => block_on(watch::run(global, args)),
-        Verb::Wait(args) => block_on(wait::run(global, args)),
-        Verb::Status(args) => block_on(status::run(global, args)),
-        Verb::Daemon => block_on(daemon::run(global)),
+        Verb::Watch(args) => block_on(async |out| watch::run(&out, global, args).await),
+        Verb::Wait(args) => block_on(async |out| wait::run(&out, global, args).await),
+        Verb::Status(args) => block_on(async |out| status::run(&out, global, args).await),
+        Verb::Daemon => block_on(async |out| daemon::run(&out, global).await),
         Verb::Config(ConfigVerb::Check { file }) => check::run(global, file.as_deref()),
-        Verb::Notify(NotifyVerb::Test { channels }) => block_on(notify_test::run(global, channels)),
+        Verb::Notify(NotifyVerb::Test { channels }) => {
+            block_on(async |out| notify_test::run(&out, global, channels).await)
+        }
         #[cfg(feature = "simulator")]
-        Verb::Simulate(args) => block_on(simulate::run(args)),
+        Verb::Simulate(args) => block_on(async |_| simulate::run(args).await),
         #[cfg(feature = "simulator")]
-        Verb::Demo(args) => block_on(demo::run(args)),
+        Verb::Demo(args) => block_on(async |out| demo::run(&out, args).await),
         Verb::Completions { shell } => help::completions(*shell),
         Verb::Man { dir } => help::man(dir.as_deref()),
         Verb::Help { topic } => help::help(topic),
     }
 }
 
-/// Runs a command on one thread: everything here waits for the network, and one thread wakes the least.
-fn block_on(command: impl Future<Output = Exit>) -> Exit {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+/// Runs a command on one thread: everything here waits for the network, and one thread wakes the least. What it says is
+/// written by another, so that a reader who has stopped holds up nothing else.
+fn block_on(command: impl AsyncFnOnce(Out) -> Exit) -> Exit {
+    let started = Out::start().and_then(|out| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok((out, runtime))
+    });
+    let (out, runtime) = match started {
+        Ok(started) => started,
         Err(error) => {
-            out::error(format_args!("cannot start the runtime: {error}"));
+            out::error(format_args!("cannot start: {error}"));
             return Exit::Internal;
         }
     };
-    let exit = runtime.block_on(command);
+    let exit = runtime.block_on(command(out.clone()));
+    out.finish();
     // Work that hangs outside (a file system, a name server) does not hold up the end.
     runtime.shutdown_background();
     exit

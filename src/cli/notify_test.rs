@@ -2,25 +2,26 @@
 //! one never worked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tracing::level_filters::LevelFilter;
 
 use super::args::Global;
 use super::exit::Exit;
-use super::screen::Screen;
-use super::{out, setup};
+use super::out::Out;
+use super::setup;
 use crate::notify::{Channel, Notice, NotifyError};
 use crate::run::Event;
-use crate::{app, clock, span};
+use crate::{app, clock};
 
 /// Tests the channels named, or all.
-pub(super) async fn run(global: &Global, names: &[String]) -> Exit {
-    test(global, names).await.unwrap_or_else(|exit| exit)
+pub(super) async fn run(out: &Out, global: &Global, names: &[String]) -> Exit {
+    test(out, global, names).await.unwrap_or_else(|exit| exit)
 }
 
-async fn test(global: &Global, names: &[String]) -> Result<Exit, Exit> {
-    let config = setup::configure(global, None, LevelFilter::WARN, &Screen::default())?;
+async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit> {
+    let config = setup::configure(global, None, LevelFilter::WARN, out)?;
     let chosen =
         if names.is_empty() { config.channels.clone() } else { setup::choose_channels(&config, names)? };
     if chosen.is_empty() {
@@ -33,7 +34,7 @@ async fn test(global: &Global, names: &[String]) -> Result<Exit, Exit> {
         let channel = app::channel(configured).map_err(setup::refuse)?;
         let began = Instant::now();
         let result = send(&channel).await;
-        let took = span::human(began.elapsed());
+        let took = latency(began.elapsed());
         all_well &= result.is_ok();
         let line = match result {
             Ok(()) => format!("{:16} {:8} ok      {took}\n", channel.name, channel.kind),
@@ -42,9 +43,14 @@ async fn test(global: &Global, names: &[String]) -> Result<Exit, Exit> {
         setup::print_result(&line)?;
     }
     if !all_well {
-        out::error("not every channel works");
+        out.error("not every channel works");
     }
-    Ok(if all_well { Exit::Succeeded } else { Exit::Failed })
+    Ok(if all_well { Exit::Succeeded } else { Exit::Config })
+}
+
+/// A latency in milliseconds, with one digit behind the point: what is fast is told apart from what did not happen.
+fn latency(took: Duration) -> String {
+    format!("{:.1}ms", took.as_secs_f64() * 1000.0)
 }
 
 async fn send(channel: &Channel) -> Result<(), NotifyError> {

@@ -1,10 +1,27 @@
 //! Writing to the standard streams, the one place that does.
 //!
-//! A reader that has gone (`runwatch … | head`) is no error: it has what it wanted. A full disk is one.
+//! A reader that has gone (`runwatch … | head`) is no error: it has what it wanted. A full disk is one. A reader that has
+//! stopped (a paused terminal, a stalled connection) holds up nothing but what is written: an [`Out`] writes on a thread
+//! of its own, and what it is told while that is stuck waits, or is dropped where there is too much of it.
 
-use std::io::{self, Write as _};
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// Writes to standard output and flushes. A closed pipe is quiet success.
+use console::Term;
+use tokio::sync::oneshot;
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::block::Block;
+
+/// So much may wait for a reader that has stopped.
+const LONGEST_QUEUE: usize = 10_000;
+
+/// How long the end of a command waits for what it has said to be written.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Writes to standard output and flushes, on this thread. A closed pipe is quiet success.
 pub(super) fn stdout(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -13,13 +30,219 @@ pub(super) fn stdout(text: &str) -> io::Result<()> {
     }
 }
 
-/// Writes to standard error. There is nobody left to tell if that fails.
+/// Writes to standard error, on this thread. There is nobody left to tell if that fails.
 pub(super) fn stderr(text: &str) {
     let mut out = io::stderr().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Says on standard error that something went wrong, and what to do.
+/// Says on standard error that something went wrong, and what to do, on this thread.
 pub(super) fn error(text: impl std::fmt::Display) {
     stderr(&format!("runwatch: {text}\n"));
+}
+
+/// The standard streams, written by a thread of their own. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Out {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    /// There is something to write.
+    filled: Condvar,
+    /// There is nothing left to write.
+    emptied: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    /// The block as it is to be drawn next; an older one that was never drawn is no loss.
+    frame: Option<Vec<String>>,
+    writing: bool,
+    dropped: usize,
+}
+
+enum Job {
+    /// A line on standard output, above the block.
+    Say(String),
+    /// Bytes on standard error, above the block.
+    Stderr(Vec<u8>),
+    /// The result, on standard output; how it went matters.
+    Result(String, oneshot::Sender<io::Result<()>>),
+}
+
+impl Out {
+    /// Starts the thread.
+    pub(super) fn start() -> io::Result<Self> {
+        let out = Self { shared: Arc::default() };
+        let shared = Arc::clone(&out.shared);
+        // It is never joined: one that is stuck in a write must not hold up the end.
+        std::thread::Builder::new().name("output".to_owned()).spawn(move || shared.work())?;
+        Ok(out)
+    }
+
+    /// Lines on standard output; a display below them stays below.
+    pub(super) fn say(&self, text: &str) {
+        self.shared.push(Job::Say(format!("{text}\n")));
+    }
+
+    /// Lines on standard error.
+    pub(super) fn note(&self, text: &str) {
+        self.shared.push(Job::Stderr(format!("{text}\n").into_bytes()));
+    }
+
+    /// Says on standard error that something went wrong, and what to do.
+    pub(super) fn error(&self, text: impl std::fmt::Display) {
+        self.note(&format!("runwatch: {text}"));
+    }
+
+    /// The display at the bottom of the screen, from now on.
+    pub(super) fn draw(&self, lines: Vec<String>) {
+        self.shared.queue().frame = Some(lines);
+        self.shared.filled.notify_one();
+    }
+
+    /// The result of a command, on standard output. Done when it has been written.
+    pub(super) async fn result(&self, text: &str) -> io::Result<()> {
+        let (reply, done) = oneshot::channel();
+        self.shared.push(Job::Result(text.to_owned(), reply));
+        // The thread ends only with the process.
+        done.await.unwrap_or(Ok(()))
+    }
+
+    /// Waits until everything has been written, for a moment.
+    pub(super) fn finish(&self) {
+        let queue = self.shared.queue();
+        let waits = |queue: &mut Queue| !queue.jobs.is_empty() || queue.frame.is_some() || queue.writing;
+        drop(self.shared.emptied.wait_timeout_while(queue, LAST_WORDS, waits));
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, job: Job) {
+        let mut queue = self.queue();
+        if queue.jobs.len() < LONGEST_QUEUE || matches!(job, Job::Result(..)) {
+            queue.jobs.push_back(job);
+        } else {
+            queue.dropped += 1;
+        }
+        self.filled.notify_one();
+    }
+
+    /// Writes what comes, for as long as the process lives.
+    fn work(&self) {
+        let mut block = Block::default();
+        let mut stdout_failed = false;
+        loop {
+            let (job, frame, dropped) = self.next();
+            if dropped > 0 {
+                stderr(&format!("runwatch: {dropped} lines were dropped: nobody read them\n"));
+            }
+            let written = write(job, frame, &mut block);
+            if let Err(failure) = written
+                && !std::mem::replace(&mut stdout_failed, true)
+            {
+                error(format_args!("cannot write to standard output: {failure}"));
+            }
+        }
+    }
+
+    fn next(&self) -> (Option<Job>, Option<Vec<String>>, usize) {
+        let mut queue = self.queue();
+        queue.writing = false;
+        if queue.jobs.is_empty() && queue.frame.is_none() {
+            self.emptied.notify_all();
+        }
+        let idle = |queue: &mut Queue| queue.jobs.is_empty() && queue.frame.is_none();
+        let mut queue = self.filled.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+        queue.writing = true;
+        (queue.jobs.pop_front(), queue.frame.take(), std::mem::take(&mut queue.dropped))
+    }
+}
+
+fn write(job: Option<Job>, frame: Option<Vec<String>>, block: &mut Block) -> io::Result<()> {
+    let (_, width) = size();
+    let lines = frame.unwrap_or_else(|| block.lines().to_vec());
+    let no_block = block.is_empty() && lines.is_empty();
+    match job {
+        None => stdout(&block.redraw("", lines, width)),
+        Some(Job::Say(text)) if no_block => stdout(&text),
+        Some(Job::Say(text)) => stdout(&block.redraw(&text, lines, width)),
+        Some(Job::Stderr(bytes)) => {
+            if !block.is_empty() {
+                stdout(&(block.back(width) + "\x1b[J"))?;
+                *block = Block::default();
+            }
+            let _ = io::stderr().lock().write_all(&bytes);
+            if no_block { Ok(()) } else { stdout(&block.redraw("", lines, width)) }
+        }
+        Some(Job::Result(text, reply)) => {
+            // Whoever asked may have been told to stop.
+            let _ = reply.send(stdout(&text));
+            Ok(())
+        }
+    }
+}
+
+/// The lines and columns of the terminal.
+pub(super) fn size() -> (usize, usize) {
+    let (height, width) = Term::stdout().size();
+    (usize::from(height).max(2), usize::from(width).max(20))
+}
+
+impl<'a> MakeWriter<'a> for Out {
+    type Writer = LogLine<'a>;
+
+    fn make_writer(&'a self) -> LogLine<'a> {
+        LogLine { shared: &self.shared, bytes: Vec::new() }
+    }
+}
+
+/// One log line on its way to standard error.
+pub(super) struct LogLine<'a> {
+    shared: &'a Shared,
+    bytes: Vec<u8>,
+}
+
+impl Write for LogLine<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for LogLine<'_> {
+    fn drop(&mut self) {
+        if !self.bytes.is_empty() {
+            self.shared.push(Job::Stderr(std::mem::take(&mut self.bytes)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_much_is_dropped_and_counted() {
+        let shared = Shared::default();
+        for _ in 0..LONGEST_QUEUE + 7 {
+            shared.push(Job::Stderr(Vec::new()));
+        }
+        let (reply, _done) = oneshot::channel();
+        shared.push(Job::Result(String::new(), reply));
+        let queue = shared.queue();
+        assert_eq!((queue.jobs.len(), queue.dropped), (LONGEST_QUEUE + 1, 7), "a result is never dropped");
+    }
 }

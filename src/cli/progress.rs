@@ -10,8 +10,8 @@ use console::{Style, style, truncate_str};
 use tokio::time::Instant;
 
 use super::foreground::View;
+use super::out::{self, Out};
 use super::report::samples;
-use super::screen::Screen;
 use super::words;
 use crate::poll::{RunView, Update};
 use crate::run::{Change, Ending, RunId, RunStatus, Subject, Terminal};
@@ -32,7 +32,7 @@ const STATUS: usize = 10;
 
 /// The lines on the terminal.
 pub(super) struct Progress {
-    screen: Screen,
+    out: Out,
     /// The runs that have not ended, in the order asked for.
     rows: BTreeMap<usize, (Subject, Option<RunView>)>,
     index: BTreeMap<RunId, usize>,
@@ -43,24 +43,24 @@ pub(super) struct Progress {
 
 impl Progress {
     /// A display for these runs.
-    pub(super) fn new(subjects: Vec<Subject>, screen: &Screen) -> Self {
+    pub(super) fn new(subjects: Vec<Subject>, out: &Out) -> Self {
         let now = Instant::now();
         let width = subjects.iter().map(|subject| subject.label().chars().count()).max().unwrap_or(0);
         let progress = Self {
-            screen: screen.clone(),
+            out: out.clone(),
             index: subjects.iter().enumerate().map(|(at, subject)| (subject.id.clone(), at)).collect(),
             rows: subjects.into_iter().map(|subject| (subject, None)).enumerate().collect(),
             began: now,
             next_tick: now + TICK,
             name_width: width.min(NAME),
         };
-        screen.draw(progress.frame());
+        out.draw(progress.frame());
         progress
     }
 
     /// The block as it is to be drawn now.
     fn frame(&self) -> Vec<String> {
-        let (height, width) = Screen::size();
+        let (height, width) = out::size();
         // One line for the rest, one for the cursor.
         let room = height.saturating_sub(2).max(1);
         let shown = self.rows.values().take(room);
@@ -96,12 +96,13 @@ impl Progress {
             if let Some((_, view)) = self.rows.get_mut(&at) {
                 *view = Some(run.clone());
             }
-            self.screen.draw(self.frame());
+            self.out.draw(self.frame());
         } else {
             self.rows.remove(&at);
             let warning = words::partial(run).map(|warning| format!("\n{warning}")).unwrap_or_default();
             let line = format!("{} {} {}{warning}", mark(run), self.name(&run.subject), words::standing(run));
-            self.screen.say_and_draw(&line, self.frame());
+            self.out.say(&line);
+            self.out.draw(self.frame());
         }
     }
 }
@@ -111,7 +112,7 @@ impl View for Progress {
         if let Update::Run(run, change) = update {
             self.run(run, *change);
         } else if let Some(notice) = words::notice(update) {
-            self.screen.say_and_draw(&notice, self.frame());
+            self.out.say(&notice);
         }
     }
 
@@ -121,7 +122,7 @@ impl View for Progress {
 
     fn tick(&mut self) {
         self.next_tick = Instant::now() + TICK;
-        self.screen.draw(self.frame());
+        self.out.draw(self.frame());
     }
 
     fn finish(&mut self) {
@@ -132,8 +133,9 @@ impl View for Progress {
             format!("… {} {standing}", self.name(subject))
         };
         let lines: Vec<String> = rows.values().map(line).collect();
+        self.out.draw(Vec::new());
         if !lines.is_empty() {
-            self.screen.say_and_draw(&lines.join("\n"), Vec::new());
+            self.out.say(&lines.join("\n"));
         }
     }
 }

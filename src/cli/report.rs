@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::exit::Exit;
+use super::out::Out;
 use super::verdict::Judged;
 use crate::run::{Progress, RunState};
 use crate::span;
@@ -103,6 +104,15 @@ pub(super) fn text(judged: &[Judged]) -> String {
         format!("{}{reason}\n", parts.join(" "))
     };
     judged.iter().map(line).collect()
+}
+
+/// Says on standard error why a run came out as it did, where its status does not.
+pub(super) fn reasons(out: &Out, judged: &[Judged]) {
+    for judged in judged {
+        if let Some(reason) = &judged.reason {
+            out.error(format_args!("{}: {reason}", judged.run.subject.label()));
+        }
+    }
 }
 
 /// Samples as `193/200, 7 failed`; nothing where the API counts none.

@@ -1,19 +1,21 @@
 //! From the flags to a checked configuration, with its problems shown.
 
-use std::io::IsTerminal as _;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
 use super::args::Global;
 use super::exit::Exit;
-use super::screen::Screen;
-use super::{logging, out};
+use super::out::{self, Out};
+use super::{logging, signals::Signals};
 use crate::config::{self, Config, ConfiguredChannel, Report, Severity};
+use crate::run::{RunId, Subject};
 
-/// Looks up a variable of this process's environment. One that is not UTF-8 is as good as not set.
+/// Looks up a variable of this process's environment. What is not UTF-8 in it is replaced, and then refused like any other
+/// nonsense: to pass over it could send the key to the wrong host.
 pub(super) fn environment(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// Reads the configuration, shows its warnings or all its errors, and sets up logging.
@@ -21,12 +23,12 @@ pub(super) fn configure(
     global: &Global,
     grace: Option<Duration>,
     level: LevelFilter,
-    screen: &Screen,
+    out: &Out,
 ) -> Result<Config, Exit> {
     match config::load(global.config.as_deref(), &environment, &global.overrides(grace)) {
         Ok(loaded) => {
             show(&loaded.report);
-            logging::init(&loaded.config.log, level, screen);
+            logging::init(&loaded.config.log, level, out);
             Ok(loaded.config)
         }
         Err(report) => {
@@ -38,7 +40,7 @@ pub(super) fn configure(
 
 /// Shows a report's errors and warnings on standard error.
 pub(super) fn show(report: &Report) {
-    let colour = std::io::stderr().is_terminal();
+    let colour = console::colors_enabled_stderr();
     for severity in [Severity::Error, Severity::Warning] {
         let text = report.render(severity, colour);
         if !text.is_empty() {
@@ -66,10 +68,37 @@ pub(super) fn choose_channels(config: &Config, names: &[String]) -> Result<Vec<C
     names.iter().map(find).collect()
 }
 
-/// Prints the result of a command. What cannot be printed cannot be relied on: that is an error, a closed pipe is not.
+/// Something broke that is nobody's configuration.
+pub(super) fn internal(out: &Out, error: &dyn std::fmt::Display) -> Exit {
+    out.error(format_args!("internal error: {error}"));
+    Exit::Internal
+}
+
+/// The runs asked for, each once, by the names that the configuration has for them.
+pub(super) fn subjects(config: &Config, ids: &[RunId]) -> Vec<Subject> {
+    let mut seen = HashSet::new();
+    let subject = |id: &RunId| {
+        let configured = config.runs.iter().find(|run| run.id == *id);
+        Subject { id: id.clone(), name: configured.and_then(|run| run.name.clone()) }
+    };
+    ids.iter().filter(|id| seen.insert(*id)).map(subject).collect()
+}
+
+/// Prints the result of a command, on this thread. What cannot be printed cannot be relied on: that is an error, a closed
+/// pipe is not.
 pub(super) fn print_result(text: &str) -> Result<(), Exit> {
-    out::stdout(text).map_err(|error| {
-        out::error(format_args!("cannot write the result to standard output: {error}"));
-        Exit::Internal
-    })
+    out::stdout(text).map_err(|error| cannot_print(&error))
+}
+
+/// As [`print_result`], where a signal must still be heard while nobody reads.
+pub(super) async fn hand_over(out: &Out, text: &str, signals: &mut Signals) -> Result<(), Exit> {
+    tokio::select! {
+        written = out.result(text) => written.map_err(|error| cannot_print(&error)),
+        signal = signals.next() => Err(signal),
+    }
+}
+
+fn cannot_print(error: &std::io::Error) -> Exit {
+    out::error(format_args!("cannot write the result to standard output: {error}"));
+    Exit::Internal
 }

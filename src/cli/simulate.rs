@@ -1,5 +1,6 @@
 //! `runwatch simulate`: the simulated API, for rehearsing a pipeline.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,8 +18,8 @@ use crate::span;
 /// `runwatch simulate`.
 #[derive(Debug, Args)]
 pub struct SimulateArgs {
-    /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8400")]
+    /// Where to listen, on this machine; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8400", value_parser = loopback)]
     listen: SocketAddr,
 
     /// A run, as ID or id=ID,end=succeeded|failed|canceled,samples=N,failed=N,queue=D,duration=D,age=D,spec=NAME; repeatable
@@ -54,13 +55,32 @@ fn latency(text: &str) -> Result<Duration, String> {
     span::parse_or_zero(text).map_err(|error| error.to_string())
 }
 
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "expected an address and a port such as 127.0.0.1:8400".to_owned())?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err("the simulator serves this machine only; expected 127.0.0.1 or [::1]".to_owned())
+    }
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     let speed: f64 = text.parse().map_err(|_| "expected a number such as 10".to_owned())?;
-    if speed.is_finite() && speed > 0.0 { Ok(speed) } else { Err("expected a number above zero".to_owned()) }
+    if (0.001..=1e6).contains(&speed) {
+        Ok(speed)
+    } else {
+        Err("expected a number from 0.001 to 1000000".to_owned())
+    }
 }
 
 /// Serves until asked to stop.
 pub(super) async fn run(args: &SimulateArgs) -> Exit {
+    let mut ids = HashSet::new();
+    if let Some(twice) = args.runs.iter().find(|run| !ids.insert(&run.id)) {
+        out::error(format_args!("the run {} is there twice; give each --run an id of its own", twice.id));
+        return Exit::Usage;
+    }
     let runs = if args.runs.is_empty() { three_runs(Duration::from_secs(30)) } else { args.runs.clone() };
     let settings = Settings {
         listen: args.listen,

@@ -1,74 +1,98 @@
 //! `runwatch status`: one poll a run, and what it said.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 use tracing::level_filters::LevelFilter;
 
 use super::args::{Global, StatusArgs, StatusOutput};
 use super::exit::Exit;
-use super::screen::Screen;
+use super::out::Out;
 use super::verdict::{Cut, Gate, Judged, judge};
-use super::{out, report, setup};
-use crate::api::{ApiClient, PollErrorKind, RunSource};
-use crate::poll::{FinalRun, Trouble};
-use crate::run::{DoubtKind, Ending, Observation, Patience, RunId, RunState, Subject, observe};
+use super::{report, setup};
+use crate::api::{Answer, ApiClient, PollError, PollErrorKind, RunSource};
+use crate::config::Config;
+use crate::poll::{FinalRun, Limiter, Trouble};
+use crate::run::{DoubtKind, Ending, Observation, Patience, RunState, Subject, observe};
 use crate::{app, clock};
 
 /// Asks once about each run.
-pub(super) async fn run(global: &Global, args: &StatusArgs) -> Exit {
-    status(global, args).await.unwrap_or_else(|exit| exit)
+pub(super) async fn run(out: &Out, global: &Global, args: &StatusArgs) -> Exit {
+    status(out, global, args).await.unwrap_or_else(|exit| exit)
 }
 
-async fn status(global: &Global, args: &StatusArgs) -> Result<Exit, Exit> {
-    let config = setup::configure(global, None, LevelFilter::WARN, &Screen::default())?;
+async fn status(out: &Out, global: &Global, args: &StatusArgs) -> Result<Exit, Exit> {
+    let config = setup::configure(global, None, LevelFilter::WARN, out)?;
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
-    let mut seen = HashSet::new();
-    let ids: Vec<RunId> = args.runs.iter().filter(|id| seen.insert(*id)).cloned().collect();
-    let mut runs = Vec::new();
-    // As many at once as the budget would allow in flight, in the order asked for.
-    for batch in ids.chunks(config.poll.max_in_flight as usize) {
-        let mut polls = JoinSet::new();
-        for (at, id) in batch.iter().enumerate() {
-            let (client, id) = (Arc::clone(&client), id.clone());
-            let name = config.runs.iter().find(|run| run.id == id).and_then(|run| run.name.clone());
-            let subject = Subject { id, name };
-            polls.spawn(async move { (at, ask(&client, subject).await) });
-        }
-        let mut asked = polls.join_all().await;
-        asked.sort_by_key(|(at, _)| *at);
-        runs.extend(asked.into_iter().map(|(_, run)| run));
-    }
-    let (judged, exit) = judge(runs, &Gate::default(), Cut::AllEnded);
-    for judged in &judged {
-        if let Some(reason) = &judged.reason {
-            out::error(format_args!("{}: {reason}", judged.run.subject.label()));
-        }
-    }
-    setup::print_result(&match args.output {
+    let runs = ask_all(&config, &client, setup::subjects(&config, &args.runs)).await;
+    let (judged, exit) = judge(runs, &Gate::default(), Cut::OnePoll);
+    report::reasons(out, &judged);
+    let text = match args.output {
         StatusOutput::Text => report::text(&judged),
         StatusOutput::Json => {
             report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.subject.id)))
         }
-    })?;
+    };
+    // What is said on standard error comes first, as people read it.
+    out.finish();
+    setup::print_result(&text)?;
     Ok(if args.exit_code { exit } else { readable(&judged) })
 }
 
-/// Without `--exit-code` only what could not be read counts.
-fn readable(judged: &[Judged]) -> Exit {
-    let unreadable = |verdict: &Exit| matches!(verdict, Exit::KeyRefused | Exit::NotFound | Exit::Unknown);
-    Exit::worst(judged.iter().map(|judged| judged.verdict).filter(unreadable))
+/// Asks about every run, within the budget, in the order given. Stops where the API asks for silence.
+async fn ask_all(config: &Config, client: &Arc<ApiClient>, subjects: Vec<Subject>) -> Vec<FinalRun> {
+    let mut limiter = Limiter::new(config.poll.requests_per_minute, Instant::now());
+    let mut polls = JoinSet::new();
+    let mut answers: Vec<Option<Result<Answer, PollError>>> = subjects.iter().map(|_| None).collect();
+    let mut silenced = false;
+    let mut next = 0;
+    while next < subjects.len() || !polls.is_empty() {
+        let may_ask = next < subjects.len() && !silenced && polls.len() < config.poll.max_in_flight as usize;
+        let at = limiter.next_at(Instant::now());
+        tokio::select! {
+            biased;
+            Some(done) = polls.join_next() => {
+                let Ok((asked, answer)): Result<(usize, Result<Answer, PollError>), _> = done else { continue };
+                silenced |= matches!(&answer, Err(error) if error.kind == PollErrorKind::Throttled);
+                answers[asked] = Some(answer);
+            }
+            () = sleep_until(at), if may_ask => {
+                limiter.spend(Instant::now());
+                let (client, id, asked) = (Arc::clone(client), subjects[next].id.clone(), next);
+                polls.spawn(async move { (asked, ask(&client, &id).await) });
+                next += 1;
+            }
+            else => break,
+        }
+    }
+    let unasked =
+        || Err(PollError::transient("not asked: the API limits requests; try again later".to_owned()));
+    let account = |(subject, answer): (Subject, Option<_>)| {
+        let polls = u32::from(answer.is_some());
+        account(subject, polls, answer.unwrap_or_else(unasked))
+    };
+    subjects.into_iter().zip(answers).map(account).collect()
 }
 
-async fn ask(client: &ApiClient, subject: Subject) -> FinalRun {
+/// One poll, and one more with the key read again where it is refused: it may have been rotated.
+async fn ask(client: &ApiClient, id: &crate::run::RunId) -> Result<Answer, PollError> {
+    let answer = client.poll(id).await;
+    let refused = PollErrorKind::Doubt(DoubtKind::KeyRefused);
+    if answer.as_ref().is_err_and(|error| error.kind == refused) && client.reload_key().await.is_ok() {
+        return client.poll(id).await;
+    }
+    answer
+}
+
+fn account(subject: Subject, polls: u32, answer: Result<Answer, PollError>) -> FinalRun {
     let mut state = RunState::new(clock::wall());
     let (mut body, mut trouble) = (None, None);
-    match client.poll(&subject.id).await {
+    match answer {
         Ok(answer) => {
             // One answer ends a run only by its status; nothing else is waited for here.
-            let patience =
-                Patience { grace: std::time::Duration::MAX, unknown_after: None, refused_ends: false };
+            let patience = Patience { grace: Duration::MAX, unknown_after: None, refused_ends: false };
             state = observe(&state, &Observation::Answer(answer.run), clock::now(), &patience).state;
             body = Some(answer.body);
         }
@@ -76,10 +100,17 @@ async fn ask(client: &ApiClient, subject: Subject) -> FinalRun {
             state.ended = Some(match error.kind {
                 PollErrorKind::Doubt(DoubtKind::KeyRefused) => Ending::KeyRefused,
                 PollErrorKind::Doubt(DoubtKind::Missing | DoubtKind::NoSuchPage) => Ending::NeverFound,
+                PollErrorKind::Doubt(DoubtKind::Rejected) => Ending::Rejected,
                 _ => Ending::Unknowable,
             });
             trouble = Some(Trouble { message: error.message.as_str().into(), times: 1 });
         }
     }
-    FinalRun { subject, state, polls: 1, body, trouble }
+    FinalRun { subject, state, polls, body, trouble }
+}
+
+/// Without `--exit-code` only what could not be read counts.
+fn readable(judged: &[Judged]) -> Exit {
+    let unreadable = |verdict: &Exit| matches!(verdict, Exit::KeyRefused | Exit::NotFound | Exit::Unknown);
+    Exit::worst(judged.iter().map(|judged| judged.verdict).filter(unreadable))
 }

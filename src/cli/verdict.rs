@@ -3,7 +3,7 @@
 use super::exit::Exit;
 use super::threshold::Threshold;
 use crate::poll::FinalRun;
-use crate::run::{Ending, RunStatus, Terminal};
+use crate::run::{Ending, RunState, RunStatus, Terminal};
 
 /// What a SUCCEEDED run must have made of its samples.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,10 +17,14 @@ pub(super) struct Gate {
 pub(super) enum Cut {
     /// Every run has ended.
     AllEnded,
-    /// Enough runs have ended (`--any`, `--fail-fast`): the others do not count.
-    EnoughEnded,
+    /// One run has finished (`--any`): only those that have count.
+    OneFinished,
+    /// One run has ended badly (`--fail-fast`): those that go on do not count.
+    OneBad,
     /// The deadline passed.
     Deadline,
+    /// Each run was asked about once, and no more was wanted.
+    OnePoll,
     /// A signal; which one, as its exit code.
     Signal(Exit),
 }
@@ -46,8 +50,12 @@ pub(super) fn judge(runs: Vec<FinalRun>, gate: &Gate, cut: Cut) -> (Vec<Judged>,
     let counted = judged.iter().map(|judged| judged.verdict);
     let overall = match cut {
         Cut::Signal(exit) => exit,
-        Cut::EnoughEnded => Exit::worst(counted.filter(|verdict| *verdict != Exit::StillRunning)),
-        Cut::AllEnded | Cut::Deadline => Exit::worst(counted),
+        Cut::OneFinished => {
+            let finished = |judged: &&Judged| matches!(judged.run.state.ended, Some(Ending::Finished(_)));
+            Exit::worst(judged.iter().filter(finished).map(|judged| judged.verdict))
+        }
+        Cut::OneBad => Exit::worst(counted.filter(|verdict| *verdict != Exit::StillRunning)),
+        Cut::AllEnded | Cut::Deadline | Cut::OnePoll => Exit::worst(counted),
     };
     (judged, overall)
 }
@@ -57,7 +65,7 @@ fn of_run(run: &FinalRun, gate: &Gate, cut: Cut) -> (Exit, Option<String>) {
     let trouble = || run.trouble.as_ref().map(|trouble| trouble.message.to_string());
     match run.state.ended {
         Some(Ending::Finished(Terminal::Succeeded)) => {
-            below(run, gate).map_or((Exit::Succeeded, None), |(exit, why)| (exit, Some(why)))
+            below(&run.state, gate).map_or((Exit::Succeeded, None), |(exit, why)| (exit, Some(why)))
         }
         Some(Ending::Finished(Terminal::Failed)) => (Exit::Failed, None),
         Some(Ending::Finished(Terminal::Canceled)) => (Exit::Canceled, None),
@@ -71,15 +79,22 @@ fn of_run(run: &FinalRun, gate: &Gate, cut: Cut) -> (Exit, Option<String>) {
         Some(Ending::KeyRefused) => {
             (Exit::KeyRefused, Some(trouble().unwrap_or_else(|| "the API refused the key".to_owned())))
         }
-        Some(Ending::Unknowable) => (Exit::Unknown, Some(unknowable(status, trouble()))),
+        Some(Ending::Unknowable | Ending::Rejected) => (Exit::Unknown, Some(unknowable(status, trouble()))),
         None => match cut {
-            Cut::Deadline if matches!(status, Some(RunStatus::Unknown(_))) => {
+            Cut::Deadline | Cut::OnePoll if matches!(status, Some(RunStatus::Unknown(_))) => {
                 (Exit::Unknown, Some(unknowable(status, None)))
             }
             Cut::Deadline => (Exit::TimedOut, trouble()),
-            Cut::AllEnded | Cut::EnoughEnded | Cut::Signal(_) => (Exit::StillRunning, trouble()),
+            Cut::AllEnded | Cut::OneFinished | Cut::OneBad | Cut::OnePoll | Cut::Signal(_) => {
+                (Exit::StillRunning, trouble())
+            }
         },
     }
+}
+
+/// Whether a run that has ended is all that was hoped for.
+pub(super) fn is_good(state: &RunState, gate: &Gate) -> bool {
+    state.ended == Some(Ending::Finished(Terminal::Succeeded)) && below(state, gate).is_none()
 }
 
 fn unknowable(status: Option<&RunStatus>, trouble: Option<String>) -> String {
@@ -91,8 +106,8 @@ fn unknowable(status: Option<&RunStatus>, trouble: Option<String>) -> String {
 }
 
 /// Which threshold a run that SUCCEEDED misses, if any.
-fn below(run: &FinalRun, gate: &Gate) -> Option<(Exit, String)> {
-    let progress = run.state.progress;
+fn below(state: &RunState, gate: &Gate) -> Option<(Exit, String)> {
+    let progress = state.progress;
     let of = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
     let cannot =
         |flag: &str, field: &str| (Exit::Unknown, format!("cannot check {flag}: the API gave no {field}"));
@@ -195,7 +210,7 @@ mod tests {
         let good = || succeeded(None, None, None);
         let open = Gate::default();
         assert_eq!(overall(vec![good(), going()], &open, Cut::Deadline), Exit::TimedOut);
-        assert_eq!(overall(vec![good(), going()], &open, Cut::EnoughEnded), Exit::Succeeded);
+        assert_eq!(overall(vec![good(), going()], &open, Cut::OneFinished), Exit::Succeeded);
         assert_eq!(overall(vec![going()], &open, Cut::Signal(Exit::Terminated)), Exit::Terminated);
         assert_eq!(
             overall(vec![run("PAUSED", None, (None, None, None))], &open, Cut::Deadline),

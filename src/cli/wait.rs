@@ -8,52 +8,48 @@ use super::args::{Global, WaitArgs, WaitOutput};
 use super::exit::Exit;
 use super::foreground::{EndWhen, Watch};
 use super::lines::Lines;
-use super::screen::Screen;
-use super::verdict::{Gate, judge};
-use super::{github, out, report, setup};
+use super::out::Out;
+use super::verdict::{self, Gate, judge};
+use super::{github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
+use crate::poll::RunView;
 
 /// Waits for runs, judges them, and prints the result.
-pub(super) async fn run(global: &Global, args: &WaitArgs) -> Exit {
-    wait(global, args).await.unwrap_or_else(|exit| exit)
+pub(super) async fn run(out: &Out, global: &Global, args: &WaitArgs) -> Exit {
+    wait(out, global, args).await.unwrap_or_else(|exit| exit)
 }
 
-async fn wait(global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
-    let screen = Screen::default();
-    let config = setup::configure(global, args.grace, LevelFilter::WARN, &screen)?;
-    let channels = match &args.notify {
-        Some(names) => setup::choose_channels(&config, names)?,
-        None => Vec::new(),
-    };
+async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
+    let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
+    let channels = args.notify.as_deref().map(|names| setup::choose_channels(&config, names)).transpose()?;
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     let in_github = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
     let output = args.output.unwrap_or(if in_github { WaitOutput::Github } else { WaitOutput::Text });
-    if output == WaitOutput::Github
+    if (in_github || output == WaitOutput::Github)
         && let Some(hint) = github::hint_about_timeout(args.timeout)
     {
-        setup::print_result(&hint)?;
+        out.note(&hint);
     }
+    let gate = Gate { max_failed: args.max_failed, min_completed: args.min_completed };
+    let is_good = |run: &RunView| verdict::is_good(&run.state, &gate);
     let watch = Watch {
         config: &config,
         runs: &args.runs,
-        channels,
-        end_when: if args.fail_fast { EndWhen::AllOrFirstBad } else { EndWhen::All },
+        channels: channels.unwrap_or_default(),
+        channels_win: true,
+        extra: None,
+        end_when: if args.fail_fast { EndWhen::FirstBad(Box::new(is_good)) } else { EndWhen::All },
         timeout: args.timeout,
         keep_bodies: output == WaitOutput::Json,
     };
     let began = tokio::time::Instant::now();
-    let mut lines = Lines::on_stderr(watch.subjects().len());
-    let session = watch.run(Arc::clone(&client) as _, &mut lines).await?;
-    let gate = Gate { max_failed: args.max_failed, min_completed: args.min_completed };
+    let mut lines = Lines::on_stderr(out, watch.subjects().len());
+    let mut session = watch.run(out, Arc::clone(&client) as _, &mut lines).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);
-    for judged in &judged {
-        if let Some(reason) = &judged.reason {
-            out::error(format_args!("{}: {reason}", judged.run.subject.label()));
-        }
-    }
+    report::reasons(out, &judged);
     if exit == Exit::TimedOut {
-        out::error("the deadline passed; a longer --timeout may help");
+        out.error("the deadline passed; a longer --timeout may help");
     }
     let text = match output {
         WaitOutput::Text => report::text(&judged),
@@ -62,9 +58,15 @@ async fn wait(global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
         }
         WaitOutput::Github => github::annotations(&judged),
     };
-    setup::print_result(&text)?;
-    if output == WaitOutput::Github {
-        github::write_files(&judged, exit, began.elapsed())?;
+    if in_github && output != WaitOutput::Github {
+        out.note(github::annotations(&judged).trim_end());
     }
-    Ok(exit)
+    // The files first: they are there even if nobody reads the rest.
+    let files = if in_github || output == WaitOutput::Github {
+        github::write_files(&judged, exit, began.elapsed())
+    } else {
+        Ok(())
+    };
+    setup::hand_over(out, &text, &mut session.signals).await?;
+    files.map(|()| exit)
 }

@@ -16,6 +16,7 @@ pub(super) fn standing(run: &RunView) -> String {
         Some(Ending::Gone) => format!("gone: the API does not know it any more (it was {status})"),
         Some(Ending::KeyRefused) => "given up: the API refuses the key".to_owned(),
         Some(Ending::Unknowable) => format!("given up: its status stayed {status}"),
+        Some(Ending::Rejected) => "given up: the API keeps refusing the request".to_owned(),
         Some(Ending::Finished(_)) | None => status.to_owned(),
     }];
     parts.extend(samples(state.progress));

@@ -88,7 +88,7 @@ fn webhook(section: &Section<'_>) -> Option<ChannelKind> {
     let url = webhook_url(section, allow_http);
     let secrets = secrets(section);
     let unsigned = section.boolean("unsigned", false);
-    let ca_file = section.path("ca_file").map(|(path, _)| path);
+    let ca_file = section.ca_file();
     if let Some(secrets) = &secrets {
         if secrets.is_empty() && !unsigned {
             section.problems.error(
@@ -126,7 +126,7 @@ fn webhook_url(section: &Section<'_>, allow_http: bool) -> Option<reqwest::Url> 
             return None;
         }
     };
-    match web_url(text.expose(), allow_http) {
+    match web_url(text.expose(), allow_http, "https://hooks.example.com/runs") {
         Ok(url) => Some(url),
         Err(error) => {
             section.problems.secret_error(span, format!("`url`: {error}"), "");
@@ -141,6 +141,9 @@ fn secrets(section: &Section<'_>) -> Option<Vec<SigningSecret>> {
     texts.extend(section.string("secret").map(|(text, span)| (Secret::new(text), span)));
     let list = section.strings("secrets").unwrap_or_default();
     texts.extend(list.into_iter().map(|(text, span)| (Secret::new(text), span)));
+    if let Some((_, span)) = texts.first() {
+        section.problems.inline_secret(span);
+    }
     let mut whole = true;
     if let Some((path, span)) = section.path("secret_file") {
         match secret_file(section, &path, &span, "webhook secret") {

@@ -37,6 +37,8 @@ pub struct Problem {
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: RefCell<Vec<Problem>>,
+    /// Where the first secret in the file itself is.
+    inline_secret: RefCell<Option<Range<usize>>>,
 }
 
 impl Problems {
@@ -77,6 +79,24 @@ impl Problems {
         self.found.borrow_mut().push(Problem { severity, title, span, help, reveal });
     }
 
+    /// Takes note of a secret that is written in the file itself.
+    pub(super) fn inline_secret(&self, span: &Range<usize>) {
+        self.inline_secret.borrow_mut().get_or_insert_with(|| span.clone());
+    }
+
+    /// Warns of the first secret that is written in the file itself, where everybody can read that file.
+    pub(super) fn warn_of_inline_secret(&self, path: &Path) {
+        let Some(span) = self.inline_secret.take() else { return };
+        let help = format!("chmod 600 {}, or keep the secret in a file of its own", path.display());
+        self.push(
+            Severity::Warning,
+            Some(span),
+            "everybody on this machine can read this secret".to_owned(),
+            help,
+            false,
+        );
+    }
+
     /// Whether anything found so far refuses the configuration.
     pub(super) fn has_errors(&self) -> bool {
         self.found.borrow().iter().any(|problem| problem.severity == Severity::Error)
@@ -102,6 +122,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds a warning about what is not in the file.
+    pub(super) fn warn(&mut self, title: String, help: &str) {
+        let help = Some(help.to_owned());
+        self.problems.push(Problem { severity: Severity::Warning, title, span: None, help, reveal: false });
+    }
+
     /// How many problems are this bad.
     pub fn count(&self, severity: Severity) -> usize {
         self.problems.iter().filter(|problem| problem.severity == severity).count()
@@ -143,62 +169,30 @@ fn on_one_line(text: &str, span: &Range<usize>) -> Range<usize> {
     start..end.min(line_end.max(start))
 }
 
-/// The text with every string's content and every comment starred out, except within `span` if that may be shown.
-/// The length in bytes stays the same where it can, so that spans still fit.
+/// The text with everything starred out that may be a secret: all values (what stands behind a line's first `=`), and
+/// whole lines that are neither a setting nor a table's head. Only `span` is shown, if it may be.
+///
+/// The length in bytes stays the same, so that spans still fit.
 fn mask(text: &str, span: &Range<usize>, reveal: bool) -> String {
-    let hidden = hidden_ranges(text);
     let mut out = String::with_capacity(text.len());
-    for (at, c) in text.char_indices() {
-        let shown = reveal && span.contains(&at);
-        if c != '\n' && !shown && hidden.iter().any(|range| range.contains(&at)) {
-            out.extend(std::iter::repeat_n('*', c.len_utf8()));
-        } else {
-            out.push(c);
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let shown =
+            if line.trim_start().starts_with('[') && !line.contains('=') && !line.contains(['"', '\'']) {
+                line.find('#').unwrap_or(line.len())
+            } else {
+                line.find('=').map_or(0, |at| at + 1)
+            };
+        for (at, c) in line.char_indices() {
+            if at < shown || c.is_whitespace() || (reveal && span.contains(&(start + at))) {
+                out.push(c);
+            } else {
+                out.extend(std::iter::repeat_n('*', c.len_utf8()));
+            }
         }
+        start += line.len();
     }
     out
-}
-
-/// Where TOML's strings (without their quotes) and comments (without their mark) are. Works on broken files too: a
-/// string that is not closed ends with its line.
-fn hidden_ranges(text: &str) -> Vec<Range<usize>> {
-    let bytes = text.as_bytes();
-    let mut ranges = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let rest = &text[at..];
-        let (open, close, escapes) = match bytes[at] {
-            b'#' => (1, "\n", false),
-            b'"' if rest.starts_with("\"\"\"") => (3, "\"\"\"", true),
-            b'\'' if rest.starts_with("'''") => (3, "'''", false),
-            b'"' => (1, "\"", true),
-            b'\'' => (1, "'", false),
-            _ => {
-                at += rest.chars().next().map_or(1, char::len_utf8);
-                continue;
-            }
-        };
-        let start = at + open;
-        let end = end_of_string(&text[start..], close, escapes).map_or(text.len(), |length| start + length);
-        ranges.push(start..end);
-        at = end + if text[end..].starts_with(close) { close.len() } else { 0 };
-    }
-    ranges
-}
-
-/// Where the closing mark begins, or the line ends for marks that do not span lines.
-fn end_of_string(text: &str, close: &str, escapes: bool) -> Option<usize> {
-    let mut skip = false;
-    for (at, c) in text.char_indices() {
-        if std::mem::take(&mut skip) {
-            continue;
-        }
-        if text[at..].starts_with(close) || (close.len() == 1 && c == '\n') {
-            return Some(at);
-        }
-        skip = escapes && c == '\\';
-    }
-    None
 }
 
 #[cfg(test)]
@@ -220,7 +214,7 @@ mod tests {
         let shown = report("[api]\nplol = 1\n", 6..10, true);
         assert!(shown.contains("error: unknown key"), "{shown}");
         assert!(shown.contains("a.toml:2:1"), "{shown}");
-        assert!(shown.contains("plol = 1"), "{shown}");
+        assert!(shown.contains("plol = *"), "{shown}");
         assert!(shown.contains("did you mean `poll`?"), "{shown}");
     }
 
@@ -228,7 +222,7 @@ mod tests {
     fn masks_what_may_be_a_secret() {
         let text = "secret = \"whsec_hunter2\" # old: hunter3\nurl = 'https://hunter4'\n";
         let shown = report(text, 9..24, false);
-        assert!(shown.contains("secret = \"*************\" #"), "{shown}");
+        assert!(shown.contains("secret = *************** * **** *******"), "{shown}");
         assert!(!shown.contains("hunter"), "{shown}");
         // A problem with the key shows the key and still not the value.
         let shown = report(text, 0..6, true);
@@ -244,11 +238,18 @@ mod tests {
             "k = \"hunter2",
             "k = \"\"\"\nhunter2\n",
             "k = 'hunter2\nx = 1",
-            "k = \"a\\\"hunter2\"",
+            "url = https://hooks.example/hunter2",
+            "headers = { Authorization = Bearer hunter2 }",
+            "hunter2",
+            "api_key hunter2",
+            "  \"hunter2\",",
+            "[[x]] # hunter2",
             "k = \"é\" # hunter2é",
         ] {
-            let shown = report(text, 0..1, true);
-            assert!(!shown.contains("hunter"), "{text}: {shown}");
+            for reveal in [true, false] {
+                let shown = report(text, 0..1, reveal);
+                assert!(!shown.contains("unter2"), "{text}: {shown}");
+            }
         }
     }
 

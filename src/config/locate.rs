@@ -9,7 +9,8 @@ use super::Environment;
 /// In order: `--config`, `$RUNWATCH_CONFIG`, `$XDG_CONFIG_HOME/runwatch/config.toml` (`~/.config` by default),
 /// `/etc/runwatch/config.toml`. `None` if there is none: the defaults are a configuration too.
 pub fn locate(flag: Option<&Path>, env: Environment<'_>) -> Option<(PathBuf, bool)> {
-    let named = flag.map(Path::to_owned).or_else(|| env("RUNWATCH_CONFIG").map(PathBuf::from));
+    let set = |name: &str| env(name).filter(|text| !text.is_empty());
+    let named = flag.map(Path::to_owned).or_else(|| set("RUNWATCH_CONFIG").map(PathBuf::from));
     if let Some(path) = named {
         return Some((path, true));
     }

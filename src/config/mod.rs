@@ -24,6 +24,7 @@ use crate::secret::Secret;
 pub use diagnostic::{Problem, Report, Severity};
 pub use key::KeySource;
 pub use locate::locate;
+pub use sections::is_level;
 
 use diagnostic::Problems;
 use reader::Section;
@@ -197,9 +198,18 @@ pub struct Loaded {
 ///
 /// The error is the report with every problem in it.
 pub fn load(flag: Option<&Path>, env: Environment<'_>, overrides: &Overrides) -> Result<Loaded, Report> {
-    let Some((path, _)) = locate(flag, env) else { return parse(None, env, overrides) };
+    let Some((path, named)) = locate(flag, env) else { return parse(None, env, overrides) };
     match std::fs::read_to_string(&path) {
         Ok(text) => parse(Some((&path, &text)), env, overrides),
+        // Nobody asked for it: whoever may not read the machine's configuration has none.
+        Err(error) if !named && error.kind() == std::io::ErrorKind::PermissionDenied => {
+            let mut loaded = parse(None, env, overrides)?;
+            loaded.report.warn(
+                format!("{} is not used: it may not be read ({error})", path.display()),
+                "name another with --config, or ask for the permission to read it",
+            );
+            Ok(loaded)
+        }
         Err(error) => {
             let problems = Problems::default();
             let what = match error.kind() {
@@ -229,6 +239,9 @@ pub fn parse(
         problems.secret_error(error.span().unwrap_or(0..0), message, "");
     }
     let config = sections::read(&Section::root(Some(document.get_ref()), &problems), env, overrides);
+    if let Some((path, _)) = source.filter(|(path, _)| key::is_world_readable(path)) {
+        problems.warn_of_inline_secret(path);
+    }
     let failed = problems.has_errors();
     let report = problems.into_report(source);
     match config {

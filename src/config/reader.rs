@@ -13,6 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Problems;
 use super::key::is_world_readable;
+use crate::http::check_ca_file;
 use crate::span;
 
 /// A table of the file, or none: then every key has its default.
@@ -61,7 +62,8 @@ impl<'s> Section<'s> {
             DeValue::Table(table) => Some(Section {
                 table: Some(table),
                 name: format!("[[{path}]]"),
-                span: value.span(),
+                // Where it begins: an inline table is full of values.
+                span: value.span().start..value.span().start + 1,
                 asked: RefCell::default(),
                 problems: self.problems,
             }),
@@ -79,7 +81,7 @@ impl<'s> Section<'s> {
         self.text(value, "a string, in quotes")
     }
 
-    /// A path; a leading `~/` is the home directory.
+    /// A path; a leading `~/` is the home directory, a leading `$CREDENTIALS_DIRECTORY/` systemd's.
     pub(super) fn path(&self, key: &'static str) -> Option<(PathBuf, Range<usize>)> {
         let (text, span) = self.string(key)?;
         if text.is_empty() {
@@ -90,12 +92,25 @@ impl<'s> Section<'s> {
             );
             return None;
         }
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let path = match (text.strip_prefix("~/"), home) {
-            (Some(rest), Some(home)) => home.join(rest),
-            _ => PathBuf::from(text),
-        };
-        Some((path, span))
+        for (prefix, variable) in [("~/", "HOME"), ("$CREDENTIALS_DIRECTORY/", "CREDENTIALS_DIRECTORY")] {
+            let Some(rest) = text.strip_prefix(prefix) else { continue };
+            if let Some(dir) = std::env::var_os(variable).filter(|dir| !dir.is_empty()) {
+                return Some((PathBuf::from(dir).join(rest), span));
+            }
+            let title = format!("`{key}`: {variable} is not set, so that {prefix} means nothing");
+            self.problems.error(span, title, "write the whole path");
+            return None;
+        }
+        Some((PathBuf::from(text), span))
+    }
+
+    /// The file at `ca_file`: certificate authorities to trust, read once to see that they can be.
+    pub(super) fn ca_file(&self) -> Option<PathBuf> {
+        let (path, span) = self.path("ca_file")?;
+        if let Err(error) = check_ca_file(Some(&path)) {
+            self.problems.error(span, error.to_string(), "");
+        }
+        Some(path)
     }
 
     /// A length of time above zero.
@@ -145,7 +160,9 @@ impl<'s> Section<'s> {
         let expected = format!("a number from {} to {}", bounds.start(), bounds.end());
         let number: Option<f64> = match value.get_ref() {
             DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
-            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            DeValue::Integer(integer) => {
+                i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64)
+            }
             other => {
                 self.wrong_type(value, other, &expected);
                 return default;

@@ -2,16 +2,22 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::channels;
 use super::diagnostic::Problems;
-use super::key::KeySource;
+use super::key::{KeySource, is_world_readable};
 use super::reader::{Section, closest};
 use super::url::{DEFAULT, base_url};
 use super::{Api, Config, ConfiguredChannel, ConfiguredRun, Environment, Log, LogFormat, Overrides, Poll};
-use crate::run::RunId;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+
+use reqwest::header::{HeaderName, HeaderValue};
+
+use crate::run::{RunId, printable};
 use crate::secret::Secret;
 
 /// Reads the whole document; `None` if something without a default is wrong.
@@ -38,19 +44,16 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
 fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Api> {
     let allow_http = section.boolean("allow_http", false) || overrides.allow_http;
     let file = section.path("api_key_file");
-    if let Some((path, span)) = &file {
-        section.warn_if_world_readable(path, span, "API key");
-    }
-    let key_file = overrides.api_key_file.clone().or(file.map(|(path, _)| path));
     let key = match &overrides.api_key_file {
         Some(path) => KeySource::File(path.clone()),
-        None => KeySource::find(key_file, env),
+        None => KeySource::find(file.as_ref().map(|(path, _)| path.clone()), env),
     };
+    check_key(&key, file, overrides, section.problems);
     let base_url = base(&section, allow_http, env, overrides);
     let api = |base_url| Api {
         base_url,
         key,
-        ca_file: section.path("ca_file").map(|(path, _)| path),
+        ca_file: section.ca_file(),
         connect_timeout: section.duration("connect_timeout", Duration::from_secs(10)),
         request_timeout: section.duration("request_timeout", Duration::from_secs(30)),
         headers: headers(&section, env),
@@ -86,13 +89,61 @@ fn base(
 
 /// From the file, then from the environment as the official SDK reads it: lines `Name: value`, others passed over.
 fn headers(section: &Section<'_>, env: Environment<'_>) -> Vec<(String, Secret)> {
-    let in_file = section.pairs("headers").into_iter().map(|(name, value, _)| (name, Secret::new(value)));
+    let in_file = section.pairs("headers").into_iter().map(|(name, value, span)| {
+        section.problems.inline_secret(&span);
+        if let Err(error) = check_header(&name, value) {
+            section.problems.secret_error(span, format!("`headers`: {error}"), "");
+        }
+        (name, Secret::new(value))
+    });
     let lines = env("DATAFRAMER_CUSTOM_HEADERS").unwrap_or_default();
     let in_env = lines.lines().filter_map(|line| {
         let (name, value) = line.split_once(':')?;
-        Some((name.trim().to_owned(), Secret::new(value.trim())))
+        let (name, value) = (name.trim(), value.trim());
+        if let Err(error) = check_header(name, value) {
+            section.problems.error_elsewhere(format!("DATAFRAMER_CUSTOM_HEADERS: {error}"), "");
+        }
+        Some((name.to_owned(), Secret::new(value)))
     });
     in_file.chain(in_env).collect()
+}
+
+/// Whether HTTP allows a header.
+fn check_header(name: &str, value: &str) -> Result<(), String> {
+    let shown = printable(name, 60);
+    HeaderName::try_from(name)
+        .map_err(|_| format!("`{shown}` is no name of a header; expected letters, digits and dashes"))?;
+    HeaderValue::from_str(value)
+        .map_err(|_| format!("the value of `{shown}` cannot be sent; expected text without line breaks"))?;
+    Ok(())
+}
+
+/// Where the key is in a file that the configuration or a flag names: whether it can be read, and by whom.
+fn check_key(
+    key: &KeySource,
+    in_file: Option<(PathBuf, Range<usize>)>,
+    overrides: &Overrides,
+    problems: &Problems,
+) {
+    let span = match (&overrides.api_key_file, in_file) {
+        (Some(_), _) => None,
+        (None, Some((path, span))) if *key == KeySource::File(path.clone()) => Some(span),
+        _ => return,
+    };
+    let KeySource::File(path) = key else { return };
+    if is_world_readable(path) {
+        problems.warning(
+            span.clone(),
+            format!("everybody on this machine can read the API key in {}", path.display()),
+            format!("chmod 600 {}", path.display()),
+        );
+    }
+    if let Err(error) = key.read() {
+        match span {
+            Some(span) => problems.error(span, format!("`api_key_file`: {error}"), ""),
+            None => problems.error_elsewhere(format!("--api-key-file: {error}"), ""),
+        }
+    }
 }
 
 fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
@@ -197,8 +248,13 @@ const LEVELS: &str =
     "expected error, warn, info, debug or trace, or levels by module such as info,runwatch::api=debug";
 const FORMATS: &str = "expected auto, text, json or journald";
 
-fn is_level(text: &str) -> bool {
-    text.parse::<tracing_subscriber::filter::Targets>().is_ok()
+/// Whether a text is a level, or levels by module. The parser alone would take a misspelt level for a module.
+pub fn is_level(text: &str) -> bool {
+    let known = |part: &str| match part.split_once('=') {
+        Some((module, level)) => !module.is_empty() && level.parse::<LevelFilter>().is_ok(),
+        None => part.contains("::") || (part.parse::<LevelFilter>().is_ok() && part.parse::<u8>().is_err()),
+    };
+    text.split(',').all(|part| known(part.trim())) && text.parse::<Targets>().is_ok()
 }
 
 /// Reads a log format.
@@ -216,7 +272,13 @@ pub(super) fn log_format(text: &str) -> Option<LogFormat> {
 type SpannedRun = (ConfiguredRun, Range<usize>, Option<Range<usize>>);
 
 fn run(section: Section<'_>, channels: &[(ConfiguredChannel, Range<usize>)]) -> Option<SpannedRun> {
-    let name = section.string("name").map(|(name, _)| Arc::from(name));
+    let name = section.string("name").and_then(|(name, span)| {
+        let error = name_error(name);
+        if let Some(error) = error {
+            section.problems.error(span, format!("`name` {error}"), "expected a short line of text");
+        }
+        error.is_none().then(|| Arc::from(name))
+    });
     let notify = section.strings("notify").map(|names| {
         let known = |(name, span): &(&str, Range<usize>)| {
             let known = channels.iter().any(|(channel, _)| &*channel.name == *name);
@@ -244,6 +306,19 @@ fn run(section: Section<'_>, channels: &[(ConfiguredChannel, Range<usize>)]) -> 
     let id: RunId =
         text.parse().map_err(|error| problems.error(span.clone(), format!("`id`: {error}"), "")).ok()?;
     Some((ConfiguredRun { id, name, notify }, span, notify_span))
+}
+
+/// What is wrong with what a run is called, if anything.
+pub fn name_error(name: &str) -> Option<&'static str> {
+    if name.trim().is_empty() {
+        Some("is empty")
+    } else if name.chars().any(char::is_control) {
+        Some("has control characters in it")
+    } else if name.chars().count() > 100 {
+        Some("is longer than 100 characters")
+    } else {
+        None
+    }
 }
 
 /// The runs, each id once.

@@ -53,7 +53,10 @@ fn the_example_has_every_key_there_is() {
     // Files that the example names need not be here, and two ways of saying one thing exclude each other.
     let text = example_with_everything()
         .lines()
-        .filter(|line| !line.starts_with("url_file") && !line.starts_with("secret_file"))
+        .filter(|line| {
+            let files = ["url_file", "secret_file", "ca_file", "api_key_file"];
+            !files.iter().any(|key| line.starts_with(&format!("{key} =")))
+        })
         .collect::<Vec<_>>()
         .join("\n");
     let loaded = read(&text).map_err(|report| report.render(Severity::Error, false)).unwrap();
@@ -288,14 +291,17 @@ fn keys_in_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("key");
     let text = format!("[api]\napi_key_file = \"{}\"\n", path.display());
-    let key = || read(&text).unwrap().config.api.key.read();
-    assert!(key().unwrap_err().contains("cannot read the API key from"));
+    let refused = |said: &str| {
+        let shown = read(&text).unwrap_err().render(Severity::Error, false);
+        assert!(shown.contains(said) && shown.contains("config.toml:2:16"), "{shown}");
+    };
+    refused("cannot read the API key from");
     std::fs::write(&path, " \n").unwrap();
-    assert!(key().unwrap_err().contains("is empty"));
+    refused("is empty");
     std::fs::write(&path, "one\ntwo\n").unwrap();
-    assert!(key().unwrap_err().contains("more than one line"));
+    refused("more than one line");
     std::fs::write(&path, "hunter2\n").unwrap();
-    assert_eq!(key().unwrap().expose(), "hunter2");
+    assert_eq!(read(&text).unwrap().config.api.key.read().unwrap().expose(), "hunter2");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let shown = read(&text).unwrap().report.render(Severity::Warning, false);
     assert!(shown.contains("everybody on this machine can read") && shown.contains("chmod 600"), "{shown}");
@@ -329,4 +335,43 @@ fn a_credential_wins_over_the_file_and_the_file_over_the_environment() {
 fn no_key_at_all_says_where_to_put_one() {
     let error = read("").unwrap().config.api.key.read().unwrap_err();
     assert!(error.contains("DATAFRAMER_API_KEY") && error.contains("api_key_file"), "{error}");
+}
+
+#[test]
+fn what_cannot_work_is_found_at_once() {
+    let text = "[api]\nca_file = \"/nowhere/ca\"\nheaders = { \"a b\" = \"hunter2\", ok = \"x\\ny\" }\n[[run]]\nid = \"a\"\n\
+                name = \" \"\n[[notify.webhook]]\nurl = \"https://https://hooks.example.com\"\nunsigned = true\n";
+    let shown = errors(text);
+    for part in [
+        "config.toml:2:11",
+        "`a b` is no name of a header",
+        "the value of `ok` cannot be sent",
+        "`name` is empty",
+        "config.toml:6:8",
+        "there are two URLs in one; expected a URL such as https://hooks.example.com",
+    ] {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn a_secret_in_a_file_that_everybody_can_read_is_warned_of() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    let text = "[[notify.webhook]]\nurl = \"https://hooks.example.com\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n";
+    std::fs::write(&path, text).unwrap();
+    let warnings = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let loaded = parse(Some((&path, text)), &|_| None, &Overrides::default()).unwrap();
+        loaded.report.render(Severity::Warning, false)
+    };
+    let shown = warnings(0o644);
+    assert!(
+        shown.contains("everybody on this machine can read this secret") && shown.contains(":3:10"),
+        "{shown}"
+    );
+    assert!(!shown.contains("MDEyMzQ1"), "{shown}");
+    assert_eq!(warnings(0o600), "");
 }

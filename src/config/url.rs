@@ -9,7 +9,7 @@ use crate::run::printable;
 ///
 /// The error says what is wrong and what was expected.
 pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
-    let mut url = web_url(text, allow_http)?;
+    let mut url = web_url(text, allow_http, DEFAULT)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!(
             "{} has a query or a fragment; expected a base URL such as {DEFAULT}",
@@ -28,15 +28,19 @@ pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
 /// Where the API is unless somebody says otherwise.
 pub(super) const DEFAULT: &str = "https://df-api.dataframer.ai";
 
-/// Reads a URL that something is sent to: https, or http to this machine, or http anywhere if that is allowed.
-pub(super) fn web_url(text: &str, allow_http: bool) -> Result<Url, String> {
+/// Reads a URL that something is sent to: https, or http to this machine, or http anywhere if that is allowed. `example`
+/// is what one looks like.
+pub(super) fn web_url(text: &str, allow_http: bool, example: &str) -> Result<Url, String> {
     let text = text.trim();
-    let expected = format!("expected a URL such as {DEFAULT}");
+    let expected = format!("expected a URL such as {example}");
     if text.is_empty() {
         return Err(format!("the URL is empty; {expected}"));
     }
     if !text.contains("://") {
         return Err(format!("the URL has no scheme; {expected}, beginning with https://"));
+    }
+    if text.split(['?', '#']).next().is_some_and(|address| address.matches("://").count() > 1) {
+        return Err(format!("there are two URLs in one; {expected}"));
     }
     let url = Url::parse(text).map_err(|error| format!("this is no URL ({error}); {expected}"))?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -86,6 +90,7 @@ mod tests {
             ("df-api.dataframer.ai", "beginning with https://"),
             ("htps://df-api.dataframer.ai", "`htps` is not known"),
             ("https://", "no URL"),
+            ("https://https://df-api.dataframer.ai", "two URLs"),
             ("https://df api", "no URL"),
             ("https://me:hunter2@df-api.dataframer.ai", "user name or password"),
             ("https://df-api.dataframer.ai/?key=hunter2", "a query"),

@@ -4,6 +4,7 @@
 //! time is up, the whole process group is killed.
 
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,7 +20,10 @@ use crate::run::printable;
 const SECRETS: [&str; 3] = ["DATAFRAMER_API_KEY", "DATAFRAMER_CUSTOM_HEADERS", "CREDENTIALS_DIRECTORY"];
 
 /// How much of the program's complaint is kept, in bytes.
-const MAX_STDERR: u64 = 2048;
+const MAX_STDERR: usize = 2048;
+
+/// How long is listened on after the program has ended.
+const STDERR_DRAIN: Duration = Duration::from_millis(100);
 
 /// What a command channel needs to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,21 +54,24 @@ impl Command {
             .prepared(notice)
             .spawn()
             .map_err(|error| NotifyError::retryable(format!("cannot start {program}: {error}")))?;
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let finished = timeout(self.settings.timeout, attend(&mut child, notice)).await;
-        if let (Err(_), Some(group)) = (&finished, group) {
-            // Gone already is as good as killed.
-            let _ = kill_process_group(group, Signal::KILL);
-            let _ = child.wait().await;
-        }
-        match finished {
-            Err(_) => Err(NotifyError::retryable(format!(
-                "{program} did not finish within {} and was killed",
-                crate::span::human(self.settings.timeout)
-            ))),
+        let mut group = Group::of(&child);
+        match timeout(self.settings.timeout, attend(&mut child, notice)).await {
+            Err(_) => {
+                drop(group);
+                // Its end is certain now; who collects it does not matter.
+                let _ = timeout(STDERR_DRAIN, child.wait()).await;
+                Err(NotifyError::retryable(format!(
+                    "{program} did not finish within {} and was killed",
+                    crate::span::human(self.settings.timeout)
+                )))
+            }
             Ok(Err(error)) => Err(NotifyError::retryable(format!("cannot wait for {program}: {error}"))),
-            Ok(Ok((status, _))) if status.success() => Ok(()),
             Ok(Ok((status, complaint))) => {
+                // What it leaves running on purpose is its own affair.
+                group.release();
+                if status.success() {
+                    return Ok(());
+                }
                 let said = if complaint.is_empty() { complaint } else { format!(": {complaint}") };
                 Err(NotifyError::retryable(format!("{program} failed ({status}){said}")))
             }
@@ -117,6 +124,29 @@ impl Notifier for Command {
     }
 }
 
+/// A program's process group, killed when this is dropped: also where the attempt is cut off by the end of runwatch.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    /// Lets the group live.
+    fn release(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // Gone already is as good as killed.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
 /// Feeds the event to the program, listens to its complaints and waits for its end.
 async fn attend(child: &mut Child, notice: &Notice) -> std::io::Result<(std::process::ExitStatus, String)> {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
@@ -127,17 +157,32 @@ async fn attend(child: &mut Child, notice: &Notice) -> std::io::Result<(std::pro
             let _ = stdin.write_all(b"\n").await;
         }
     };
-    let ((), complaint, status) = tokio::join!(feed, complaint(stderr), child.wait());
-    Ok((status?, complaint))
+    let complaints = Arc::new(Mutex::new(Vec::new()));
+    let listen = listen(stderr, Arc::clone(&complaints));
+    tokio::pin!(feed, listen);
+    let (mut has_fed, mut heard) = (false, false);
+    let status = loop {
+        tokio::select! {
+            () = &mut feed, if !has_fed => has_fed = true,
+            () = &mut listen, if !heard => heard = true,
+            status = child.wait() => break status?,
+        }
+    };
+    if !heard {
+        // The end of the program decides. A child of its own may hold the stream open for long.
+        let _ = timeout(STDERR_DRAIN, listen).await;
+    }
+    let complaint = complaints.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok((status, printable(&String::from_utf8_lossy(&complaint), 300)))
 }
 
-async fn complaint(stderr: Option<ChildStderr>) -> String {
-    let Some(stderr) = stderr else { return String::new() };
-    let mut kept = Vec::new();
-    let mut reader = stderr.take(MAX_STDERR);
-    // What cannot be read is not reported.
-    let _ = reader.read_to_end(&mut kept).await;
-    // The rest is drained, so that the program does not block on it.
-    let _ = tokio::io::copy(&mut reader.into_inner(), &mut tokio::io::sink()).await;
-    printable(&String::from_utf8_lossy(&kept), 300)
+/// Keeps the beginning of what the program complains of, and reads the rest so that it does not block on it.
+async fn listen(stderr: Option<ChildStderr>, kept: Arc<Mutex<Vec<u8>>>) {
+    let Some(mut stderr) = stderr else { return };
+    let mut buffer = [0; 1024];
+    while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_STDERR.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..read.min(room)]);
+    }
 }

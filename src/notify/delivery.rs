@@ -3,6 +3,7 @@
 //! Owns the retry loop. Each channel has a worker of its own, so that a slow or dead one delays no other. A delivery is
 //! called delivered only when that has been recorded.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::{Channel, Notice, NotifyError, Retry, RetrySchedule};
+use super::{Channel, Notice, NotifyError, Retry};
 use crate::clock::WallClock;
 use crate::run::event::Payload;
 use crate::store::{Claimed, Outbox, Outcome, Owner, StoreError};
@@ -35,20 +36,14 @@ pub type Drain = watch::Sender<Option<Instant>>;
 pub struct Delivery {
     outbox: Arc<dyn Outbox>,
     channels: Vec<Channel>,
-    schedule: Arc<RetrySchedule>,
     wall: WallClock,
     drain: Drain,
 }
 
 impl Delivery {
     /// Workers for these channels. None runs yet.
-    pub fn new(
-        outbox: Arc<dyn Outbox>,
-        channels: Vec<Channel>,
-        schedule: RetrySchedule,
-        wall: WallClock,
-    ) -> Self {
-        Self { outbox, channels, schedule: Arc::new(schedule), wall, drain: watch::Sender::new(None) }
+    pub fn new(outbox: Arc<dyn Outbox>, channels: Vec<Channel>, wall: WallClock) -> Self {
+        Self { outbox, channels, wall, drain: watch::Sender::new(None) }
     }
 
     /// The handle that ends the workers in good order.
@@ -61,25 +56,33 @@ impl Delivery {
         // Unique among the owners of a store: the process and the moment it began.
         let owner = Owner(format!("{}-{}", std::process::id(), (self.wall)().as_microsecond()).into());
         let mut workers = JoinSet::new();
-        for channel in self.channels {
+        let mut contexts = HashMap::new();
+        let start = |workers: &mut JoinSet<()>, context: Arc<Context>, after: Duration| {
             let worker = Worker {
                 drain: self.drain.subscribe(),
                 changed: self.outbox.changed(),
                 sends: JoinSet::new(),
-                context: Arc::new(Context {
-                    outbox: Arc::clone(&self.outbox),
-                    owner: owner.clone(),
-                    schedule: Arc::clone(&self.schedule),
-                    wall: Arc::clone(&self.wall),
-                    disabled: AtomicBool::new(false),
-                    channel,
-                }),
+                context,
             };
-            workers.spawn(worker.run(cancel.clone()));
+            workers.spawn(worker.run(cancel.clone(), after)).id()
+        };
+        for channel in self.channels {
+            let context = Arc::new(Context {
+                outbox: Arc::clone(&self.outbox),
+                owner: owner.clone(),
+                wall: Arc::clone(&self.wall),
+                disabled: AtomicBool::new(false),
+                channel,
+            });
+            contexts.insert(start(&mut workers, Arc::clone(&context), Duration::ZERO), context);
         }
-        while let Some(ended) = workers.join_next().await {
-            if let Err(panic) = ended {
-                error!("a delivery worker panicked; its channel is silent until the next start: {panic}");
+        while let Some(ended) = workers.join_next_with_id().await {
+            // A worker that panics does not leave its channel silent.
+            if let Err(panic) = ended
+                && let Some(context) = contexts.remove(&panic.id())
+            {
+                error!(channel = %context.channel.name, "a delivery worker panicked and is started again: {panic}");
+                contexts.insert(start(&mut workers, Arc::clone(&context), STORE_PAUSE), context);
             }
         }
     }
@@ -89,7 +92,6 @@ impl Delivery {
 struct Context {
     outbox: Arc<dyn Outbox>,
     owner: Owner,
-    schedule: Arc<RetrySchedule>,
     wall: WallClock,
     channel: Channel,
     /// The receiver wants nothing more.
@@ -105,10 +107,13 @@ struct Worker {
 }
 
 impl Worker {
-    async fn run(mut self, cancel: CancellationToken) {
+    async fn run(mut self, cancel: CancellationToken, after: Duration) {
         tokio::select! {
             () = cancel.cancelled() => {}
-            () = self.work() => {}
+            () = async {
+                sleep(after).await;
+                self.work().await;
+            } => {}
         }
         // Attempts that are broken off stay claimed; the store's next owner takes them up.
         self.sends.shutdown().await;
@@ -237,7 +242,7 @@ impl Context {
                 return Outcome::Dead { error: message };
             }
         };
-        let Some(pause) = self.schedule.pause(*attempt, fastrand::f64()) else {
+        let Some(pause) = self.channel.schedule.pause(*attempt, fastrand::f64()) else {
             error!(%channel, %event_id, attempt, "given up after the last attempt: {message}");
             return Outcome::Dead { error: message };
         };

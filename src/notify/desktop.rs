@@ -18,6 +18,9 @@ use crate::run::RunId;
 /// A notification service answers at once or not at all.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The service's name on the bus.
+const SERVICE: &str = "org.freedesktop.Notifications";
+
 /// How many runs' notifications are remembered, to be replaced by later ones.
 const REMEMBERED: usize = 1000;
 
@@ -96,11 +99,29 @@ pub fn session_bus() -> Option<String> {
     socket.exists().then(|| format!("unix:path={}", socket.display()))
 }
 
+/// Whether there is a session with a notification service in it, running or to be started on demand. Asks for half a
+/// second at most.
+pub async fn is_there() -> bool {
+    let ask = async {
+        let bus = zbus::Connection::session().await?;
+        let dbus = Some("org.freedesktop.DBus");
+        for method in ["ListNames", "ListActivatableNames"] {
+            let reply = bus.call_method(dbus, "/org/freedesktop/DBus", dbus, method, &()).await?;
+            let names: Vec<String> = reply.body().deserialize()?;
+            if names.iter().any(|name| name == SERVICE) {
+                return zbus::Result::Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    session_bus().is_some() && matches!(timeout(Duration::from_millis(500), ask).await, Ok(Ok(true)))
+}
+
 /// Whether the service reads the body as markup. (notify-rust asks this in a blocking way only, which must not happen
 /// inside a runtime.)
 async fn takes_markup() -> zbus::Result<bool> {
     let bus = zbus::Connection::session().await?;
-    let name = Some("org.freedesktop.Notifications");
+    let name = Some(SERVICE);
     let reply = bus.call_method(name, "/org/freedesktop/Notifications", name, "GetCapabilities", &()).await?;
     let capabilities: Vec<String> = reply.body().deserialize()?;
     Ok(capabilities.iter().any(|capability| capability == "body-markup"))

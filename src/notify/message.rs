@@ -75,9 +75,10 @@ fn lost(data: &EventData) -> String {
             None => "The API does not know it any more.".to_owned(),
         },
         Some("key_refused") => "The API refuses the key.".to_owned(),
+        Some("rejected") => "The API keeps refusing the request: check the base URL.".to_owned(),
         _ => match &data.status {
             Some(status) => format!("Its status stayed {status}, which this version does not know."),
-            None => "The API's answers could not be understood.".to_owned(),
+            None => "Its status stayed unknown.".to_owned(),
         },
     }
 }

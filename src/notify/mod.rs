@@ -96,4 +96,6 @@ pub struct Channel {
     pub concurrency: usize,
     /// The longest an attempt may take; a lease outlives it.
     pub timeout: Duration,
+    /// When to try again.
+    pub schedule: Arc<RetrySchedule>,
 }

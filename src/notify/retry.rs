@@ -32,6 +32,11 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
+    /// One attempt and no more.
+    pub fn once() -> Self {
+        Self { pauses: vec![Duration::ZERO] }
+    }
+
     /// The pause after `failed` attempts have failed, or `None` if that was the last. `random` is from 0 to 1: the pause
     /// is lengthened by up to a tenth, so that receivers that failed together are not tried together.
     pub fn pause(&self, failed: u32, random: f64) -> Option<Duration> {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
+use tokio::time::timeout;
 
 use super::{Notice, Notifier, NotifyError, Retry, SigningSecret};
 use crate::BoxFuture;
@@ -17,8 +18,9 @@ use crate::http;
 /// A receiver has this long to answer.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How much of an answer is read, so that the connection can be used again.
+/// How much of an answer is read, and for how long.
 const MAX_ANSWER: usize = 16 * 1024;
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// What a webhook channel needs to know.
 #[derive(Clone)]
@@ -67,12 +69,8 @@ impl Webhook {
             request.body(notice.json.to_string()).send().await.map_err(|error| self.trouble(&error))?;
         let status = response.status();
         let wait = http::retry_after(response.headers(), clock::wall());
-        let mut read = 0;
-        while read < MAX_ANSWER {
-            // What it says does not matter, nor whether it finishes saying it.
-            let Ok(Some(chunk)) = response.chunk().await else { break };
-            read += chunk.len();
-        }
+        // What it says does not matter, nor whether it finishes saying it: the status is the answer.
+        let _ = timeout(DRAIN, drain(&mut response)).await;
         self.judge(status, wait)
     }
 
@@ -116,6 +114,15 @@ impl Webhook {
 impl Notifier for Webhook {
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>> {
         Box::pin(self.post(notice))
+    }
+}
+
+/// Reads on for a little, so that the connection can be used again.
+async fn drain(response: &mut Response) {
+    let mut read = 0;
+    while read < MAX_ANSWER {
+        let Ok(Some(chunk)) = response.chunk().await else { return };
+        read += chunk.len();
     }
 }
 

@@ -9,12 +9,16 @@ use crate::run::Moment;
 /// So many different runs in a row without an answer are an outage, even if others have not been asked yet.
 const ENOUGH: usize = 3;
 
+/// So many failures in a row are, at the least: one alone is a blip that nobody needs to hear of.
+const AT_LEAST: u32 = 2;
+
 /// What is known of the API's health.
 #[derive(Debug, Default)]
 pub struct Health {
     /// Different runs whose last poll failed, since anything was answered; never more than [`ENOUGH`].
     failing: Vec<u32>,
     first_failure: Option<Moment>,
+    failures: u32,
     down: bool,
 }
 
@@ -41,13 +45,15 @@ impl Health {
         if self.failing.len() < ENOUGH && !self.failing.contains(&run) {
             self.failing.push(run);
         }
-        let outage = self.failing.len() >= ENOUGH.min(active.max(1));
+        self.failures = self.failures.saturating_add(1);
+        let outage = self.failing.len() >= ENOUGH.min(active.max(1)) && self.failures >= AT_LEAST;
         (outage && !std::mem::replace(&mut self.down, true)).then_some(Down { since })
     }
 
     /// The API answered something, if only a refusal. Gives the end of the outage if there was one.
     pub fn answered(&mut self, now: Moment) -> Option<Up> {
         self.failing.clear();
+        self.failures = 0;
         let since = self.first_failure.take()?;
         std::mem::take(&mut self.down)
             .then(|| Up { since, lasted: now.mono.saturating_duration_since(since.mono) })
@@ -66,11 +72,16 @@ mod tests {
     #[test]
     fn an_outage_is_told_once_each_way() {
         let (mut health, now) = (Health::default(), clock::now());
-        assert!(health.failed(0, 1, now).is_some());
-        assert!(health.failed(0, 1, later(now, 1)).is_none());
+        assert!(health.failed(0, 1, now).is_none(), "a blip is not told");
+        let down = health.failed(0, 1, later(now, 1)).unwrap();
+        assert_eq!(down.since.mono, now.mono, "since the first failure");
+        assert!(health.failed(0, 1, later(now, 2)).is_none());
         assert_eq!(health.answered(later(now, 5)).unwrap().lasted, Duration::from_secs(5));
         assert!(health.answered(later(now, 6)).is_none());
-        assert!(health.failed(0, 1, later(now, 7)).is_some(), "the next outage is told again");
+        assert!(health.failed(0, 1, later(now, 7)).is_none());
+        assert!(health.answered(later(now, 8)).is_none(), "nor is the end of a blip");
+        health.failed(0, 1, later(now, 9));
+        assert!(health.failed(0, 1, later(now, 10)).is_some(), "the next outage is told again");
     }
 
     #[test]

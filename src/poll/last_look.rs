@@ -6,13 +6,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::scheduler::Scheduler;
-use super::slots::Slot;
 
 /// A look that is being taken.
 pub(super) struct LastLook {
     /// Runs that have not been looked at yet.
     remaining: BTreeSet<u32>,
-    /// Those of them whose poll under way began too early to count.
+    /// Those of them of which something older is being recorded: it does not count.
     stale: BTreeSet<u32>,
     reply: oneshot::Sender<()>,
 }
@@ -25,36 +24,55 @@ impl LastLook {
 }
 
 impl Scheduler {
-    /// Makes every run due that the API has not asked to leave alone.
+    /// Makes every run due that the API has not asked to leave alone. Polls under way began too early to count, and may
+    /// hang: they are broken off and made again.
     pub(super) fn look_once_more(&mut self, reply: oneshot::Sender<()>) {
         let now = Instant::now();
-        let held = self.limiter.is_held(now);
         let mut look = LastLook { remaining: BTreeSet::new(), stale: BTreeSet::new(), reply };
-        for (index, busy) in self.slots.active_runs() {
-            let not_before = self.slots.get(index).and_then(|slot| slot.not_before);
-            if held || not_before.is_some_and(|at| at > now) {
+        for index in self.slots.active_runs() {
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            if slot.not_before.is_some_and(|at| at > now) {
                 continue;
             }
             look.remaining.insert(index);
-            if busy {
+            if slot.is_recording() {
                 look.stale.insert(index);
-            } else {
-                self.slots.schedule(index, now);
+                continue;
             }
+            if let Some(poll) = slot.polling.take() {
+                self.polled.remove(&poll.id());
+                poll.abort();
+            }
+            self.slots.schedule(index, now);
         }
+        let held = self.limiter.is_held(now);
         self.last_look = Some(look);
+        if held {
+            self.end_look();
+        }
         self.end_look_if_done();
     }
 
-    /// Ticks a run off the look, or sends it round once more if its poll began before the look did.
+    /// Ticks a run off the look, or sends it round once more if what came of it is older than the look.
     pub(super) fn looked_at(&mut self, index: u32) {
         let Some(look) = &mut self.last_look else { return };
-        if look.stale.remove(&index) && self.slots.get(index).is_some_and(Slot::is_active) {
+        let slot = self.slots.get(index);
+        let may_ask = slot
+            .is_some_and(|slot| slot.is_active() && slot.not_before.is_none_or(|at| at <= Instant::now()));
+        if look.stale.remove(&index) && may_ask {
             self.slots.schedule(index, Instant::now());
             return;
         }
         look.remaining.remove(&index);
         self.end_look_if_done();
+    }
+
+    /// The API wants no more requests: the look is over as far as it has come.
+    pub(super) fn end_look(&mut self) {
+        if let Some(look) = &mut self.last_look {
+            look.remaining.clear();
+            look.stale.clear();
+        }
     }
 
     fn end_look_if_done(&mut self) {

@@ -21,11 +21,13 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// A budget of `per_minute` requests, of which a twelfth (five seconds' worth) may go at once.
+    /// A budget of `per_minute` requests in any minute, of which a twelfth (five seconds' worth) may go at once.
     pub fn new(per_minute: u32, now: Instant) -> Self {
-        let per_minute = per_minute.max(1);
-        let interval = Duration::from_mins(1) / per_minute;
-        Self { interval, tolerance: interval * (per_minute / 12).max(1), full_at: now, held_until: now }
+        let burst = (per_minute / 12).max(1);
+        // The burst is part of the minute's budget, not on top of it.
+        let sustained = per_minute.saturating_sub(burst - 1).max(1);
+        let interval = Duration::from_mins(1) / sustained;
+        Self { interval, tolerance: interval * burst, full_at: now, held_until: now }
     }
 
     /// Takes one request out of the budget, or says when there will be one.
@@ -71,12 +73,18 @@ mod tests {
     }
 
     #[test]
-    fn gives_a_burst_and_then_the_rate() {
+    fn gives_a_burst_and_never_more_than_the_budget_in_a_minute() {
         let start = Instant::now();
-        let mut limiter = Limiter::new(120, start);
-        assert_eq!((0..20).filter(|_| limiter.take(start).is_ok()).count(), 10);
-        assert_eq!(limiter.take(start), Err(start + Duration::from_millis(500)));
-        assert_eq!(sent(&mut limiter, start, 60), 119);
+        for per_minute in [1, 7, 12, 60, 120, 6000] {
+            let mut limiter = Limiter::new(per_minute, start);
+            let burst = (0..per_minute).take_while(|_| limiter.take(start).is_ok()).count();
+            assert_eq!(burst, (per_minute as usize / 12).max(1), "{per_minute} a minute");
+            let minute = u32::try_from(burst).unwrap() + sent(&mut limiter, start, 60);
+            assert!(
+                minute <= per_minute && minute + 2 >= per_minute,
+                "{minute} of {per_minute} in the first minute"
+            );
+        }
     }
 
     #[test]
@@ -111,9 +119,10 @@ mod tests {
     fn what_was_overspent_is_paid_back() {
         let start = Instant::now();
         let mut limiter = Limiter::new(60, start);
+        let one = limiter.interval;
         for _ in 0..65 {
             limiter.spend(start);
         }
-        assert_eq!(limiter.next_at(start), start + Duration::from_secs(61));
+        assert_eq!(limiter.next_at(start), start + one * 61);
     }
 }

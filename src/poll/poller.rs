@@ -54,6 +54,7 @@ impl Scheduler {
             polled
         });
         self.polled.insert(task.id(), index);
+        slot.polling = Some(task);
     }
 
     pub(super) fn answered(&mut self, done: Result<(Id, Polled), JoinError>) {
@@ -61,7 +62,11 @@ impl Scheduler {
             Ok(done) => done,
             Err(error) => (error.id(), Err(PollError::transient(format!("the poll panicked: {error}")))),
         };
+        // A poll that was broken off for a later one is not in the list any more.
         let Some(index) = self.polled.remove(&task) else { return };
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.polling = None;
+        }
         let now = clock::now();
         match polled {
             Ok(answer) => self.observed(index, answer, now),
@@ -110,17 +115,18 @@ impl Scheduler {
         slot.trouble = Some(Trouble { message: error.message.as_str().into(), times });
         slot.not_before = error.retry_after.map(|wait| now.mono + wait);
         let pause = slot.pace.after_error(&self.settings.policy, error.retry_after);
+        let before = slot.watched.state.clone();
         if error.kind == PollErrorKind::Throttled {
             // The limit is the key's, not the run's: nothing more is asked about any run.
             self.limiter.hold(now.mono + pause);
+            self.end_look();
         }
         let PollErrorKind::Doubt(kind) = error.kind else {
-            let state = slot.watched.state.clone();
+            let state = before;
             let unchanged = Transition { state, change: Change::None, new_doubt: None };
             return self.believe(index, &unchanged, pause, true);
         };
-        let transition =
-            observe(&slot.watched.state, &Observation::Doubt(kind), now, &self.settings.patience);
+        let transition = observe(&before, &Observation::Doubt(kind), now, &self.settings.patience);
         if transition.new_doubt.is_some() && transition.state.ended.is_none() {
             self.tell_doubt(index, &transition, error.message.clone());
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::schedule::{Pace, Policy};
@@ -34,6 +35,8 @@ pub(super) struct Slot {
     pub(super) body: Option<Bytes>,
     /// The API asked not to be asked about this run before.
     pub(super) not_before: Option<Instant>,
+    /// A poll under way.
+    pub(super) polling: Option<AbortHandle>,
     /// When it is due; `None` while a poll or a commit is under way, and after the end.
     due: Option<Instant>,
 }
@@ -44,10 +47,15 @@ impl Slot {
         RunView {
             subject: self.watched.subject.clone(),
             per_second: self.speed.per_second(state, now),
-            expected_end: self.speed.remaining(state, now).map(|rest| now.mono + rest),
+            expected_end: self.speed.remaining(state, now).and_then(|rest| now.mono.checked_add(rest)),
             state: state.clone(),
             trouble: self.trouble.clone(),
         }
+    }
+
+    /// Whether what a poll brought is being recorded.
+    pub(super) fn is_recording(&self) -> bool {
+        self.is_active() && self.due.is_none() && self.polling.is_none()
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -82,6 +90,7 @@ impl Slots {
             trouble: None,
             body: None,
             not_before: None,
+            polling: None,
             due: None,
         });
         if active {
@@ -142,13 +151,9 @@ impl Slots {
         }
     }
 
-    /// Runs that have not ended, with whether a poll or a commit of theirs is under way.
-    pub(super) fn active_runs(&self) -> Vec<(u32, bool)> {
-        (0u32..)
-            .zip(&self.all)
-            .filter(|(_, slot)| slot.is_active())
-            .map(|(index, slot)| (index, slot.due.is_none()))
-            .collect()
+    /// Runs that have not ended.
+    pub(super) fn active_runs(&self) -> Vec<u32> {
+        (0u32..).zip(&self.all).filter(|(_, slot)| slot.is_active()).map(|(index, _)| index).collect()
     }
 
     /// Everything, for the report at the end.

@@ -158,7 +158,8 @@ pub struct EventData {
     /// The last status the API gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<RunStatus>,
-    /// Why a run was lost: `never_found`, `deleted`, `key_refused` or `unknown_status`.
+    /// Why a run was lost: `never_found`, `deleted`, `key_refused`, `unknown_status` or
+    /// `rejected`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Samples generated.
@@ -204,6 +205,7 @@ impl Event {
             Ending::Gone => (EventKind::RunLost, Some("deleted")),
             Ending::KeyRefused => (EventKind::RunLost, Some("key_refused")),
             Ending::Unknowable => (EventKind::RunLost, Some("unknown_status")),
+            Ending::Rejected => (EventKind::RunLost, Some("rejected")),
         };
         let data = EventData {
             reason: reason.map(str::to_owned),

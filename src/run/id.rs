@@ -31,7 +31,7 @@ pub enum RunIdError {
     #[error("`{0}` is not a run id: it would name another page of the API")]
     Dots(String),
     /// The shell kept the quotes.
-    #[error("the run id {0} was pasted with quotes; without them: {1}")]
+    #[error("the run id {0} was pasted with quotes or punctuation; without them: {1}")]
     Quoted(String, String),
     /// White space or control characters inside.
     #[error(
@@ -66,7 +66,7 @@ impl FromStr for RunId {
         if let Some(bare) = unquoted(text) {
             return Err(RunIdError::Quoted(shown(), printable(bare, 60)));
         }
-        if text.contains("://") || text.starts_with('/') {
+        if text.contains("://") || text.starts_with('/') || text.contains("/runs/") {
             let id = id_in_url(text).ok_or_else(|| RunIdError::NotARunUrl(shown()))?;
             return if id.contains("://") { Err(RunIdError::NotARunUrl(shown())) } else { id.parse() };
         }
@@ -83,10 +83,10 @@ impl FromStr for RunId {
     }
 }
 
-/// The text inside quotes (of either end), if there are any.
+/// The text inside quotes or other punctuation (of either end), if there is any.
 fn unquoted(text: &str) -> Option<&str> {
-    const QUOTES: [char; 8] = ['"', '\'', '`', '“', '”', '‘', '’', '«'];
-    let bare = text.trim_matches(|c: char| QUOTES.contains(&c) || c == '»' || c == ',');
+    const QUOTES: [char; 13] = ['"', '\'', '`', '“', '”', '‘', '’', '«', '»', '<', '>', ',', ';'];
+    let bare = text.trim_matches(QUOTES);
     (text.starts_with(QUOTES) || text.ends_with(QUOTES)).then_some(bare)
 }
 
@@ -153,6 +153,7 @@ mod tests {
             format!("https://app.example.com/workspace/runs/{UUID}?tab=files#top"),
             format!("https://df-api.dataframer.ai/api/dataframer/runs/{UUID}/files/download/"),
             format!("/api/dataframer/runs/{UUID}"),
+            format!("df-api.dataframer.ai/api/dataframer/runs/{UUID}/"),
         ] {
             assert_eq!(id(&url).as_deref(), Ok(UUID), "{url}");
         }
@@ -173,7 +174,13 @@ mod tests {
 
     #[test]
     fn quotes_are_shown_without() {
-        for text in [format!("\"{UUID}\""), format!("'{UUID}'"), format!("\"{UUID}\",")] {
+        for text in [
+            format!("\"{UUID}\""),
+            format!("'{UUID}'"),
+            format!("\"{UUID}\","),
+            format!("{UUID},"),
+            format!("<{UUID}>"),
+        ] {
             let error = id(&text).unwrap_err();
             assert!(error.to_string().ends_with(&format!("without them: {UUID}")), "{error}");
         }

@@ -44,8 +44,10 @@ pub enum Ending {
     Gone,
     /// The API refused the key, also after it was read again.
     KeyRefused,
-    /// The status stayed a word that nobody here knows, or the API kept answering with something that is no run.
+    /// The status stayed a word that nobody here knows.
     Unknowable,
+    /// The API kept refusing the request itself (400, 405, a redirect, …).
+    Rejected,
 }
 
 /// Something that may mean the end if it lasts.
@@ -66,7 +68,7 @@ pub enum DoubtKind {
     UnknownStatus,
     /// 404 from the API itself.
     Missing,
-    /// 404 from something in front of the API: a page, not an API answer.
+    /// 404 from something in front of the API: a page or nothing, not an answer in the API's form.
     NoSuchPage,
     /// 401 or 403.
     KeyRefused,

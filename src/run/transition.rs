@@ -143,7 +143,8 @@ fn ending_of(doubt: Doubt, state: &RunState, now: Moment, patience: &Patience) -
         DoubtKind::Missing | DoubtKind::NoSuchPage if state.was_seen() => Ending::Gone,
         DoubtKind::Missing | DoubtKind::NoSuchPage => Ending::NeverFound,
         DoubtKind::KeyRefused => Ending::KeyRefused,
-        DoubtKind::UnknownStatus | DoubtKind::Rejected => Ending::Unknowable,
+        DoubtKind::UnknownStatus => Ending::Unknowable,
+        DoubtKind::Rejected => Ending::Rejected,
     })
 }
 

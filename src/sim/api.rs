@@ -6,24 +6,23 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER, USER_AGENT, WWW_AUTHENTICATE};
-use hyper::{Method, Response, StatusCode};
+use hyper::header::{AUTHORIZATION, USER_AGENT, WWW_AUTHENTICATE};
+use hyper::{Method, StatusCode};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
+use super::answers::{
+    PREFIX, broken, elsewhere, empty, error, html, json, not_allowed, not_found, with_retry_after,
+};
 use super::body;
-use super::faults::{FaultKind, Faults, RetryAfter};
+use super::faults::{FaultKind, Faults};
 use super::scenario::{SimRun, Snapshot, Timeline};
-use super::serve::{Handler, Reply, ReplyBody, Server, serve};
+use super::serve::{Handler, Reply, Server, serve};
 use crate::clock;
 use crate::run::RunId;
 use crate::secret::Secret;
-
-/// Where the resources are.
-const PREFIX: &str = "/api/dataframer/runs/";
 
 /// How many requests are remembered.
 const REMEMBERED: usize = 100_000;
@@ -158,10 +157,11 @@ impl Handler for Shared {
         let reply = match fault {
             Some(FaultKind::Reset) => Reply::Reset,
             Some(FaultKind::Html) => html(StatusCode::OK, "Welcome"),
-            Some(FaultKind::Status(code)) => with_retry_after(
-                error(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY)),
-                retry_after,
-            ),
+            Some(FaultKind::Status(code)) => {
+                let status = StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_GATEWAY);
+                let limits = matches!(code, 429 | 503);
+                with_retry_after(error(status), retry_after.filter(|_| limits))
+            }
             Some(FaultKind::Truncate) => broken(self.answer(&request)),
             None => self.answer(&request),
         };
@@ -283,77 +283,4 @@ impl Shared {
         let created_at = body::created_at(self.started_wall, timeline.run.age);
         (timeline.at(self.age(timeline), canceled_after), created_at)
     }
-}
-
-/// Django sends those who forget the last slash to the right address, and everybody else to its page.
-fn elsewhere(path: &str) -> Reply {
-    if !path.starts_with(PREFIX.trim_end_matches('/')) {
-        return html(StatusCode::NOT_FOUND, "Not Found");
-    }
-    let mut reply = empty(StatusCode::MOVED_PERMANENTLY);
-    if let (Reply::Answer(response), Ok(to)) = (&mut reply, format!("{path}/").parse()) {
-        response.headers_mut().insert(LOCATION, to);
-    }
-    reply
-}
-
-fn json(status: StatusCode, body: &Value) -> Reply {
-    reply(status, "application/json", Bytes::from(body.to_string()))
-}
-
-fn html(status: StatusCode, title: &str) -> Reply {
-    reply(status, "text/html; charset=utf-8", Bytes::from(body::page(title)))
-}
-
-fn empty(status: StatusCode) -> Reply {
-    reply(status, "application/json", Bytes::new())
-}
-
-fn not_found() -> Reply {
-    json(StatusCode::NOT_FOUND, &body::detail("No Run matches the given query."))
-}
-
-fn not_allowed(method: &Method) -> Reply {
-    json(StatusCode::METHOD_NOT_ALLOWED, &body::detail(&format!("Method \"{method}\" not allowed.")))
-}
-
-/// An error as the API, or for 502 and above a proxy before it, would answer.
-fn error(status: StatusCode) -> Reply {
-    match status.as_u16() {
-        502.. => html(status, &status.to_string()),
-        429 => json(status, &body::detail("Request was throttled.")),
-        500 => json(status, &serde_json::json!({ "error": "Internal server error" })),
-        _ => json(status, &body::detail(status.canonical_reason().unwrap_or("error"))),
-    }
-}
-
-fn with_retry_after(mut reply: Reply, retry_after: Option<RetryAfter>) -> Reply {
-    if let (Reply::Answer(response), Some(retry_after)) = (&mut reply, retry_after) {
-        let text = match retry_after {
-            RetryAfter::Seconds(seconds) => seconds.to_string(),
-            RetryAfter::Date(seconds) => {
-                let at = clock::wall() + Duration::from_secs(seconds);
-                at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-            }
-        };
-        if let Ok(value) = text.parse() {
-            response.headers_mut().insert(RETRY_AFTER, value);
-        }
-    }
-    reply
-}
-
-/// The answer, cut in half on its way.
-fn broken(reply: Reply) -> Reply {
-    match reply {
-        Reply::Answer(response) => Reply::Answer(response.map(ReplyBody::broken_half)),
-        Reply::Reset => Reply::Reset,
-    }
-}
-
-fn reply(status: StatusCode, content_type: &'static str, body: Bytes) -> Reply {
-    let mut response = Response::new(ReplyBody::whole(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
-    Reply::Answer(response)
 }

@@ -4,6 +4,7 @@
 //! what a run does over time, `faults` what goes wrong, `body` how it looks in JSON; `api` and `receiver` serve it. Knows
 //! nothing of the half that watches.
 
+mod answers;
 mod api;
 mod body;
 mod faults;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -14,6 +15,9 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
+
+/// How long nothing is accepted after accepting failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a handler answers.
 pub(super) enum Reply {
@@ -50,9 +54,13 @@ pub(super) async fn serve(address: SocketAddr, handler: Arc<impl Handler>) -> io
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
-                Ok((stream, _)) = listener.accept() => {
-                    connections.spawn(connection(stream, Arc::clone(&handler)));
-                }
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        connections.spawn(connection(stream, Arc::clone(&handler)));
+                    }
+                    // Out of file descriptors, most likely: some are free again when connections end.
+                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                },
                 Some(_) = connections.join_next() => {}
             }
         }

@@ -102,6 +102,8 @@ pub struct Undelivered {
     pub attempts: u32,
     /// Given up, or still to be tried at this time.
     pub due_at: Option<Timestamp>,
+    /// Whether an attempt is under way.
+    pub in_flight: bool,
     /// What went wrong last.
     pub last_error: Option<String>,
 }

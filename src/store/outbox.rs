@@ -111,7 +111,7 @@ impl Outbox for SqliteStore {
     fn undelivered(&self) -> BoxFuture<'_, Result<Vec<Undelivered>, StoreError>> {
         Box::pin(self.queue.call(|db| {
             db.prepare_cached(
-                "SELECT channel, payload, attempts, due_at, last_error, state FROM deliveries \
+                "SELECT channel, payload, attempts, due_at, last_error, state, owner NOT NULL FROM deliveries \
                  JOIN events ON events.id = event_id WHERE state != 'delivered' ORDER BY deliveries.id",
             )?
             .query_map((), |row| {
@@ -121,6 +121,7 @@ impl Outbox for SqliteStore {
                     payload: row.get(1)?,
                     attempts: row.get(2)?,
                     due_at: if pending { timestamp(row.get(3)?) } else { None },
+                    in_flight: row.get(6)?,
                     last_error: row.get(4)?,
                 })
             })?

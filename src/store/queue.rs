@@ -83,7 +83,9 @@ impl Shared {
                 }
                 waiting.calls.drain(..count).collect()
             };
-            let outcome = commit(&lock(&self.connection), &mut batch);
+            // Whatever happens in there: as long as this goes on, nobody waits for ever.
+            let committed = AssertUnwindSafe(|| commit(&lock(&self.connection), &mut batch));
+            let outcome = catch_unwind(committed).unwrap_or_else(|_| Err(broken("the store panicked")));
             for call in batch {
                 call.answer(outcome.clone());
             }

@@ -111,7 +111,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<StoredRun>> {
 }
 
 /// The words for an ending in the file. They stay as they are: old files are read for ever.
-const ENDINGS: [(&str, Ending); 7] = [
+const ENDINGS: [(&str, Ending); 8] = [
     ("SUCCEEDED", Ending::Finished(Terminal::Succeeded)),
     ("FAILED", Ending::Finished(Terminal::Failed)),
     ("CANCELED", Ending::Finished(Terminal::Canceled)),
@@ -119,6 +119,7 @@ const ENDINGS: [(&str, Ending); 7] = [
     ("GONE", Ending::Gone),
     ("KEY_REFUSED", Ending::KeyRefused),
     ("UNKNOWABLE", Ending::Unknowable),
+    ("REJECTED", Ending::Rejected),
 ];
 
 fn ending_word(ending: Ending) -> &'static str {

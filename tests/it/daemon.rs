@@ -89,6 +89,24 @@ fn a_refused_key_and_an_unknown_status_end_nothing() {
 }
 
 #[test]
+fn what_was_given_up_is_asked_about_again_after_a_restart() {
+    let state = tempfile::tempdir().unwrap();
+    // Found once, then gone; after the restart it is there.
+    let (api, receiver) =
+        (Stub::with([run().ok(), error(404), error(404)]), Stub::with([answer(204, &[], "")]));
+    let first = daemon(state.path(), &api, &receiver, &["a"]);
+    let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
+    assert_eq!((&told["type"], &told["data"]["reason"]), (&"run.lost".into(), &"deleted".into()));
+    stop(first);
+    let api = Stub::with([run().ok(), run().status("SUCCEEDED").ok()]);
+    let receiver = Stub::with([answer(204, &[], "")]);
+    let second = daemon(state.path(), &api, &receiver, &["a"]);
+    let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
+    assert_eq!(told["type"], "run.succeeded");
+    stop(second);
+}
+
+#[test]
 fn a_state_directory_that_cannot_be_used_is_said() {
     let output = runwatch(&["daemon"]).config("state_dir = \"/dev/null/state\"\n").run();
     assert_eq!(output.code, Some(78), "{output:?}");

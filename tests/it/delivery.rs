@@ -72,10 +72,11 @@ fn deliver(channels: &[(&str, Arc<Fake>)]) -> Setup {
         notifier: Arc::clone(fake) as _,
         concurrency: 2,
         timeout: Duration::from_secs(20),
+        schedule: Arc::new(RetrySchedule::default()),
     };
     let channels = channels.iter().map(channel).collect();
     let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
-    let delivery = Delivery::new(outbox, channels, RetrySchedule::default(), Arc::clone(&wall));
+    let delivery = Delivery::new(outbox, channels, Arc::clone(&wall));
     let cancel = CancellationToken::new();
     Setup { store, drain: delivery.drain(), task: tokio::spawn(delivery.run(cancel.clone())), cancel, wall }
 }

@@ -115,16 +115,20 @@ fn code_7_unknown() {
 
 #[test]
 fn code_8_still_running() {
-    for (answer, args, code) in [
-        (going(), &["status", ID, "--exit-code"][..], 8),
-        (going(), &["status", ID], 0),
-        (ended("FAILED"), &["status", ID, "--exit-code"], 1),
-        (ended("FAILED"), &["status", ID], 0),
-        (ended("SUCCEEDED"), &["status", ID, "--exit-code"], 0),
-        (error(404), &["status", ID], 5),
-        (error(401), &["status", ID], 4),
+    let paused = || run().status("PAUSED").ok();
+    for (answers, args, code) in [
+        (vec![going()], &["status", ID, "--exit-code"][..], 8),
+        (vec![going()], &["status", ID], 0),
+        (vec![paused()], &["status", ID, "--exit-code"], 7),
+        (vec![ended("FAILED")], &["status", ID, "--exit-code"], 1),
+        (vec![ended("FAILED")], &["status", ID], 0),
+        (vec![ended("SUCCEEDED")], &["status", ID, "--exit-code"], 0),
+        (vec![error(404)], &["status", ID], 5),
+        // The key is read again once.
+        (vec![error(401), error(401)], &["status", ID], 4),
+        (vec![error(401), going()], &["status", ID, "--exit-code"], 8),
     ] {
-        let stub = Stub::with([answer]);
+        let stub = Stub::with(answers);
         let output = runwatch(args).api(&stub).run();
         assert_eq!(output.code, Some(code), "{args:?} {output:?}");
     }

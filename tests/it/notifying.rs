@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use runwatch::notify::{SigningSecret, verify};
 
-use crate::support::bin::runwatch;
+use crate::support::bin::{runwatch, wait_until_gone};
 use crate::support::body::run;
 use crate::support::stub::{Answer, Asked, Stub, answer};
 
@@ -214,14 +214,58 @@ fn a_command_that_hangs_is_killed_with_everything_it_started() {
     let path = script(dir.path(), "sleep 1000 &\necho $! >> \"$PIDS\"\nwait\n");
     let config = format!("[[notify.command]]\ncommand = [{path:?}]\ntimeout = \"200ms\"\n");
     let output = runwatch(&["notify", "test"]).env("PIDS", &pids).config(&config).run();
-    assert_eq!(output.code, Some(1), "{output:?}");
+    assert_eq!(output.code, Some(78), "{output:?}");
     assert!(output.stdout.contains("did not finish within 200ms and was killed"), "{output:?}");
     for pid in std::fs::read_to_string(&pids).unwrap().lines() {
-        // Gone, or dead and not yet collected by whoever adopted it.
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let state = stat.rsplit(") ").next().unwrap_or_default();
-        assert!(stat.is_empty() || state.starts_with('Z') || state.starts_with('X'), "still there: {stat}");
+        wait_until_gone(pid.parse().unwrap());
     }
+}
+
+#[test]
+fn a_child_that_a_command_leaves_behind_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    // It keeps standard error open, as a program does that goes to the background.
+    let path = script(dir.path(), "sleep 1000 &\necho $! > \"$PIDS\"\n");
+    let config = format!("[[notify.command]]\ncommand = [{path:?}]\ntimeout = \"50s\"\n");
+    let output = runwatch(&["notify", "test"]).env("PIDS", &pids).config(&config).run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let pid: i32 = std::fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    // Still there: what a program leaves running on purpose is its own affair.
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[test]
+fn channels_named_on_the_command_line_win_over_what_the_run_chooses() {
+    let api = Stub::with([run().status("FAILED").ok()]);
+    let (chosen, named) = (Stub::with([]), Stub::with([no_content()]));
+    let config = [
+        webhook(&chosen, "name = \"chosen\""),
+        webhook(&named, "name = \"named\""),
+        format!("[[run]]\nid = \"{ID}\"\nnotify = [\"chosen\"]\n"),
+    ];
+    let output = runwatch(&["watch", ID, "--notify", "named"]).api(&api).quick(&config.concat()).run();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    named.next();
+    assert!(chosen.asked().is_empty());
+}
+
+#[test]
+fn a_signal_during_the_deliveries_keeps_the_verdict() {
+    let api = Stub::with([run().status("SUCCEEDED").ok()]);
+    let receiver = Stub::with([Answer::Silence]);
+    let running =
+        runwatch(&["wait", ID, "--notify", "webhook"]).api(&api).quick(&webhook(&receiver, "")).spawn();
+    receiver.next();
+    running.signal(rustix::process::Signal::INT);
+    let output = running.wait();
+    assert!(matches!(output.code, Some(0 | 130)), "{output:?}");
+    assert!(output.stdout.contains("SUCCEEDED"), "the result is not lost: {output:?}");
+    assert!(
+        output.stderr.contains("could not deliver") && output.stderr.contains("still under way"),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -231,7 +275,7 @@ fn notify_test_says_how_it_went_for_each_channel() {
     let config =
         [webhook(&receiver, "name = \"good\""), webhook(&bad, "name = \"bad\""), "[[notify.log]]\n".into()];
     let output = runwatch(&["notify", "test"]).config(&config.concat()).run();
-    assert_eq!(output.code, Some(1), "{output:?}");
+    assert_eq!(output.code, Some(78), "{output:?}");
     let asked = receiver.next();
     assert!(is_signed(&asked, SECRET));
     let payload: serde_json::Value = serde_json::from_slice(&asked.body).unwrap();
@@ -263,12 +307,12 @@ fn notify_test_says_how_it_went_for_each_channel() {
 #[test]
 fn a_desktop_that_is_not_there_is_said_and_holds_nothing_up() {
     let output = runwatch(&["notify", "test"]).config("[[notify.desktop]]\n").run();
-    assert_eq!(output.code, Some(1), "{output:?}");
+    assert_eq!(output.code, Some(78), "{output:?}");
     assert!(output.stdout.contains("no session bus") && output.stdout.contains("systemd/user"), "{output:?}");
     let nowhere = "unix:path=/nowhere/bus";
     let output = runwatch(&["notify", "test"])
         .env("DBUS_SESSION_BUS_ADDRESS", nowhere)
         .config("[[notify.desktop]]\n")
         .run();
-    assert!(output.code == Some(1) && output.stdout.contains("the desktop could not show it"), "{output:?}");
+    assert!(output.code == Some(78) && output.stdout.contains("the desktop could not show it"), "{output:?}");
 }

@@ -361,8 +361,44 @@ async fn a_poll_that_began_before_the_deadline_is_not_the_last() {
     watch.commands.send(Command::LastPoll(reply)).await.unwrap();
     looked.await.unwrap();
     let (runs, api) = watch.stop().await;
-    assert_eq!(api.times("r"), [0.0, 8.0]);
+    assert_eq!(api.times("r"), [0.0, 5.0], "the one under way is broken off");
     assert_eq!(runs[0].state.ended, Some(Ending::Finished(Terminal::Failed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_429_ends_the_last_look() {
+    let api = Api::new().with("a", |times, _| match times {
+        1 => status("PROCESSING"),
+        _ => fails(PollErrorKind::Throttled, Some(50)),
+    });
+    let api = api.with("b", |_, _| status("PROCESSING"));
+    let watch = Watch::start(api, Settings { max_in_flight: 1, ..settings() });
+    sleep(seconds(5)).await;
+    let before = watch.api.times("b").len();
+    let (reply, looked) = oneshot::channel();
+    watch.commands.send(Command::LastPoll(reply)).await.unwrap();
+    looked.await.unwrap();
+    assert_eq!(watch.api.started.elapsed(), seconds(5), "silence is not waited out");
+    let (_, api) = watch.stop().await;
+    assert_eq!(api.times("b").len(), before, "and not broken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn never_more_than_the_budget_in_any_minute() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..500).map(|n| format!("r{n}")).collect();
+    for id in &ids {
+        api = api.with(id, |_, _| status("PROCESSING"));
+    }
+    let watch = Watch::start(api, Settings { requests_per_minute: 120, ..settings() });
+    sleep(seconds(600)).await;
+    let (_, api) = watch.stop().await;
+    let asked: Vec<f64> = api.asked.lock().unwrap().iter().map(|(at, _)| at.as_secs_f64()).collect();
+    for (first, at) in asked.iter().enumerate() {
+        let in_a_minute = asked[first..].iter().take_while(|later| **later < at + 60.0).count();
+        assert!(in_a_minute <= 120, "{in_a_minute} from {at} s on");
+    }
+    assert!(asked.len() > 1000, "and not much less");
 }
 
 /// A store that fails for a while.

@@ -172,7 +172,9 @@ fn wrong_descriptions_are_refused_in_words() {
         (["--run", "samples=3"], "there is no id"),
         (["--fault", "boom"], "`boom` is no fault"),
         (["--retry-after", "-5s"], "negative"),
-        (["--speed", "0"], "above zero"),
+        (["--speed", "0"], "from 0.001"),
+        (["--listen", "0.0.0.0:0"], "this machine only"),
+        (["--run=a", "--run=a"], "is there twice"),
     ] {
         let output = runwatch(&[&["simulate"], &args[..]].concat()).run();
         assert!(output.code == Some(2) && output.stderr.contains(said), "{args:?}: {output:?}");

@@ -105,6 +105,36 @@ fn fail_fast_does_not_wait_for_the_others() {
 }
 
 #[test]
+fn fail_fast_counts_a_run_below_its_threshold_as_bad() {
+    let stub = Stub::then_forever([run().ok(), partial()], run().ok());
+    let args = ["wait", "a", "b", "--fail-fast", "--max-failed", "0"];
+    let output = runwatch(&args).api(&stub).quick("max_in_flight = 1\n").run();
+    assert_eq!(output.code, Some(6), "{output:?}");
+}
+
+#[test]
+fn watch_any_is_not_ended_by_a_run_that_is_not_there() {
+    let stub = Stub::with([error(404), run().ok(), run().status("SUCCEEDED").ok()]);
+    let args = ["watch", "a", "b", "--any", "--grace", "0s"];
+    let output = runwatch(&args).api(&stub).quick("max_in_flight = 1\n").run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+}
+
+#[test]
+fn a_signal_is_heard_while_nobody_reads_the_result() {
+    // More than a pipe takes.
+    let stub = Stub::with([run().status("SUCCEEDED").set("notes", "x".repeat(1 << 20).into()).ok()]);
+    let mut running = runwatch(&["wait", ID, "--output", "json"]).api(&stub).quick("").spawn();
+    let stdout = running.take_stdout();
+    while rustix::io::ioctl_fionread(&stdout).unwrap() < 1 << 15 {
+        std::thread::yield_now();
+    }
+    running.signal(rustix::process::Signal::TERM);
+    let output = running.wait();
+    assert_eq!(output.code, Some(143), "{output:?}");
+}
+
+#[test]
 fn a_bad_day_is_borne_and_told_in_two_lines() {
     let stub = Stub::with([
         run().ok(),
@@ -192,7 +222,7 @@ fn github_gets_annotations_outputs_and_a_summary() {
     // The hint about GitHub's own limit, and a verdict without a status.
     let stub = Stub::with([error(404)]);
     let output = in_github(&["wait", "x", "--grace", "0s"], &stub);
-    assert!(output.stdout.starts_with("::notice title=runwatch::no --timeout is set"), "{output:?}");
+    assert!(output.stderr.starts_with("::notice title=runwatch::no --timeout is set"), "{output:?}");
     assert!(
         output.stdout.contains("::error title=DataFramer run::x was never seen: the API does not know"),
         "{output:?}"
@@ -200,6 +230,9 @@ fn github_gets_annotations_outputs_and_a_summary() {
     let stub = Stub::with([partial()]);
     let output = in_github(&["wait", "x", "--timeout", "7h", "--output", "text"], &stub);
     assert!(!output.stdout.contains("::"), "asked for text: {output:?}");
+    // The format of the result does not decide who reads the log.
+    assert!(output.stderr.starts_with("::notice title=runwatch::--timeout is longer than"), "{output:?}");
+    assert!(output.stderr.contains("::warning title=DataFramer run::"), "{output:?}");
 }
 
 #[test]

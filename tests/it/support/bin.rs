@@ -156,3 +156,14 @@ fn read(stream: Option<impl std::io::Read>) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+/// Waits until a process, anybody's, has ended.
+pub fn wait_until_gone(pid: i32) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+    // What is not there has ended.
+    let Ok(process) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return };
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).unwrap();
+    assert_eq!(ended, 1, "process {pid} is still there");
+}
