@@ -216,6 +216,9 @@ pub fn channel(configured: &ConfiguredChannel) -> Result<Channel, SetupError> {
                     crate::notify::webhook::TIMEOUT,
                 )
             }
+            ChannelKind::Unusable(why) => {
+                return Err(SetupError::Channel { name: configured.name.to_string(), why: why.clone() });
+            }
             ChannelKind::Desktop => {
                 ("desktop", Arc::new(Desktop::default()), 1, crate::notify::desktop::TIMEOUT)
             }

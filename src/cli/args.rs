@@ -229,7 +229,8 @@ pub struct StatusArgs {
     #[arg(required = true, value_name = "RUN", value_parser = run_id)]
     pub(super) runs: Vec<RunId>,
 
-    /// Exit by the state of the runs: 8 while one is running, else as `wait` would
+    /// Exit by the state of the runs: 8 while one is running, else as `wait` would. Otherwise only a run that cannot be
+    /// read counts (4, 5, 7)
     #[arg(long)]
     pub(super) exit_code: bool,
 

@@ -32,7 +32,12 @@ pub(super) fn run(global: &Global, file: Option<&Path>) -> Exit {
         out::stderr(&format!("warning: {error}\n"));
         warnings += 1;
     }
-    let summary = format!("{name}: {}\n", counted(0, warnings));
+    let errors = loaded.report.count(Severity::Error);
+    let summary = format!("{name}: {}\n", counted(errors, warnings));
+    if errors > 0 {
+        out::stderr(&summary);
+        return Exit::Config;
+    }
     setup::print_result(&summary).err().unwrap_or(Exit::Succeeded)
 }
 

@@ -87,7 +87,7 @@ impl Watch<'_> {
         let store = Arc::new(SqliteStore::in_memory().map_err(|error| setup::internal(out, &error))?);
         let mut running = app::start(self.plan()?, source, store);
         let deadline = self.timeout.map(|timeout| began + timeout);
-        let mut cut = self.until_over(&mut running, &mut signals, deadline, view).await;
+        let mut cut = self.until_over(out, &mut running, &mut signals, deadline, view).await;
         if cut == Cut::Deadline {
             tokio::select! {
                 () = running.last_poll(LAST_POLL) => {}
@@ -148,6 +148,7 @@ impl Watch<'_> {
 
     async fn until_over(
         &self,
+        out: &Out,
         running: &mut Running,
         signals: &mut Signals,
         deadline: Option<Instant>,
@@ -171,6 +172,7 @@ impl Watch<'_> {
                     }
                 }
                 signal = signals.next() => return Cut::Signal(signal),
+                () = out.closed() => return Cut::NobodyReads,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return Cut::Deadline,
                 () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => view.tick(),
             }

@@ -32,6 +32,11 @@ pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
     Some(format!("::notice title=runwatch::{}", escaped(hint)))
 }
 
+/// One `::error` where there is no run to say anything of.
+pub(super) fn could_not_begin(exit: Exit) -> String {
+    format!("::error title=runwatch::the wait could not begin: {}", escaped(exit.meaning()))
+}
+
 /// One `::notice`, `::warning` or `::error` a run.
 pub(super) fn annotations(judged: &[Judged]) -> String {
     let mut text = String::new();

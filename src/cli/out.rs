@@ -6,11 +6,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use console::Term;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::block::Block;
@@ -23,11 +25,15 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Writes to standard output and flushes, on this thread. A closed pipe is quiet success.
 pub(super) fn stdout(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match write_stdout(text) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result,
     }
+}
+
+fn write_stdout(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// Writes to standard error, on this thread. There is nobody left to tell if that fails.
@@ -54,6 +60,10 @@ struct Shared {
     filled: Condvar,
     /// There is nothing left to write.
     emptied: Condvar,
+    /// Whoever read standard output has gone.
+    closed: CancellationToken,
+    /// Standard output could not be written.
+    failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -113,6 +123,16 @@ impl Out {
         done.await.unwrap_or(Ok(()))
     }
 
+    /// Waits until whoever read standard output has gone; for ever if they stay.
+    pub(super) async fn closed(&self) {
+        self.shared.closed.cancelled().await;
+    }
+
+    /// Whether something that was said on standard output was lost.
+    pub(super) fn has_failed(&self) -> bool {
+        self.shared.failed.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything has been written, for a moment.
     pub(super) fn finish(&self) {
         let queue = self.shared.queue();
@@ -139,17 +159,20 @@ impl Shared {
     /// Writes what comes, for as long as the process lives.
     fn work(&self) {
         let mut block = Block::default();
-        let mut stdout_failed = false;
         loop {
             let (job, frame, dropped) = self.next();
             if dropped > 0 {
                 stderr(&format!("runwatch: {dropped} lines were dropped: nobody read them\n"));
             }
             let written = write(job, frame, &mut block);
-            if let Err(failure) = written
-                && !std::mem::replace(&mut stdout_failed, true)
-            {
-                error(format_args!("cannot write to standard output: {failure}"));
+            match written {
+                Ok(()) => {}
+                Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => self.closed.cancel(),
+                Err(failure) => {
+                    if !self.failed.swap(true, Ordering::Relaxed) {
+                        error(format_args!("cannot write to standard output: {failure}"));
+                    }
+                }
             }
         }
     }
@@ -172,16 +195,16 @@ fn write(job: Option<Job>, frame: Option<Vec<String>>, block: &mut Block) -> io:
     let lines = frame.unwrap_or_else(|| block.lines().to_vec());
     let no_block = block.is_empty() && lines.is_empty();
     match job {
-        None => stdout(&block.redraw("", lines, width)),
-        Some(Job::Say(text)) if no_block => stdout(&text),
-        Some(Job::Say(text)) => stdout(&block.redraw(&text, lines, width)),
+        None => write_stdout(&block.redraw("", lines, width)),
+        Some(Job::Say(text)) if no_block => write_stdout(&text),
+        Some(Job::Say(text)) => write_stdout(&block.redraw(&text, lines, width)),
         Some(Job::Stderr(bytes)) => {
             if !block.is_empty() {
-                stdout(&(block.back(width) + "\x1b[J"))?;
+                write_stdout(&(block.back(width) + "\x1b[J"))?;
                 *block = Block::default();
             }
             let _ = io::stderr().lock().write_all(&bytes);
-            if no_block { Ok(()) } else { stdout(&block.redraw("", lines, width)) }
+            if no_block { Ok(()) } else { write_stdout(&block.redraw("", lines, width)) }
         }
         Some(Job::Result(text, reply)) => {
             // Whoever asked may have been told to stop.

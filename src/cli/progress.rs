@@ -74,20 +74,25 @@ impl Progress {
 
     fn line(&self, subject: &Subject, view: Option<&RunView>, width: usize) -> String {
         let status = view.and_then(|view| view.state.status.as_ref()).map_or("…", RunStatus::as_str);
-        let room = width.saturating_sub(self.name_width + STATUS + 5 + BESIDE_BAR);
+        let name_width = self.name_width(width);
+        let room = width.saturating_sub(name_width + STATUS + 5 + BESIDE_BAR);
         let fraction = view.and_then(|view| view.state.progress.fraction());
         let bar = match fraction {
             Some(fraction) if room >= BAR.1 => bar(fraction, room.min(BAR.0)) + " ",
             _ => String::new(),
         };
-        let name = self.name(subject);
+        let name = padded(subject.label(), name_width);
         format!("  {name} {status:STATUS$} {bar}{}", message(view, self.began))
     }
 
-    /// The name, in a column of its own.
+    /// How wide the column of names is on a terminal this wide: where it is narrow, what follows matters more.
+    fn name_width(&self, width: usize) -> usize {
+        self.name_width.min((width / 4).max(8))
+    }
+
+    /// The name, in a column of its own, for a line that stays.
     fn name(&self, subject: &Subject) -> String {
-        let width = self.name_width;
-        format!("{:width$}", truncate_str(subject.label(), width, "…"))
+        padded(subject.label(), self.name_width)
     }
 
     fn run(&mut self, run: &RunView, change: Change) {
@@ -138,6 +143,10 @@ impl View for Progress {
             self.out.say(&lines.join("\n"));
         }
     }
+}
+
+fn padded(name: &str, width: usize) -> String {
+    format!("{:width$}", truncate_str(name, width, "…"))
 }
 
 /// A bar of `width` characters, filled to `fraction`.

@@ -27,7 +27,8 @@ pub(super) fn configure(
 ) -> Result<Config, Exit> {
     match config::load(global.config.as_deref(), &environment, &global.overrides(grace)) {
         Ok(loaded) => {
-            show(&loaded.report);
+            // What makes a channel unusable is said where that channel is used.
+            show_only(Severity::Warning, &loaded.report);
             logging::init(&loaded.config.log, level, out);
             Ok(loaded.config)
         }
@@ -40,12 +41,14 @@ pub(super) fn configure(
 
 /// Shows a report's errors and warnings on standard error.
 pub(super) fn show(report: &Report) {
-    let colour = console::colors_enabled_stderr();
-    for severity in [Severity::Error, Severity::Warning] {
-        let text = report.render(severity, colour);
-        if !text.is_empty() {
-            out::stderr(&format!("{text}\n"));
-        }
+    show_only(Severity::Error, report);
+    show_only(Severity::Warning, report);
+}
+
+fn show_only(severity: Severity, report: &Report) {
+    let text = report.render(severity, console::colors_enabled_stderr());
+    if !text.is_empty() {
+        out::stderr(&format!("{text}\n"));
     }
 }
 

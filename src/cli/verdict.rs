@@ -25,6 +25,8 @@ pub(super) enum Cut {
     Deadline,
     /// Each run was asked about once, and no more was wanted.
     OnePoll,
+    /// Whoever read what was shown has gone: they have what they wanted.
+    NobodyReads,
     /// A signal; which one, as its exit code.
     Signal(Exit),
 }
@@ -50,6 +52,7 @@ pub(super) fn judge(runs: Vec<FinalRun>, gate: &Gate, cut: Cut) -> (Vec<Judged>,
     let counted = judged.iter().map(|judged| judged.verdict);
     let overall = match cut {
         Cut::Signal(exit) => exit,
+        Cut::NobodyReads => Exit::Succeeded,
         Cut::OneFinished => {
             let finished = |judged: &&Judged| matches!(judged.run.state.ended, Some(Ending::Finished(_)));
             Exit::worst(judged.iter().filter(finished).map(|judged| judged.verdict))
@@ -85,9 +88,12 @@ fn of_run(run: &FinalRun, gate: &Gate, cut: Cut) -> (Exit, Option<String>) {
                 (Exit::Unknown, Some(unknowable(status, None)))
             }
             Cut::Deadline => (Exit::TimedOut, trouble()),
-            Cut::AllEnded | Cut::OneFinished | Cut::OneBad | Cut::OnePoll | Cut::Signal(_) => {
-                (Exit::StillRunning, trouble())
-            }
+            Cut::AllEnded
+            | Cut::OneFinished
+            | Cut::OneBad
+            | Cut::OnePoll
+            | Cut::NobodyReads
+            | Cut::Signal(_) => (Exit::StillRunning, trouble()),
         },
     }
 }

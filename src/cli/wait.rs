@@ -1,6 +1,7 @@
 //! `runwatch wait`: a step of a CI job. People read standard error, machines standard output.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
@@ -13,6 +14,7 @@ use super::verdict::{self, Gate, judge};
 use super::{github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
+use crate::config::{Config, ConfiguredChannel};
 use crate::poll::RunView;
 
 /// Waits for runs, judges them, and prints the result.
@@ -20,15 +22,44 @@ pub(super) async fn run(out: &Out, global: &Global, args: &WaitArgs) -> Exit {
     wait(out, global, args).await.unwrap_or_else(|exit| exit)
 }
 
-async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
+/// What a wait needs.
+struct Prepared {
+    config: Config,
+    channels: Vec<ConfiguredChannel>,
+    client: Arc<ApiClient>,
+}
+
+fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit> {
     let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     let channels = args.notify.as_deref().map(|names| setup::choose_channels(&config, names)).transpose()?;
+    // Nothing is built yet; but a channel that cannot be used is told before hours have been waited.
+    channels
+        .iter()
+        .flatten()
+        .try_for_each(|channel| app::channel(channel).map(|_| ()).map_err(setup::refuse))?;
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
+    Ok(Prepared { config, channels: channels.unwrap_or_default(), client })
+}
+
+async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
     let in_github = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
     let output = args.output.unwrap_or(if in_github { WaitOutput::Github } else { WaitOutput::Text });
-    if (in_github || output == WaitOutput::Github)
-        && let Some(hint) = github::hint_about_timeout(args.timeout)
-    {
+    let prepared = match prepare(out, global, args) {
+        Ok(prepared) => prepared,
+        Err(exit) => {
+            // Machines are told as well: what reads the result finds one.
+            if in_github {
+                out.note(&github::could_not_begin(exit));
+                github::write_files(&[], exit, Duration::ZERO)?;
+            }
+            if output == WaitOutput::Json {
+                setup::print_result(&report::json(&[], exit, |_| None))?;
+            }
+            return Err(exit);
+        }
+    };
+    let Prepared { config, channels, client } = prepared;
+    if in_github && let Some(hint) = github::hint_about_timeout(args.timeout) {
         out.note(&hint);
     }
     let gate = Gate { max_failed: args.max_failed, min_completed: args.min_completed };
@@ -36,7 +67,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let watch = Watch {
         config: &config,
         runs: &args.runs,
-        channels: channels.unwrap_or_default(),
+        channels,
         channels_win: true,
         extra: None,
         end_when: if args.fail_fast { EndWhen::FirstBad(Box::new(is_good)) } else { EndWhen::All },

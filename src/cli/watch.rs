@@ -51,7 +51,9 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     for judged in judged.iter().filter(|judged| judged.verdict == Exit::TimedOut) {
         out.error(format_args!("the deadline passed while {} was going", judged.run.subject.label()));
     }
-    Ok(exit)
+    // Everything has been said by now, or is stuck.
+    out.finish();
+    Ok(if exit == Exit::Succeeded && out.has_failed() { Exit::Internal } else { exit })
 }
 
 /// Live progress on a terminal, lines elsewhere.

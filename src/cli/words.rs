@@ -43,6 +43,7 @@ pub(super) fn notice(update: &Update) -> Option<String> {
         Update::Run(..) => return None,
         Update::Doubt { subject, kind, message } => {
             let label = subject.label();
+            let message = message.trim_end_matches('.');
             match kind {
                 DoubtKind::UnknownStatus => format!(
                     "warning: {label}: {message}, which this version of runwatch does not know; watching on"

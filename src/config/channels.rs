@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::diagnostic::Problems;
-use super::key::read_file;
+use super::key::{credential_or, read_file};
 use super::reader::{Section, closest};
 use super::url::web_url;
-use super::{ChannelKind, ConfiguredChannel, SecretUrl};
+use super::{ChannelKind, ConfiguredChannel, Environment, SecretUrl};
 use crate::notify::{CommandSettings, SigningSecret};
 use crate::run::EventKind;
 use crate::secret::Secret;
@@ -16,17 +16,17 @@ use crate::secret::Secret;
 type SpannedChannel = (ConfiguredChannel, Range<usize>);
 
 /// Reads all channels, each with where its table is.
-pub(super) fn read(section: &Section<'_>, problems: &Problems) -> Vec<SpannedChannel> {
+pub(super) fn read(section: &Section<'_>, env: Environment<'_>, problems: &Problems) -> Vec<SpannedChannel> {
     let kinds: [(&'static str, &str, ReadKind); 4] = [
         ("webhook", "notify.webhook", webhook),
-        ("desktop", "notify.desktop", |_| Some(ChannelKind::Desktop)),
-        ("log", "notify.log", |_| Some(ChannelKind::Log)),
+        ("desktop", "notify.desktop", |_, _| Some(ChannelKind::Desktop)),
+        ("log", "notify.log", |_, _| Some(ChannelKind::Log)),
         ("command", "notify.command", command),
     ];
     let mut channels: Vec<SpannedChannel> = Vec::new();
     for (kind, path, read_kind) in kinds {
         for table in section.tables(kind, path) {
-            let Some((channel, span)) = channel(table, kind, read_kind) else { continue };
+            let Some((channel, span)) = channel(table, kind, read_kind, env) else { continue };
             if channels.iter().any(|(other, _)| other.name == channel.name) {
                 problems.error(
                     span.clone(),
@@ -41,9 +41,14 @@ pub(super) fn read(section: &Section<'_>, problems: &Problems) -> Vec<SpannedCha
     channels
 }
 
-type ReadKind = fn(&Section<'_>) -> Option<ChannelKind>;
+type ReadKind = fn(&Section<'_>, Environment<'_>) -> Option<ChannelKind>;
 
-fn channel(section: Section<'_>, kind_name: &str, read_kind: ReadKind) -> Option<SpannedChannel> {
+fn channel(
+    section: Section<'_>,
+    kind_name: &str,
+    read_kind: ReadKind,
+    env: Environment<'_>,
+) -> Option<SpannedChannel> {
     let named = section.string("name");
     let name: Arc<str> = match &named {
         Some((name, span)) if !is_name(name) => {
@@ -61,7 +66,7 @@ fn channel(section: Section<'_>, kind_name: &str, read_kind: ReadKind) -> Option
         events.into_iter().filter_map(|(text, span)| event(text, span, section.problems)).collect()
     });
     let span = named.map_or_else(|| section.span.clone(), |(_, span)| span);
-    let kind = read_kind(&section);
+    let kind = read_kind(&section, env);
     section.finish();
     Some((ConfiguredChannel { name, events, kind: kind? }, span))
 }
@@ -83,13 +88,13 @@ fn event(text: &str, span: Range<usize>, problems: &Problems) -> Option<EventKin
     found
 }
 
-fn webhook(section: &Section<'_>) -> Option<ChannelKind> {
+fn webhook(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
     let allow_http = section.boolean("allow_http", false);
-    let url = webhook_url(section, allow_http);
-    let secrets = secrets(section);
+    let url = webhook_url(section, allow_http, env);
+    let secrets = secrets(section, env);
     let unsigned = section.boolean("unsigned", false);
     let ca_file = section.ca_file();
-    if let Some(secrets) = &secrets {
+    if let Some(Ok(secrets)) = &secrets {
         if secrets.is_empty() && !unsigned {
             section.problems.error(
                 section.span.clone(),
@@ -104,17 +109,27 @@ fn webhook(section: &Section<'_>) -> Option<ChannelKind> {
             );
         }
     }
-    Some(ChannelKind::Webhook { url: SecretUrl(url?), secrets: secrets?, ca_file })
+    Some(match (url?, secrets?) {
+        (Ok(url), Ok(secrets)) => ChannelKind::Webhook { url: SecretUrl(url), secrets, ca_file },
+        (Err(error), _) | (_, Err(error)) => ChannelKind::Unusable(error),
+    })
 }
 
-fn webhook_url(section: &Section<'_>, allow_http: bool) -> Option<reqwest::Url> {
+fn webhook_url(
+    section: &Section<'_>,
+    allow_http: bool,
+    env: Environment<'_>,
+) -> Option<Result<reqwest::Url, String>> {
     let (text, span) = match (section.string("url"), section.path("url_file")) {
         (Some(_), Some((_, span))) => {
             section.problems.error(span, "there are both `url` and `url_file`", "take out one of the two");
             return None;
         }
         (Some((text, span)), None) => (Secret::new(text), span),
-        (None, Some((path, span))) => (secret_file(section, &path, &span, "webhook URL")?, span),
+        (None, Some((path, span))) => match secret_file(section, &path, &span, "webhook URL", env) {
+            Ok(url) => (url, span),
+            Err(error) => return Some(Err(error)),
+        },
         (None, None) => {
             if section.span_of("url").is_none() && section.span_of("url_file").is_none() {
                 section.problems.error(
@@ -127,7 +142,7 @@ fn webhook_url(section: &Section<'_>, allow_http: bool) -> Option<reqwest::Url> 
         }
     };
     match web_url(text.expose(), allow_http, "https://hooks.example.com/runs") {
-        Ok(url) => Some(url),
+        Ok(url) => Some(Ok(url)),
         Err(error) => {
             section.problems.secret_error(span, format!("`url`: {error}"), "");
             None
@@ -136,7 +151,7 @@ fn webhook_url(section: &Section<'_>, allow_http: bool) -> Option<reqwest::Url> 
 }
 
 /// All secrets of a webhook, in `secret`, `secrets` and `secret_file` together; `None` if one of them is wrong.
-fn secrets(section: &Section<'_>) -> Option<Vec<SigningSecret>> {
+fn secrets(section: &Section<'_>, env: Environment<'_>) -> Option<Result<Vec<SigningSecret>, String>> {
     let mut texts: Vec<(Secret, Range<usize>)> = Vec::new();
     texts.extend(section.string("secret").map(|(text, span)| (Secret::new(text), span)));
     let list = section.strings("secrets").unwrap_or_default();
@@ -146,10 +161,12 @@ fn secrets(section: &Section<'_>) -> Option<Vec<SigningSecret>> {
     }
     let mut whole = true;
     if let Some((path, span)) = section.path("secret_file") {
-        match secret_file(section, &path, &span, "webhook secret") {
-            Some(secret) => texts.push((secret, span)),
-            None => whole = false,
+        match secret_file(section, &path, &span, "webhook secret", env) {
+            Ok(secret) => texts.push((secret, span)),
+            Err(error) => return Some(Err(error)),
         }
+    } else if section.span_of("secret_file").is_some() {
+        whole = false;
     }
     let mut secrets = Vec::new();
     for (text, span) in texts {
@@ -161,20 +178,23 @@ fn secrets(section: &Section<'_>) -> Option<Vec<SigningSecret>> {
             }
         }
     }
-    whole.then_some(secrets)
+    whole.then_some(Ok(secrets))
 }
 
+/// A secret in a file. Where that cannot be read the channel cannot be used, and nothing else is the worse for it.
 fn secret_file(
     section: &Section<'_>,
     path: &std::path::Path,
     span: &Range<usize>,
     what: &str,
-) -> Option<Secret> {
-    section.warn_if_world_readable(path, span, what);
-    read_file(path, what).map_err(|error| section.problems.error(span.clone(), error, "")).ok()
+    env: Environment<'_>,
+) -> Result<Secret, String> {
+    let path = credential_or(path, env);
+    section.warn_if_world_readable(&path, span, what);
+    read_file(&path, what).inspect_err(|error| section.problems.channel_error(span.clone(), error.clone()))
 }
 
-fn command(section: &Section<'_>) -> Option<ChannelKind> {
+fn command(section: &Section<'_>, _: Environment<'_>) -> Option<ChannelKind> {
     let words = section.strings("command");
     let timeout = section.duration("timeout", Duration::from_secs(30));
     let Some(words) = words else {

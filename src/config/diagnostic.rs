@@ -31,6 +31,8 @@ pub struct Problem {
     pub help: Option<String>,
     /// Whether the text at `span` may be shown.
     pub reveal: bool,
+    /// Whether it makes one channel unusable and nothing else.
+    pub channel_only: bool,
 }
 
 /// Problems as they are found. Shared by everything that reads.
@@ -50,6 +52,14 @@ impl Problems {
     /// An error at a place whose text may be a secret.
     pub(super) fn secret_error(&self, span: Range<usize>, title: impl Into<String>, help: impl Into<String>) {
         self.push(Severity::Error, Some(span), title.into(), help.into(), false);
+    }
+
+    /// An error that makes one channel unusable and nothing else.
+    pub(super) fn channel_error(&self, span: Range<usize>, title: impl Into<String>) {
+        self.error(span, title, "");
+        if let Some(problem) = self.found.borrow_mut().last_mut() {
+            problem.channel_only = true;
+        }
     }
 
     /// An error that is not in the file.
@@ -76,7 +86,7 @@ impl Problems {
         reveal: bool,
     ) {
         let help = Some(help).filter(|help| !help.is_empty());
-        self.found.borrow_mut().push(Problem { severity, title, span, help, reveal });
+        self.found.borrow_mut().push(Problem { severity, title, span, help, reveal, channel_only: false });
     }
 
     /// Takes note of a secret that is written in the file itself.
@@ -99,7 +109,7 @@ impl Problems {
 
     /// Whether anything found so far refuses the configuration.
     pub(super) fn has_errors(&self) -> bool {
-        self.found.borrow().iter().any(|problem| problem.severity == Severity::Error)
+        self.found.borrow().iter().any(|problem| problem.severity == Severity::Error && !problem.channel_only)
     }
 
     /// Everything found, in the order of the file; what is not in the file comes last.
@@ -125,7 +135,8 @@ impl Report {
     /// Adds a warning about what is not in the file.
     pub(super) fn warn(&mut self, title: String, help: &str) {
         let help = Some(help.to_owned());
-        self.problems.push(Problem { severity: Severity::Warning, title, span: None, help, reveal: false });
+        let severity = Severity::Warning;
+        self.problems.push(Problem { severity, title, span: None, help, reveal: false, channel_only: false });
     }
 
     /// How many problems are this bad.

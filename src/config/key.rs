@@ -52,6 +52,14 @@ pub(super) fn read_file(path: &Path, what: &str) -> Result<Secret, String> {
     whole(&text).map_err(|wrong| format!("the {what} file {shown} {wrong}; expected the secret on one line"))
 }
 
+/// What is to be read for a file that the configuration names: under systemd the credential of that name, if there is one.
+/// So one configuration serves the service, which may not read the file, and whoever may.
+pub(super) fn credential_or(path: &Path, env: Environment<'_>) -> PathBuf {
+    let credential = |dir: String| Some(Path::new(&dir).join(path.file_name()?));
+    let credential = env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).and_then(credential);
+    credential.filter(|path| path.exists()).unwrap_or_else(|| path.to_owned())
+}
+
 /// Others than the owner and the group can read it.
 pub(super) fn is_world_readable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)

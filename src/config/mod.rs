@@ -154,6 +154,8 @@ pub enum ChannelKind {
     Log,
     /// `[[notify.command]]`.
     Command(CommandSettings),
+    /// One whose secrets cannot be read here and now; why.
+    Unusable(String),
 }
 
 /// A URL that is a credential: it prints as its scheme and host.
@@ -218,7 +220,7 @@ pub fn load(flag: Option<&Path>, env: Environment<'_>, overrides: &Overrides) ->
             };
             problems.error_elsewhere(
                 format!("cannot read the configuration file {}: {what}", path.display()),
-                "check the path given by --config or RUNWATCH_CONFIG",
+                if named { "check the path, and that it is a text file you may read" } else { "" },
             );
             Err(problems.into_report(None))
         }

@@ -81,7 +81,7 @@ impl<'s> Section<'s> {
         self.text(value, "a string, in quotes")
     }
 
-    /// A path; a leading `~/` is the home directory, a leading `$CREDENTIALS_DIRECTORY/` systemd's.
+    /// A path; a leading `~/` is the home directory.
     pub(super) fn path(&self, key: &'static str) -> Option<(PathBuf, Range<usize>)> {
         let (text, span) = self.string(key)?;
         if text.is_empty() {
@@ -92,16 +92,13 @@ impl<'s> Section<'s> {
             );
             return None;
         }
-        for (prefix, variable) in [("~/", "HOME"), ("$CREDENTIALS_DIRECTORY/", "CREDENTIALS_DIRECTORY")] {
-            let Some(rest) = text.strip_prefix(prefix) else { continue };
-            if let Some(dir) = std::env::var_os(variable).filter(|dir| !dir.is_empty()) {
-                return Some((PathBuf::from(dir).join(rest), span));
-            }
-            let title = format!("`{key}`: {variable} is not set, so that {prefix} means nothing");
-            self.problems.error(span, title, "write the whole path");
-            return None;
+        let Some(rest) = text.strip_prefix("~/") else { return Some((PathBuf::from(text), span)) };
+        if let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) {
+            return Some((PathBuf::from(home).join(rest), span));
         }
-        Some((PathBuf::from(text), span))
+        let title = format!("`{key}`: HOME is not set, so that ~ means nothing");
+        self.problems.error(span, title, "write the whole path");
+        None
     }
 
     /// The file at `ca_file`: certificate authorities to trust, read once to see that they can be.
@@ -130,12 +127,12 @@ impl<'s> Section<'s> {
         parse: fn(&str) -> Result<Duration, span::SpanError>,
     ) -> Duration {
         let Some(value) = self.get(key) else { return default };
-        let Some((text, span)) = self.text(value, "a length of time, such as \"30s\", \"5m\" or \"2h\"")
-        else {
+        let Some(text) = value.get_ref().as_str() else {
+            self.not_of_type(value, "a length of time, such as \"30s\", \"5m\" or \"2h\"");
             return default;
         };
         parse(text).unwrap_or_else(|error| {
-            self.problems.error(span, format!("`{key}`: {error}"), "");
+            self.problems.error(value.span(), format!("`{key}`: {error}"), "");
             default
         })
     }
@@ -145,7 +142,7 @@ impl<'s> Section<'s> {
         let Some(value) = self.get(key) else { return default };
         let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
         let DeValue::Integer(integer) = value.get_ref() else {
-            self.wrong_type(value, value.get_ref(), &expected);
+            self.not_of_type(value, &expected);
             return default;
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -163,8 +160,8 @@ impl<'s> Section<'s> {
             DeValue::Integer(integer) => {
                 i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64)
             }
-            other => {
-                self.wrong_type(value, other, &expected);
+            _ => {
+                self.not_of_type(value, &expected);
                 return default;
             }
         };
@@ -181,7 +178,7 @@ impl<'s> Section<'s> {
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.get(key) else { return default };
         value.get_ref().as_bool().unwrap_or_else(|| {
-            self.wrong_type(value, value.get_ref(), "true or false");
+            self.not_of_type(value, "true or false");
             default
         })
     }
@@ -259,6 +256,12 @@ impl<'s> Section<'s> {
             self.wrong_type(value, value.get_ref(), expected);
         }
         text.map(|text| (text, value.span()))
+    }
+
+    /// The wrong type for a key that is never a secret.
+    fn not_of_type(&self, value: Value<'_>, expected: &str) {
+        let title = format!("this is of type {}", value.get_ref().type_str());
+        self.problems.error(value.span(), title, format!("expected {expected}"));
     }
 
     fn wrong_type(&self, value: Value<'_>, found: &DeValue<'_>, expected: &str) {

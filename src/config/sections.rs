@@ -26,7 +26,7 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
     let poll = poll(root.table("poll"), overrides);
     let log = log(root.table("log"), env, overrides);
     let state_dir = root.path("state_dir").map(|(path, _)| path);
-    let channels = channels::read(&root.table("notify"), root.problems);
+    let channels = channels::read(&root.table("notify"), env, root.problems);
     let runs = root.tables("run", "run").into_iter().filter_map(|section| run(section, &channels)).collect();
     let (runs, notify_spans) = distinct(runs, root.problems);
     warn_of_unused(&channels, &runs, &notify_spans, root.problems);
@@ -98,7 +98,13 @@ fn headers(section: &Section<'_>, env: Environment<'_>) -> Vec<(String, Secret)>
     });
     let lines = env("DATAFRAMER_CUSTOM_HEADERS").unwrap_or_default();
     let in_env = lines.lines().filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
+        let Some((name, value)) = line.split_once(':') else {
+            if !line.trim().is_empty() {
+                let title = "DATAFRAMER_CUSTOM_HEADERS: a line without a colon is passed over";
+                section.problems.warning(None, title, "expected lines such as Name: value");
+            }
+            return None;
+        };
         let (name, value) = (name.trim(), value.trim());
         if let Err(error) = check_header(name, value) {
             section.problems.error_elsewhere(format!("DATAFRAMER_CUSTOM_HEADERS: {error}"), "");

@@ -375,3 +375,20 @@ fn a_secret_in_a_file_that_everybody_can_read_is_warned_of() {
     assert!(!shown.contains("MDEyMzQ1"), "{shown}");
     assert_eq!(warnings(0o600), "");
 }
+
+#[test]
+fn a_secret_file_gives_way_to_the_credential_of_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[[notify.webhook]]\nurl = \"https://hooks.example.com\"\nsecret_file = \"/nowhere/webhook-secret\"\n";
+    let env = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| dir.path().to_str().unwrap().to_owned());
+    let loaded = || parse(Some((Path::new("c"), text)), &env, &Overrides::default()).unwrap();
+    // Without one the channel cannot be used; everything else can.
+    let without = loaded();
+    assert!(matches!(without.config.channels[0].kind, ChannelKind::Unusable(_)), "{without:?}");
+    let shown = without.report.render(Severity::Error, false);
+    assert!(shown.contains("cannot read the webhook secret from /nowhere/webhook-secret"), "{shown}");
+    assert_eq!(without.report.count(Severity::Error), 1, "{shown}");
+    std::fs::write(dir.path().join("webhook-secret"), "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")
+        .unwrap();
+    assert!(matches!(loaded().config.channels[0].kind, ChannelKind::Webhook { .. }));
+}

@@ -26,6 +26,14 @@ pub enum SetupError {
         /// What was wrong.
         reason: String,
     },
+    /// A channel's secrets.
+    #[error("the channel `{name}` cannot be used: {why}")]
+    Channel {
+        /// The channel.
+        name: String,
+        /// What was wrong.
+        why: String,
+    },
     /// TLS cannot be set up.
     #[error(
         "cannot set up TLS: {0}; a CA bundle is needed (Debian: the package ca-certificates), or set SSL_CERT_FILE"

@@ -228,7 +228,7 @@ impl Context {
         let Claimed { event_id, attempt, .. } = claimed;
         let NotifyError { retry, message } = match result {
             Ok(()) => {
-                info!(%channel, %event_id, attempt, took_ms = took.as_secs_f64() * 1000.0, "delivered");
+                info!(%channel, %event_id, attempt, took_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0, "delivered");
                 return Outcome::Delivered;
             }
             Err(error) => error,

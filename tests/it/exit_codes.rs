@@ -142,6 +142,10 @@ fn code_70_internal_error() {
     let output = runwatch(&["wait", ID, "--output", "json"]).api(&stub).stdout(full).run();
     assert_eq!(output.code, Some(70), "{output:?}");
     assert!(output.stderr.contains("No space left"), "{output:?}");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let stub = Stub::with([ended("SUCCEEDED")]);
+    let output = runwatch(&["watch", ID]).api(&stub).stdout(full).run();
+    assert_eq!(output.code, Some(70), "{output:?}");
 }
 
 #[test]

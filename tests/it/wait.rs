@@ -135,6 +135,16 @@ fn a_signal_is_heard_while_nobody_reads_the_result() {
 }
 
 #[test]
+fn watch_ends_when_nobody_reads_it_any_more() {
+    // The run never ends.
+    let stub = Stub::then_forever([], run().ok());
+    let mut running = runwatch(&["watch", ID]).api(&stub).quick("").spawn();
+    drop(running.take_stdout());
+    let output = running.wait();
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), ""), "{output:?}");
+}
+
+#[test]
 fn a_bad_day_is_borne_and_told_in_two_lines() {
     let stub = Stub::with([
         run().ok(),
@@ -233,6 +243,27 @@ fn github_gets_annotations_outputs_and_a_summary() {
     // The format of the result does not decide who reads the log.
     assert!(output.stderr.starts_with("::notice title=runwatch::--timeout is longer than"), "{output:?}");
     assert!(output.stderr.contains("::warning title=DataFramer run::"), "{output:?}");
+}
+
+#[test]
+fn machines_are_told_of_a_wait_that_could_not_begin() {
+    let dir = tempfile::tempdir().unwrap();
+    let outputs = dir.path().join("output");
+    let output = runwatch(&["wait", ID, "--output", "json"])
+        .without("DATAFRAMER_API_KEY")
+        .env("GITHUB_ACTIONS", "true")
+        .env("GITHUB_OUTPUT", &outputs)
+        .run();
+    assert_eq!(output.code, Some(78), "{output:?}");
+    assert_eq!(
+        output.json(),
+        json!({ "version": 1, "verdict": "bad_configuration", "exit_code": 78, "runs": [] })
+    );
+    assert!(
+        output.stderr.contains("::error title=runwatch::the wait could not begin: bad configuration"),
+        "{output:?}"
+    );
+    assert!(std::fs::read_to_string(&outputs).unwrap().starts_with("verdict=bad_configuration\n"));
 }
 
 #[test]
