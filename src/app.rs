@@ -7,20 +7,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::api::{ApiSettings, RunSource};
 use crate::clock;
-use crate::config::{ChannelKind, Config, ConfiguredChannel};
+use crate::config::{Batch, ChannelKind, Config, ConfiguredChannel};
 use crate::http::SetupError;
+use crate::notify::delivery::Change;
 use crate::notify::delivery::Drain;
 use crate::notify::{
-    Channel, Command as CommandChannel, Delivery, Desktop, Log, RetrySchedule, Webhook, WebhookSettings,
+    Channel, Command as CommandChannel, Delivery, Desktop, Log, RetrySchedule, Told, Webhook, WebhookSettings,
 };
-use crate::poll::{Command, Curve, FinalRun, Policy, Scheduler, Settings, Update, Watched};
+use crate::poll::{Alerts, Command, Curve, FinalRun, Mode, Policy, Scheduler, Settings, Update, Watched};
 use crate::run::{EventKind, Patience};
 use crate::store::{ChannelName, Outbox, Route, Routes, RunStore, StoreError, Undelivered};
 
@@ -42,13 +45,20 @@ pub struct Plan {
     pub runs: Vec<Watched>,
     /// The ways out.
     pub channels: Vec<Channel>,
+    /// When an outage was told that may go on.
+    pub outage_told_at: Option<Timestamp>,
 }
 
 /// Both halves at work.
 pub struct Running {
     /// What happens, as it happens.
     pub updates: mpsc::UnboundedReceiver<Update>,
-    commands: mpsc::Sender<Command>,
+    /// Every attempt to tell, as it is made.
+    pub told: mpsc::UnboundedReceiver<Told>,
+    /// What the scheduler can be asked.
+    pub commands: mpsc::Sender<Command>,
+    /// Other channels.
+    pub channels: mpsc::Sender<Change>,
     scheduler: JoinHandle<Vec<FinalRun>>,
     stop_polling: CancellationToken,
     delivery: JoinHandle<()>,
@@ -62,8 +72,8 @@ pub struct Running {
 pub struct Ended {
     /// The account of every run.
     pub runs: Vec<FinalRun>,
-    /// What could not be told, for want of time or for good.
-    pub undelivered: Vec<Undelivered>,
+    /// What could not be told, for want of time or for good; or why that cannot be said.
+    pub undelivered: Result<Vec<Undelivered>, AppError>,
 }
 
 /// A half of the program broke. Never a verdict on a run.
@@ -86,15 +96,23 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
     let (commands, command_receiver) = mpsc::channel(16);
     let runs: Arc<dyn RunStore> = Arc::clone(&store) as _;
     let outbox: Arc<dyn Outbox> = store;
+    let routes = plan.settings.routes.clone();
     let mut scheduler = Scheduler::new(plan.settings, source, runs, updates, command_receiver);
+    scheduler.outage_was_told(plan.outage_told_at);
     for run in plan.runs {
         scheduler.watch(run);
     }
-    let delivery = Delivery::new(Arc::clone(&outbox), plan.channels, Arc::new(clock::wall));
+    let (teller, told) = mpsc::unbounded_channel();
+    let (channels, changes) = mpsc::channel(1);
+    let delivery = Delivery::new(Arc::clone(&outbox), plan.channels, routes, Arc::new(clock::wall))
+        .telling(teller)
+        .changing(changes);
     let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
     Running {
         updates: receiver,
+        told,
         commands,
+        channels,
         drain: delivery.drain(),
         scheduler: tokio::spawn(scheduler.run(stop_polling.clone())),
         delivery: tokio::spawn(delivery.run(stop_delivering.clone())),
@@ -118,6 +136,20 @@ impl Running {
     pub async fn is_delivering(&self) -> bool {
         let undelivered = self.outbox.undelivered().await.unwrap_or_default();
         undelivered.iter().any(|left| left.due_at.is_some())
+    }
+
+    /// Ends both halves without a word to the store, which is of no use any more; gives what is known of every run.
+    pub async fn abandon(self) -> Vec<FinalRun> {
+        self.stop_polling.cancel();
+        self.stop_delivering.cancel();
+        let known = bounded("the scheduler", self.scheduler).await;
+        if let Err(error) = bounded("the delivery", self.delivery).await {
+            warn!("{error}");
+        }
+        known.unwrap_or_else(|error| {
+            warn!("{error}");
+            Vec::new()
+        })
     }
 
     /// Ends both halves in order: no more polls, then deliveries for up to `bound`, or until `hurry` is cancelled.
@@ -145,8 +177,11 @@ impl Running {
             self.stop_delivering.cancel();
             bounded("the delivery", delivery).await?;
         }
-        let undelivered = timeout(PART_BOUND, self.outbox.undelivered()).await;
-        Ok(Ended { runs: runs?, undelivered: undelivered.map_err(|_| AppError::Stuck("the store"))?? })
+        let undelivered = match timeout(PART_BOUND, self.outbox.undelivered()).await {
+            Ok(undelivered) => undelivered.map_err(AppError::from),
+            Err(_) => Err(AppError::Stuck("the store")),
+        };
+        Ok(Ended { runs: runs?, undelivered })
     }
 }
 
@@ -172,9 +207,10 @@ pub fn api_settings(config: &Config) -> ApiSettings {
     }
 }
 
-/// How the scheduler is to go about it, from the configuration.
+/// How the scheduler is to go about it, from the configuration, for a command: all is kept for its report.
 pub fn poll_settings(config: &Config, routes: Routes, patience: Patience, keep_bodies: bool) -> Settings {
     let poll = &config.poll;
+    let alerts = &config.alerts;
     Settings {
         policy: Policy {
             healthy: Curve {
@@ -189,18 +225,33 @@ pub fn poll_settings(config: &Config, routes: Routes, patience: Patience, keep_b
                 max: poll.error_max_interval,
                 jitter: poll.jitter,
             },
+            price: poll.eagerness.price(),
         },
         requests_per_minute: poll.requests_per_minute,
         max_in_flight: poll.max_in_flight as usize,
         patience,
         source: config.api.base_url.as_str().trim_end_matches('/').into(),
         routes,
+        alerts: Alerts {
+            stalled_after: alerts.stalled_after,
+            overdue_after: alerts.overdue_after,
+            unreachable_after: Some(alerts.unreachable_after).filter(|after| !after.is_zero()),
+            remind_every: alerts.remind_every,
+        },
+        batch: match poll.batch {
+            Batch::Auto => Mode::Auto,
+            Batch::Never => Mode::Never,
+            Batch::Always => Mode::Always,
+        },
         keep_bodies,
+        keep_ended: true,
+        counters: Arc::default(),
+        save_every: None,
     }
 }
 
 /// Builds a channel. Nothing is sent yet.
-pub fn channel(configured: &ConfiguredChannel) -> Result<Channel, SetupError> {
+pub fn channel(configured: &ConfiguredChannel, retry_delays: &[Duration]) -> Result<Channel, SetupError> {
     let (kind, notifier, concurrency, timeout): (_, Arc<dyn crate::notify::Notifier>, _, _) =
         match &configured.kind {
             ChannelKind::Webhook { url, secrets, ca_file } => {
@@ -219,7 +270,7 @@ pub fn channel(configured: &ConfiguredChannel) -> Result<Channel, SetupError> {
             ChannelKind::Unusable(why) => {
                 return Err(SetupError::Channel { name: configured.name.to_string(), why: why.clone() });
             }
-            ChannelKind::Desktop => {
+            ChannelKind::Desktop { .. } => {
                 ("desktop", Arc::new(Desktop::default()), 1, crate::notify::desktop::TIMEOUT)
             }
             ChannelKind::Log => ("log", Arc::new(Log), 1, Duration::from_secs(1)),
@@ -236,8 +287,29 @@ pub fn channel(configured: &ConfiguredChannel) -> Result<Channel, SetupError> {
         notifier,
         concurrency,
         timeout: timeout + ATTEMPT_MARGIN,
-        schedule: Arc::new(RetrySchedule::default()),
+        schedule: Arc::new(RetrySchedule::after(retry_delays)),
+        gather: match configured.kind {
+            ChannelKind::Desktop { gather } => gather,
+            _ => Duration::ZERO,
+        },
+        fingerprint: fingerprint(&configured.kind, retry_delays),
     })
+}
+
+/// What stands for how a channel is configured: a digest, so that no secret is in it.
+fn fingerprint(kind: &ChannelKind, retry_delays: &[Duration]) -> Arc<str> {
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    // Debug shows no secrets; those are added by what they make.
+    digest.update(format!("{kind:?} {retry_delays:?}").as_bytes());
+    if let ChannelKind::Webhook { url, secrets, .. } = kind {
+        digest.update(url.0.as_str().as_bytes());
+        for secret in secrets {
+            digest.update(secret.sign("fingerprint", 0, b"").as_bytes());
+        }
+    }
+    let hex = |half: &[u8]| half.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    let digest = digest.finish();
+    format!("{:016x}{:016x}", hex(&digest.as_ref()[..8]), hex(&digest.as_ref()[8..16])).into()
 }
 
 /// The desktop, for a person who sits at it and has configured nothing: shown once or not at all. `taken` are the names
@@ -252,6 +324,8 @@ pub fn default_desktop(taken: &[ConfiguredChannel]) -> Channel {
         concurrency: 1,
         timeout: crate::notify::desktop::TIMEOUT + ATTEMPT_MARGIN,
         schedule: Arc::new(RetrySchedule::once()),
+        gather: Duration::ZERO,
+        fingerprint: "".into(),
     }
 }
 

@@ -19,12 +19,17 @@
 //! - [`poll`] imports `api`, `run` and `store`.
 //! - [`config`] imports `run`, and from `notify` the settings that stand beside each notifier.
 //! - `sim`, the simulator, imports `run` and the small modules above: it knows nothing of the half that watches.
-//! - [`app`] joins them all, and [`cli`] is the edge: nothing imports it.
+//! - [`words`] imports `poll` and `run`: what happens, in words.
+//! - [`control`] imports `run` and `store`: what goes over the daemon's socket, and both of its sides.
+//! - [`app`] joins the two halves, [`daemon`] puts them on a durable store and serves the socket, and [`cli`] is the edge:
+//!   nothing imports it.
 pub mod api;
 pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
+pub mod daemon;
 pub mod http;
 pub mod notify;
 pub mod poll;
@@ -34,6 +39,7 @@ pub mod secret;
 pub mod sim;
 pub mod span;
 pub mod store;
+pub mod words;
 
 /// A boxed future, for traits that are used behind a pointer.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -4,18 +4,19 @@
 //! elsewhere; so is where the key comes from ([`ApiSettings::read_key`]).
 
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
 };
 use reqwest::{Client, Response, Url};
 
+use super::list::{self, Listed, Splitter};
 use super::wire::{self, NotARun};
-use super::{Answer, PollError, PollErrorKind, RunSource, refusal};
+use super::{Answer, Listing, PollError, PollErrorKind, RunSource, Wanted, refusal};
 use crate::BoxFuture;
 use crate::clock;
 use crate::http;
@@ -78,6 +79,8 @@ pub struct ApiClient {
     read_key: ReadKey,
     connect_timeout: Duration,
     request_timeout: Duration,
+    /// How far this machine's clock and the API's were apart at the last answer.
+    skew: Mutex<Option<Duration>>,
 }
 
 impl ApiClient {
@@ -107,6 +110,7 @@ impl ApiClient {
             read_key: Arc::clone(&settings.read_key),
             connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
+            skew: Mutex::default(),
         })
     }
 
@@ -115,20 +119,39 @@ impl ApiClient {
         format!("{}{}/", self.runs, utf8_percent_encode(id.as_str(), SEGMENT))
     }
 
+    /// How far this machine's clock and the API's were apart at its last answer; `None` where it did not say.
+    pub fn clock_skew(&self) -> Option<Duration> {
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the list of all runs of the company, newest first, and keeps what `keep` wants of it. Streams: what is not
+    /// kept takes no memory.
+    pub async fn list_runs(
+        &self,
+        mut keep: impl FnMut(&Listed) -> bool + Send,
+    ) -> Result<Listing, PollError> {
+        let mut response = self.get(&self.runs).await?;
+        let html = is_html(response.headers());
+        let (mut splitter, mut kept, mut bytes) = (Splitter::default(), Vec::new(), 0);
+        let mut take = |element: &[u8]| {
+            if let Some(listed) = list::element(element)
+                && keep(&listed)
+            {
+                kept.push(listed);
+            }
+        };
+        loop {
+            let chunk = response.chunk().await.map_err(|error| self.trouble(&error))?;
+            let Some(chunk) = chunk else { break };
+            bytes += chunk.len();
+            splitter.feed(&chunk, &mut take)?;
+        }
+        splitter.finish().map_err(|error| if html { not_a_run(&NotARun::Html) } else { error })?;
+        Ok(Listing { runs: kept, bytes })
+    }
+
     async fn get_run(&self, id: &RunId) -> Result<Answer, PollError> {
-        let mut request = self.http.get(self.run_url(id));
-        if !self.own_authorization {
-            request = request
-                .header(AUTHORIZATION, self.key.read().unwrap_or_else(PoisonError::into_inner).clone());
-        }
-        let response = request.send().await.map_err(|error| self.trouble(&error))?;
-        let status = response.status();
-        if !status.is_success() {
-            let headers = response.headers().clone();
-            // The status says enough where the body breaks off.
-            let body = read_body(response, MAX_ERROR_BODY).await.unwrap_or_default();
-            return Err(refusal::poll_error(status, &headers, &body, clock::wall()));
-        }
+        let response = self.get(&self.run_url(id)).await?;
         let html = is_html(response.headers());
         let body = read_body(response, MAX_BODY).await.map_err(|error| match error {
             BodyError::TooLarge => PollError::transient(format!(
@@ -142,6 +165,25 @@ impl ApiClient {
             Err(_) if html => Err(not_a_run(&NotARun::Html)),
             Err(why) => Err(not_a_run(&why)),
         }
+    }
+
+    /// One request; gives the answer if it is a success.
+    async fn get(&self, url: &str) -> Result<Response, PollError> {
+        let mut request = self.http.get(url);
+        if !self.own_authorization {
+            request = request
+                .header(AUTHORIZATION, self.key.read().unwrap_or_else(PoisonError::into_inner).clone());
+        }
+        let response = request.send().await.map_err(|error| self.trouble(&error))?;
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew(response.headers());
+        let status = response.status();
+        if !status.is_success() {
+            let headers = response.headers().clone();
+            // The status says enough where the body breaks off.
+            let body = read_body(response, MAX_ERROR_BODY).await.unwrap_or_default();
+            return Err(refusal::poll_error(status, &headers, &body, clock::wall()));
+        }
+        Ok(response)
     }
 
     /// Words for an error of the transport. They never contain the URL.
@@ -164,6 +206,10 @@ impl ApiClient {
 impl RunSource for ApiClient {
     fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>> {
         Box::pin(self.get_run(id))
+    }
+
+    fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
+        Box::pin(async move { self.list_runs(|listed| wanted(&listed.id)).await })
     }
 
     fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -200,6 +246,13 @@ fn not_a_run(why: &NotARun) -> PollError {
         },
         retry_after: None,
     }
+}
+
+/// The time in an answer against the clock here.
+fn skew(headers: &HeaderMap) -> Option<Duration> {
+    let there = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let there = jiff::Timestamp::try_from(there).ok()?;
+    Some(clock::wall().duration_since(there).unsigned_abs())
 }
 
 fn is_html(headers: &HeaderMap) -> bool {

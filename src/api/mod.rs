@@ -1,13 +1,15 @@
 //! The DataFramer API, as far as a watcher needs it: ask about one run, and say what came of it.
 //!
-//! `client` speaks HTTP, `wire` reads bodies, `refusal` reads everything that is not a run. The rest of the program sees
+//! `client` speaks HTTP, `wire` reads bodies, `list` takes a list of them apart, `refusal` reads everything that is not a run. The rest of the program sees
 //! only [`RunSource`], so that tests can put a script in its place. Nothing here knows of schedules or notifications.
 
 pub mod client;
+mod list;
 mod refusal;
 mod wire;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use crate::BoxFuture;
 use crate::run::{DoubtKind, Run, RunId};
 
 pub use client::{ApiClient, ApiSettings, SetupError};
+pub use list::Listed;
 
 /// One answer about one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,10 +29,29 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+/// Which runs of a list are wanted.
+pub type Wanted = Arc<dyn Fn(&RunId) -> bool + Send + Sync>;
+
+/// What a list of runs had.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Listing {
+    /// The runs that were wanted, newest first.
+    pub runs: Vec<Listed>,
+    /// How long the whole list was, in bytes.
+    pub bytes: usize,
+}
+
 /// Where runs are asked about.
 pub trait RunSource: Send + Sync + 'static {
     /// Asks once. Bounded in time and size; never retries by itself.
     fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>>;
+
+    /// Reads the list of all runs, once, and gives those that are `wanted`. Bounded in time; what is not wanted takes no
+    /// memory. A source that has no list says so.
+    fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
+        drop(wanted);
+        Box::pin(async { Err(PollError::transient("there is no list of runs")) })
+    }
 
     /// Reads the API key again from where it came from, for keys that are rotated under a running watch.
     ///

@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::run::{Details, MAX_TEXT, Progress, Run, RunStatus, printable};
+use crate::run::{Details, MAX_TEXT, Progress, Run, RunId, RunStatus, printable};
 
 /// Why a body is no run.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,20 +47,21 @@ pub(super) fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
     {
         return Err(NotARun::OtherRun);
     }
-    let status = RunStatus::parse(wire.status.text());
+    let run = wire.into_run();
     // The details are worth their allocations once, at the end.
-    let details = status.terminal().and_then(|_| serde_json::from_slice::<WireDetails<'_>>(body).ok());
-    Ok(Run {
-        status,
-        progress: Progress {
-            completed: wire.samples_completed.count(),
-            failed: wire.samples_failed.count(),
-            total: wire.runtime_params.0,
-        },
-        created_at: wire.created_at.time(),
-        completed_at: wire.completed_at.time(),
-        details: details.map(|wire| Box::new(wire.into())),
-    })
+    let details = run.status.terminal().and_then(|_| details(body));
+    Ok(Run { details, ..run })
+}
+
+/// Reads one element of the list of runs, with its details.
+pub(super) fn listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
+    let wire: WireRun<'_> = serde_json::from_slice(element).map_err(not_json)?;
+    let id = wire.id.text().and_then(|id| id.parse().ok()).ok_or(NotARun::OtherShape)?;
+    Ok((id, Run { details: details(element), ..wire.into_run() }))
+}
+
+fn details(body: &[u8]) -> Option<Box<Details>> {
+    serde_json::from_slice::<WireDetails<'_>>(body).ok().map(|wire| Box::new(wire.into()))
 }
 
 /// Whether a body is a page for a browser, whatever its content type says.
@@ -108,6 +109,21 @@ struct WireRun<'a> {
 }
 
 impl WireRun<'_> {
+    /// The run, without its details.
+    fn into_run(self) -> Run {
+        Run {
+            status: RunStatus::parse(self.status.text()),
+            progress: Progress {
+                completed: self.samples_completed.count(),
+                failed: self.samples_failed.count(),
+                total: self.runtime_params.0,
+            },
+            created_at: self.created_at.time(),
+            completed_at: self.completed_at.time(),
+            details: None,
+        }
+    }
+
     /// Every field of a run may be missing, but a status alone is not yet a run: `{"status":"ready"}` is what a gateway
     /// says of its own health. Alone it must be one of the API's five words, to the letter.
     fn is_a_run(&self) -> bool {

@@ -52,6 +52,11 @@ pub(super) struct Global {
 }
 
 impl Global {
+    /// `--config`.
+    pub(super) fn config(&self) -> Option<&std::path::Path> {
+        self.config.as_deref()
+    }
+
     /// The flags as the configuration takes them; `grace` belongs to some commands only.
     pub(super) fn overrides(&self, grace: Option<Duration>) -> Overrides {
         Overrides {
@@ -93,8 +98,25 @@ pub enum Verb {
     Wait(WaitArgs),
     /// Ask once where runs stand
     Status(StatusArgs),
+    /// List the runs that the API has, the newest first
+    Runs(RunsArgs),
     /// Watch the configured runs in the background and notify
-    Daemon,
+    Daemon(DaemonArgs),
+    /// Have the daemon watch runs
+    Add(AddArgs),
+    /// Have the daemon watch runs no more
+    Remove(RemoveArgs),
+    /// List the runs that the daemon knows
+    List(ListArgs),
+    /// Show what the daemon knows of a run, and what was told of it
+    Show(ShowArgs),
+    /// Look at what the daemon told and has to tell, and have it told again
+    #[command(subcommand)]
+    Deliveries(DeliveriesVerb),
+    /// Have the daemon read its configuration again
+    Reload,
+    /// Look for what is wrong: key, API, clock, desktop, state, channels and daemon
+    Doctor,
     /// Work with the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -150,9 +172,17 @@ fn log_level(text: &str) -> Result<String, String> {
 /// `runwatch watch`.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// Run ids or run URLs
-    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
+    /// Run ids or run URLs; without any, on a terminal, the runs that go on are offered to choose from
+    #[arg(value_name = "RUN", value_parser = run_id)]
     pub(super) runs: Vec<RunId>,
+
+    /// The newest run there is (with --mine: of yours)
+    #[arg(long, conflicts_with = "runs")]
+    pub(super) latest: bool,
+
+    /// The runs that go on and are yours: created by this address [default: `email` of the configuration]
+    #[arg(long, value_name = "EMAIL", conflicts_with = "runs", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(super) mine: Option<String>,
 
     /// End when one of the runs has ended, not all
     #[arg(long)]
@@ -239,6 +269,26 @@ pub struct StatusArgs {
     pub(super) output: StatusOutput,
 }
 
+/// `runwatch runs`.
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// Those that have ended too
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// Only yours: created by this address [default: `email` of the configuration]
+    #[arg(long, value_name = "EMAIL", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(super) mine: Option<String>,
+
+    /// How many at most
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(super) limit: u32,
+
+    /// What to print on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) output: StatusOutput,
+}
+
 /// What `status` prints on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StatusOutput {
@@ -246,6 +296,142 @@ pub enum StatusOutput {
     Text,
     /// One JSON object
     Json,
+}
+
+/// `runwatch daemon`.
+#[derive(Debug, Clone, Args)]
+pub struct DaemonArgs {
+    /// Watch the runs whose ids are the names of files in this directory, and of files that come
+    #[arg(long, value_name = "DIR")]
+    pub(super) watch_dir: Option<PathBuf>,
+}
+
+/// `runwatch add`.
+#[derive(Debug, Args)]
+pub struct AddArgs {
+    /// Run ids or run URLs
+    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
+    pub(super) runs: Vec<RunId>,
+
+    /// What to call it; for one run
+    #[arg(long, value_name = "NAME")]
+    pub(super) name: Option<String>,
+
+    /// Tell of it through these channels only
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+    pub(super) notify: Option<Vec<String>>,
+
+    /// Tell when it has not ended this long after its creation: 30m, 2h
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
+    pub(super) deadline: Option<Duration>,
+}
+
+/// `runwatch remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// Run ids or run URLs
+    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
+    pub(super) runs: Vec<RunId>,
+}
+
+/// `runwatch list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Those that have ended too
+    #[arg(long)]
+    pub(super) all: bool,
+
+    /// What to print on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) output: StatusOutput,
+}
+
+/// `runwatch show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// A run id or run URL
+    #[arg(value_name = "RUN", value_parser = run_id)]
+    pub(super) run: RunId,
+
+    /// What to print on standard output
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub(super) output: StatusOutput,
+}
+
+/// `runwatch deliveries …`.
+#[derive(Debug, Subcommand)]
+pub enum DeliveriesVerb {
+    /// List deliveries, the latest first
+    List {
+        #[command(flatten)]
+        which: WhichDeliveries,
+
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+
+        /// What to print on standard output
+        #[arg(long, value_name = "FORMAT", default_value = "text")]
+        output: StatusOutput,
+    },
+    /// Show one delivery
+    Show {
+        /// Its number, as listed
+        #[arg(value_name = "NUMBER")]
+        id: i64,
+    },
+    /// Try deliveries again now that have not succeeded, with all attempts before them; a disabled channel is enabled
+    #[command(group = clap::ArgGroup::new("meant").required(true).multiple(true))]
+    Retry {
+        /// This one
+        #[arg(value_name = "NUMBER", group = "meant")]
+        id: Option<i64>,
+
+        /// Those to this channel
+        #[arg(long, value_name = "CHANNEL", group = "meant")]
+        channel: Option<String>,
+
+        /// All of them
+        #[arg(long, group = "meant")]
+        all: bool,
+    },
+    /// Send events once more, under their own ids, whatever became of them before
+    Resend {
+        /// Events of the last so long: 30m, 2h, 7d
+        #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
+        since: Duration,
+
+        /// To these channels; to all by default
+        #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+        channel: Option<Vec<String>>,
+    },
+}
+
+/// Which deliveries are meant.
+#[derive(Debug, Args)]
+pub struct WhichDeliveries {
+    /// In this state only
+    #[arg(long, value_name = "STATE")]
+    pub(super) state: Option<StateArg>,
+
+    /// To this channel only
+    #[arg(long, value_name = "CHANNEL")]
+    pub(super) channel: Option<String>,
+
+    /// About this run only
+    #[arg(long, value_name = "RUN", value_parser = run_id)]
+    pub(super) run: Option<RunId>,
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateArg {
+    /// Still to be tried
+    Pending,
+    /// The receiver has it
+    Delivered,
+    /// Given up
+    Dead,
 }
 
 /// `runwatch config …`.

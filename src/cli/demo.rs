@@ -150,7 +150,12 @@ fn config(
     config.runs = runs
         .iter()
         .zip(names)
-        .map(|(run, name)| ConfiguredRun { id: run.id.clone(), name: Some(name.into()), notify: None })
+        .map(|(run, name)| ConfiguredRun {
+            id: run.id.clone(),
+            name: Some(name.into()),
+            notify: None,
+            deadline: None,
+        })
         .collect();
     config.channels = vec![ConfiguredChannel {
         name: "webhook".into(),

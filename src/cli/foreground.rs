@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::exit::Exit;
 use super::out::Out;
 use super::setup;
-use super::signals::Signals;
+use super::signals::{SAME_SIGNAL, Signals};
 use super::verdict::Cut;
 use crate::api::RunSource;
 use crate::app::{self, Ended, Plan, Running};
@@ -21,15 +21,12 @@ use crate::config::{Config, ConfiguredChannel};
 use crate::notify::{Channel, Message};
 use crate::poll::{LAST_POLL, RunView, Update, Watched};
 use crate::run::event::Payload;
-use crate::run::{Change, Ending, Patience, RunId, RunState, Subject};
+use crate::run::{Change, Ending, Patience, RunId, Subject};
 use crate::store::{SqliteStore, Undelivered};
 use crate::{clock, span};
 
 /// How long notifications are tried before the command ends.
 const DELIVERY: Duration = Duration::from_secs(10);
-
-/// A signal that comes so soon after another was meant by whoever sent the first: timeout(1) signals twice.
-const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Somebody who looks on. Never asked anything.
 pub(super) trait View {
@@ -102,7 +99,8 @@ impl Watch<'_> {
         if cut == Cut::Deadline && ended.runs.iter().all(|run| run.state.ended.is_some()) {
             cut = Cut::AllEnded;
         }
-        for left in &ended.undelivered {
+        let undelivered = ended.undelivered.as_deref().map_err(|error| setup::internal(out, error))?;
+        for left in undelivered {
             out.error(could_not_deliver(left));
         }
         Ok(Session { ended, cut, signals })
@@ -115,7 +113,8 @@ impl Watch<'_> {
             unknown_after: Some(poll.unknown_status_after),
             refused_ends: true,
         };
-        let channels: Result<Vec<_>, _> = self.channels.iter().map(app::channel).collect();
+        let channels: Result<Vec<_>, _> =
+            self.channels.iter().map(|channel| app::channel(channel, &self.config.retry_delays)).collect();
         let mut channels = channels.map_err(setup::refuse)?;
         channels.extend(self.extra.clone());
         let extra = self.extra.iter().map(|extra| (extra.name.clone(), None));
@@ -124,6 +123,7 @@ impl Watch<'_> {
             settings: app::poll_settings(self.config, routes, patience, self.keep_bodies),
             runs: self.watched(),
             channels,
+            outage_told_at: None,
         })
     }
 
@@ -141,7 +141,8 @@ impl Watch<'_> {
             let notify = chosen.map(|chosen| {
                 chosen.iter().cloned().chain(self.extra.iter().map(|extra| extra.name.clone())).collect()
             });
-            Watched { subject, notify, state: RunState::new(now) }
+            let deadline = configured.and_then(|run| run.deadline);
+            Watched { notify, deadline, ..Watched::new(subject, now) }
         };
         self.subjects().into_iter().map(watched).collect()
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use super::exit::Exit;
 use super::out;
-use super::report::samples;
 use super::verdict::Judged;
 use crate::run::RunStatus;
 use crate::span;
+use crate::words::samples;
 
 /// A job on GitHub's own runners is killed after this.
 const JOB_LIMIT: Duration = Duration::from_hours(6);

@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::foreground::View;
 use super::out::Out;
-use super::words;
 use crate::poll::{RunView, Update};
 use crate::run::{Change, Progress, RunId};
 use crate::span;
+use crate::words;
 
 /// CI systems kill a job that says nothing for long; the shortest such limit in use is some minutes.
 const HEARTBEAT: Duration = Duration::from_mins(1);
@@ -176,7 +176,7 @@ mod tests {
         state.status = Some(RunStatus::parse(Some(status)));
         state.progress = Progress { completed: Some(completed), failed: Some(failed), total: Some(200) };
         let subject = Subject { id: "r1".parse().unwrap(), name: Some("nightly".into()) };
-        RunView { subject, state, per_second: None, expected_end: None, trouble: None }
+        RunView { subject, state, per_second: None, expected_end: None, trouble: None, polls: 1 }
     }
 
     fn update(view: RunView, change: Change) -> Update {

@@ -6,9 +6,12 @@
 mod args;
 mod block;
 mod check;
+mod control;
 mod daemon;
+mod deliveries;
 #[cfg(feature = "simulator")]
 mod demo;
+mod doctor;
 mod exit;
 mod foreground;
 mod github;
@@ -19,16 +22,17 @@ mod notify_test;
 mod out;
 mod progress;
 mod report;
+mod runs;
 mod setup;
 mod signals;
 #[cfg(feature = "simulator")]
 mod simulate;
 mod status;
+mod table;
 mod threshold;
 mod verdict;
 mod wait;
 mod watch;
-mod words;
 
 use clap::Parser as _;
 
@@ -63,7 +67,15 @@ fn dispatch(cli: &Cli) -> Exit {
         Verb::Watch(args) => block_on(async |out| watch::run(&out, global, args).await),
         Verb::Wait(args) => block_on(async |out| wait::run(&out, global, args).await),
         Verb::Status(args) => block_on(async |out| status::run(&out, global, args).await),
-        Verb::Daemon => block_on(async |out| daemon::run(&out, global).await),
+        Verb::Runs(args) => block_on(async |out| runs::run(&out, global, args).await),
+        Verb::Daemon(args) => block_on(async |out| daemon::run(&out, global, args).await),
+        Verb::Add(args) => block_on(async |out| control::add(&out, global, args).await),
+        Verb::Remove(args) => block_on(async |out| control::remove(&out, global, args).await),
+        Verb::List(args) => block_on(async |out| control::list(&out, global, args).await),
+        Verb::Show(args) => block_on(async |out| control::show(&out, global, args).await),
+        Verb::Deliveries(verb) => block_on(async |out| deliveries::run(&out, global, verb).await),
+        Verb::Reload => block_on(async |out| control::reload(&out, global).await),
+        Verb::Doctor => block_on(async |out| doctor::run(&out, global).await),
         Verb::Config(ConfigVerb::Check { file }) => check::run(global, file.as_deref()),
         Verb::Notify(NotifyVerb::Test { channels }) => {
             block_on(async |out| notify_test::run(&out, global, channels).await)

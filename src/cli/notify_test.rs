@@ -31,7 +31,7 @@ async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit
     }
     let mut all_well = true;
     for configured in &chosen {
-        let channel = app::channel(configured).map_err(setup::refuse)?;
+        let channel = app::channel(configured, &config.retry_delays).map_err(setup::refuse)?;
         let began = Instant::now();
         let result = send(&channel).await;
         let took = latency(began.elapsed());

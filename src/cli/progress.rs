@@ -11,11 +11,10 @@ use tokio::time::Instant;
 
 use super::foreground::View;
 use super::out::{self, Out};
-use super::report::samples;
-use super::words;
 use crate::poll::{RunView, Update};
 use crate::run::{Change, Ending, RunId, RunStatus, Subject, Terminal};
 use crate::span;
+use crate::words::{self, samples};
 
 /// How often the times on screen move on.
 const TICK: Duration = Duration::from_secs(1);

@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 use super::exit::Exit;
 use super::out::Out;
 use super::verdict::Judged;
-use crate::run::{Progress, RunState};
+use crate::run::RunState;
 use crate::span;
+use crate::words::samples;
 
 /// The version of the JSON object. New fields may come without a new version; nothing is taken away or changed.
 const VERSION: u32 = 1;
@@ -113,17 +114,6 @@ pub(super) fn reasons(out: &Out, judged: &[Judged]) {
             out.error(format_args!("{}: {reason}", judged.run.subject.label()));
         }
     }
-}
-
-/// Samples as `193/200, 7 failed`; nothing where the API counts none.
-pub(super) fn samples(progress: Progress) -> Option<String> {
-    let completed = progress.completed?;
-    let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
-    let failed = match progress.failed.unwrap_or(0) {
-        0 => String::new(),
-        failed => format!(", {failed} failed"),
-    };
-    Some(format!("{completed}{of}{failed}"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
 //! The signals that end a command. They stop here, at the edge: everything else is cancelled by value.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
+
+/// A signal that comes so soon after another was meant by whoever sent the first: timeout(1) signals twice.
+pub(super) const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// SIGINT and SIGTERM.
 pub(super) struct Signals {

@@ -14,7 +14,7 @@ use super::verdict::{Cut, Gate, Judged, judge};
 use super::{report, setup};
 use crate::api::{Answer, ApiClient, PollError, PollErrorKind, RunSource};
 use crate::config::Config;
-use crate::poll::{FinalRun, Limiter, Trouble};
+use crate::poll::{FinalRun, Limiter, Trouble, Watched};
 use crate::run::{DoubtKind, Ending, Observation, Patience, RunState, Subject, observe};
 use crate::{app, clock};
 
@@ -106,7 +106,8 @@ fn account(subject: Subject, polls: u32, answer: Result<Answer, PollError>) -> F
             trouble = Some(Trouble { message: error.message.as_str().into(), times: 1 });
         }
     }
-    FinalRun { subject, state, polls, body, trouble }
+    let watched = Watched { state, ..Watched::new(subject, clock::wall()) };
+    FinalRun { polls, body, trouble, ..FinalRun::new(watched) }
 }
 
 /// Without `--exit-code` only what could not be read counts.

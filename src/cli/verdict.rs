@@ -151,6 +151,7 @@ fn below(state: &RunState, gate: &Gate) -> Option<(Exit, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::poll::Watched;
     use crate::run::{Progress, RunState, Subject};
 
     fn run(
@@ -163,7 +164,7 @@ mod tests {
         state.ended = ended;
         state.progress = Progress { completed: progress.0, failed: progress.1, total: progress.2 };
         let subject = Subject { id: "r".parse().unwrap(), name: None };
-        FinalRun { subject, state, polls: 1, body: None, trouble: None }
+        FinalRun::new(Watched { state, ..Watched::new(subject, jiff::Timestamp::UNIX_EPOCH) })
     }
 
     fn succeeded(completed: Option<u64>, failed: Option<u64>, total: Option<u64>) -> FinalRun {

@@ -11,8 +11,8 @@ use super::foreground::{EndWhen, View, Watch};
 use super::lines::Lines;
 use super::out::Out;
 use super::progress::Progress;
-use super::setup;
 use super::verdict::{Gate, judge};
+use super::{runs, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::ChannelKind;
@@ -32,12 +32,13 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
         None => config.channels.clone(),
     };
     let unasked = args.notify.is_none() && !args.no_notify;
-    let has_desktop = channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop));
+    let has_desktop = channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop { .. }));
     let extra = unasked && !has_desktop && desktop::is_there().await;
     let source = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
+    let runs = runs::choose(out, &config, &source, args).await?;
     let watch = Watch {
         config: &config,
-        runs: &args.runs,
+        runs: &runs,
         extra: extra.then(|| app::default_desktop(&channels)),
         channels,
         channels_win: args.notify.is_some(),

@@ -13,13 +13,16 @@ use crate::notify::{CommandSettings, SigningSecret};
 use crate::run::EventKind;
 use crate::secret::Secret;
 
+/// Runs that finish together mostly do so within this.
+pub(super) const DEFAULT_GATHER: Duration = Duration::from_secs(2);
+
 type SpannedChannel = (ConfiguredChannel, Range<usize>);
 
 /// Reads all channels, each with where its table is.
 pub(super) fn read(section: &Section<'_>, env: Environment<'_>, problems: &Problems) -> Vec<SpannedChannel> {
     let kinds: [(&'static str, &str, ReadKind); 4] = [
         ("webhook", "notify.webhook", webhook),
-        ("desktop", "notify.desktop", |_, _| Some(ChannelKind::Desktop)),
+        ("desktop", "notify.desktop", desktop),
         ("log", "notify.log", |_, _| Some(ChannelKind::Log)),
         ("command", "notify.command", command),
     ];
@@ -192,6 +195,11 @@ fn secret_file(
     let path = credential_or(path, env);
     section.warn_if_world_readable(&path, span, what);
     read_file(&path, what).inspect_err(|error| section.problems.channel_error(span.clone(), error.clone()))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one of several of this type")]
+fn desktop(section: &Section<'_>, _: Environment<'_>) -> Option<ChannelKind> {
+    Some(ChannelKind::Desktop { gather: section.duration_or_zero("gather", DEFAULT_GATHER) })
 }
 
 fn command(section: &Section<'_>, _: Environment<'_>) -> Option<ChannelKind> {

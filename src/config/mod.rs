@@ -10,6 +10,7 @@ mod reader;
 mod sections;
 mod url;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::secret::Secret;
 pub use diagnostic::{Problem, Report, Severity};
 pub use key::KeySource;
 pub use locate::locate;
-pub use sections::is_level;
+pub use sections::{is_level, name_error};
 
 use diagnostic::Problems;
 use reader::Section;
@@ -39,6 +40,12 @@ pub struct Config {
     pub api: Api,
     /// How often to ask.
     pub poll: Poll,
+    /// When to warn of what goes on.
+    pub alerts: Alerts,
+    /// The pauses between attempts to tell.
+    pub retry_delays: Vec<Duration>,
+    /// What concerns the daemon only.
+    pub daemon: Daemon,
     /// What is logged and how.
     pub log: Log,
     /// Where the daemon keeps its state; `None` for the place the system has for it.
@@ -62,6 +69,8 @@ pub struct Api {
     pub connect_timeout: Duration,
     /// For a whole request.
     pub request_timeout: Duration,
+    /// Who "mine" is.
+    pub email: Option<String>,
     /// Sent with every request.
     pub headers: Vec<(String, Secret)>,
 }
@@ -77,6 +86,10 @@ pub struct Poll {
     pub max_interval: Duration,
     /// Pauses are spread over ± this share of themselves.
     pub jitter: f64,
+    /// How much a second of delay is worth in requests.
+    pub eagerness: Eagerness,
+    /// Whether the list of all runs is asked for in place of many runs.
+    pub batch: Batch,
     /// First pause after an error; doubled each time.
     pub error_initial_interval: Duration,
     /// Longest pause after an error.
@@ -89,6 +102,68 @@ pub struct Poll {
     pub grace: Duration,
     /// How long a status may be a word that runwatch does not know.
     pub unknown_status_after: Duration,
+}
+
+/// Whether the list of all runs is asked for in place of many runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Batch {
+    /// Where it is cheaper.
+    Auto,
+    /// Not at all.
+    Never,
+    /// Wherever something is due that it can tell.
+    Always,
+}
+
+/// How much a second of delay is worth in requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eagerness {
+    /// The counts are not looked at: plain exponential backoff.
+    Off,
+    /// A request is worth eight seconds.
+    Low,
+    /// Two seconds.
+    Normal,
+    /// Half a second.
+    High,
+}
+
+impl Eagerness {
+    /// How many seconds of delay a request is worth.
+    pub fn price(self) -> Option<f64> {
+        match self {
+            Self::Off => None,
+            Self::Low => Some(8.0),
+            Self::Normal => Some(2.0),
+            Self::High => Some(0.5),
+        }
+    }
+}
+
+/// `[alerts]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alerts {
+    /// A run that has made no progress for this long has stalled; `None` never.
+    pub stalled_after: Option<Duration>,
+    /// A run without a deadline of its own is overdue this long after its creation; `None` never.
+    pub overdue_after: Option<Duration>,
+    /// An API that has been of no use for this long is unreachable; zero never.
+    pub unreachable_after: Duration,
+    /// What goes on is told again after this.
+    pub remind_every: Duration,
+}
+
+/// `[daemon]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Daemon {
+    /// How long runs that have ended are kept, with their deliveries.
+    pub keep: Duration,
+    /// Where metrics and health are served; `None` nowhere. Loopback only.
+    pub listen: Option<SocketAddr>,
+    /// Where files whose names are run ids are dropped; `None` nowhere.
+    pub watch_dir: Option<PathBuf>,
+    /// Whether the socket's group may use it, beside its owner.
+    pub socket_for_group: bool,
 }
 
 /// `[log]`.
@@ -123,6 +198,8 @@ pub struct ConfiguredRun {
     pub name: Option<Arc<str>>,
     /// The channels that tell of it; `None` for all.
     pub notify: Option<Vec<Arc<str>>>,
+    /// How long after its creation it is overdue; `None` as `[alerts]` says.
+    pub deadline: Option<Duration>,
 }
 
 /// One `[[notify.…]]`.
@@ -149,7 +226,10 @@ pub enum ChannelKind {
         ca_file: Option<PathBuf>,
     },
     /// `[[notify.desktop]]`.
-    Desktop,
+    Desktop {
+        /// How long an event waits for others to be shown together with it.
+        gather: Duration,
+    },
     /// `[[notify.log]]`.
     Log,
     /// `[[notify.command]]`.

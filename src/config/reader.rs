@@ -115,6 +115,23 @@ impl<'s> Section<'s> {
         self.time(key, default, span::parse)
     }
 
+    /// A length of time above zero, if there is one.
+    pub(super) fn optional_duration(&self, key: &'static str) -> Option<Duration> {
+        self.span_of(key).map(|_| self.duration(key, Duration::ZERO)).or_else(|| {
+            self.get(key);
+            None
+        })
+    }
+
+    /// A list of lengths of time above zero.
+    pub(super) fn durations(&self, key: &'static str, default: Vec<Duration>) -> Vec<Duration> {
+        let Some(texts) = self.strings(key) else { return default };
+        let read = |(text, span): (&str, Range<usize>)| {
+            span::parse(text).map_err(|error| self.problems.error(span, format!("`{key}`: {error}"), "")).ok()
+        };
+        texts.into_iter().filter_map(read).collect()
+    }
+
     /// A length of time, zero included.
     pub(super) fn duration_or_zero(&self, key: &'static str, default: Duration) -> Duration {
         self.time(key, default, span::parse_or_zero)

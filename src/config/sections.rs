@@ -1,6 +1,7 @@
 //! Reads every section but the channels, and checks what concerns several of them.
 
 use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,12 +12,16 @@ use super::diagnostic::Problems;
 use super::key::{KeySource, is_world_readable};
 use super::reader::{Section, closest};
 use super::url::{DEFAULT, base_url};
-use super::{Api, Config, ConfiguredChannel, ConfiguredRun, Environment, Log, LogFormat, Overrides, Poll};
+use super::{
+    Alerts, Api, Batch, Config, ConfiguredChannel, ConfiguredRun, Daemon, Eagerness, Environment, Log,
+    LogFormat, Overrides, Poll,
+};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
+use crate::notify::RetrySchedule;
 use crate::run::{RunId, printable};
 use crate::secret::Secret;
 
@@ -24,6 +29,9 @@ use crate::secret::Secret;
 pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Config> {
     let api = api(root.table("api"), env, overrides);
     let poll = poll(root.table("poll"), overrides);
+    let alerts = alerts(root.table("alerts"));
+    let retry_delays = delivery(root.table("delivery"));
+    let daemon = daemon(root.table("daemon"));
     let log = log(root.table("log"), env, overrides);
     let state_dir = root.path("state_dir").map(|(path, _)| path);
     let channels = channels::read(&root.table("notify"), env, root.problems);
@@ -34,6 +42,9 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
     Some(Config {
         api: api?,
         poll,
+        alerts,
+        retry_delays,
+        daemon,
         log,
         state_dir,
         runs,
@@ -50,12 +61,15 @@ fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Opt
     };
     check_key(&key, file, overrides, section.problems);
     let base_url = base(&section, allow_http, env, overrides);
+    let email_in_file = section.string("email").map(|(email, _)| email.to_owned());
+    let email_in_env = env("DATAFRAMER_EMAIL").filter(|email| !email.trim().is_empty());
     let api = |base_url| Api {
         base_url,
         key,
         ca_file: section.ca_file(),
         connect_timeout: section.duration("connect_timeout", Duration::from_secs(10)),
         request_timeout: section.duration("request_timeout", Duration::from_secs(30)),
+        email: email_in_env.or(email_in_file),
         headers: headers(&section, env),
     };
     let api = base_url.map(api);
@@ -159,6 +173,8 @@ fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
         multiplier: section.number("multiplier", defaults.multiplier, 1.0..=10.0),
         max_interval: section.duration("max_interval", defaults.max_interval),
         jitter: section.number("jitter", defaults.jitter, 0.0..=1.0),
+        eagerness: eagerness(&section, defaults.eagerness),
+        batch: batch(&section, defaults.batch),
         error_initial_interval: section.duration("error_initial_interval", defaults.error_initial_interval),
         error_max_interval: section.duration("error_max_interval", defaults.error_max_interval),
         requests_per_minute: section.integer(
@@ -190,6 +206,92 @@ fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
     poll
 }
 
+fn alerts(section: Section<'_>) -> Alerts {
+    let alerts = Alerts {
+        stalled_after: section.optional_duration("stalled_after"),
+        overdue_after: section.optional_duration("overdue_after"),
+        unreachable_after: section.duration_or_zero("unreachable_after", Duration::from_mins(15)),
+        remind_every: section.duration("remind_every", Duration::from_hours(6)),
+    };
+    section.finish();
+    alerts
+}
+
+fn delivery(section: Section<'_>) -> Vec<Duration> {
+    let delays = section.durations("retry_delays", RetrySchedule::suggested());
+    if delays.len() > MOST_RETRIES {
+        section.problems.error(
+            section.span_of("retry_delays").unwrap_or_default(),
+            format!("`retry_delays` has {} pauses", delays.len()),
+            format!("expected {MOST_RETRIES} at most"),
+        );
+    }
+    section.finish();
+    delays
+}
+
+fn daemon(section: Section<'_>) -> Daemon {
+    let listen = section.string("listen").and_then(|(text, span)| {
+        let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
+        if address.is_none() {
+            let title = format!("`{text}` is no address on this machine");
+            section.problems.error(
+                span,
+                title,
+                "expected 127.0.0.1 or [::1] and a port, such as 127.0.0.1:9464",
+            );
+        }
+        address
+    });
+    let socket_for_group = section.string("socket_mode").is_some_and(|(text, span)| {
+        if !matches!(text, "0600" | "0660") {
+            let title = format!("`{text}` is no mode for the socket");
+            section.problems.error(span, title, "expected \"0600\" (its owner) or \"0660\" (its group too)");
+        }
+        text == "0660"
+    });
+    let daemon = Daemon {
+        keep: section.duration("keep", Duration::from_hours(30 * 24)),
+        listen,
+        watch_dir: section.path("watch_dir").map(|(path, _)| path),
+        socket_for_group,
+    };
+    section.finish();
+    daemon
+}
+
+/// More attempts than this are not patience.
+const MOST_RETRIES: usize = 50;
+
+fn eagerness(section: &Section<'_>, default: Eagerness) -> Eagerness {
+    let Some((text, span)) = section.string("eagerness") else { return default };
+    match text {
+        "off" => Eagerness::Off,
+        "low" => Eagerness::Low,
+        "normal" => Eagerness::Normal,
+        "high" => Eagerness::High,
+        _ => {
+            let title = format!("`{text}` is no eagerness");
+            section.problems.error(span, title, "expected \"low\", \"normal\", \"high\" or \"off\"");
+            default
+        }
+    }
+}
+
+fn batch(section: &Section<'_>, default: Batch) -> Batch {
+    let Some((text, span)) = section.string("batch") else { return default };
+    match text {
+        "auto" => Batch::Auto,
+        "never" => Batch::Never,
+        "always" => Batch::Always,
+        _ => {
+            let title = format!("`{text}` is no way to ask");
+            section.problems.error(span, title, "expected \"auto\", \"never\" or \"always\"");
+            default
+        }
+    }
+}
+
 impl Default for Poll {
     fn default() -> Self {
         Self {
@@ -197,6 +299,8 @@ impl Default for Poll {
             multiplier: 1.5,
             max_interval: Duration::from_mins(1),
             jitter: 0.1,
+            eagerness: Eagerness::Normal,
+            batch: Batch::Auto,
             error_initial_interval: Duration::from_secs(1),
             error_max_interval: Duration::from_mins(1),
             requests_per_minute: 120,
@@ -302,6 +406,7 @@ fn run(section: Section<'_>, channels: &[(ConfiguredChannel, Range<usize>)]) -> 
         names.into_iter().filter(known).map(|(name, _)| Arc::from(name)).collect()
     });
     let notify_span = section.span_of("notify");
+    let deadline = section.optional_duration("deadline");
     let id = section.string("id");
     if id.is_none() && section.span_of("id").is_none() {
         section.problems.error(section.span.clone(), "this [[run]] has no `id`", "add id = \"<run id>\"");
@@ -311,7 +416,7 @@ fn run(section: Section<'_>, channels: &[(ConfiguredChannel, Range<usize>)]) -> 
     let (text, span) = id?;
     let id: RunId =
         text.parse().map_err(|error| problems.error(span.clone(), format!("`id`: {error}"), "")).ok()?;
-    Some((ConfiguredRun { id, name, notify }, span, notify_span))
+    Some((ConfiguredRun { id, name, notify, deadline }, span, notify_span))
 }
 
 /// What is wrong with what a run is called, if anything.

@@ -66,6 +66,9 @@ fn the_example_has_every_key_there_is() {
         "",
         "[api]",
         "[poll]",
+        "[alerts]",
+        "[delivery]",
+        "[daemon]",
         "[log]",
         "[[run]]",
         "[notify]",
@@ -391,4 +394,30 @@ fn a_secret_file_gives_way_to_the_credential_of_its_name() {
     std::fs::write(dir.path().join("webhook-secret"), "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n")
         .unwrap();
     assert!(matches!(loaded().config.channels[0].kind, ChannelKind::Webhook { .. }));
+}
+
+#[test]
+fn alerts_delivery_and_daemon() {
+    let text = "[alerts]\nstalled_after = \"1h\"\nunreachable_after = \"0s\"\n[delivery]\nretry_delays = [\"1s\", \"2s\"]\n\
+                [daemon]\nkeep = \"7d\"\nlisten = \"[::1]:9464\"\nsocket_mode = \"0660\"\n[[run]]\nid = \"a\"\ndeadline = \"3h\"\n\
+                [[notify.desktop]]\ngather = \"0s\"\n";
+    let config = read(text).unwrap().config;
+    let (alerts, second) = (config.alerts, Duration::from_secs(1));
+    assert_eq!((alerts.stalled_after, alerts.overdue_after), (Some(3600 * second), None));
+    assert_eq!((alerts.unreachable_after, alerts.remind_every), (Duration::ZERO, 6 * 3600 * second));
+    assert_eq!(config.retry_delays, [second, 2 * second]);
+    assert_eq!((config.daemon.keep, config.daemon.socket_for_group), (7 * 24 * 3600 * second, true));
+    assert_eq!(config.daemon.listen, "[::1]:9464".parse().ok());
+    assert_eq!(config.runs[0].deadline, Some(3 * 3600 * second));
+    let shown = errors(
+        "[alerts]\nstalled_after = \"0s\"\n[delivery]\nretry_delays = [\"5\"]\n[daemon]\nlisten = \"0.0.0.0:1\"\nsocket_mode = \"0666\"\n",
+    );
+    for part in [
+        "`stalled_after`",
+        "`retry_delays`",
+        "`0.0.0.0:1` is no address on this machine",
+        "`0666` is no mode",
+    ] {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
 }

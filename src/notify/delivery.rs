@@ -1,49 +1,88 @@
 //! From the outbox to the channels: claim, send, record. At least once, one worker a channel.
 //!
-//! Owns the retry loop. Each channel has a worker of its own, so that a slow or dead one delays no other. A delivery is
-//! called delivered only when that has been recorded.
+//! Owns the set of workers. Each channel has one of its own (`worker`), so that a slow or dead one delays no other; a
+//! channel that is configured differently gets a new one while the old one finishes what it has begun.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::error;
 
-use super::{Channel, Notice, NotifyError, Retry};
+use super::Channel;
+use super::worker::{Context, Worker};
 use crate::clock::WallClock;
-use crate::run::event::Payload;
-use crate::store::{Claimed, Outbox, Outcome, Owner, StoreError};
+use crate::store::{ChannelName, Outbox, Owner, Routes};
 
-/// A lease outlives the longest attempt by this.
-const LEASE_MARGIN: Duration = Duration::from_secs(30);
-
-/// The pauses after the store failed: the first, doubled up to the last.
-const STORE_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_STORE_PAUSE: Duration = Duration::from_secs(30);
-
-/// A pending delivery is looked at this often at least, in case the wall clock was set.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// The pause before a worker that panicked is started again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// Ends the workers once nothing is due before the moment given.
 pub type Drain = watch::Sender<Option<Instant>>;
 
+/// An attempt that was made, for whoever counts them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The channel.
+    pub channel: ChannelName,
+    /// `webhook`, `desktop`, `log` or `command`.
+    pub kind: &'static str,
+    /// What came of it.
+    pub outcome: ToldOutcome,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToldOutcome {
+    /// The receiver has it.
+    Delivered,
+    /// It is tried again.
+    Retried,
+    /// Given up after the last attempt.
+    Exhausted,
+    /// Given up because the receiver wants nothing more.
+    Disabled,
+}
+
 /// The notifying half: all channels' workers.
 pub struct Delivery {
-    outbox: Arc<dyn Outbox>,
+    pub(super) shared: Arc<Shared>,
     channels: Vec<Channel>,
-    wall: WallClock,
     drain: Drain,
+    changes: Option<mpsc::Receiver<Change>>,
+}
+
+/// Other channels from now on, and who is told what: a channel that is given up on is told of through the others.
+pub struct Change {
+    /// The channels.
+    pub channels: Vec<Channel>,
+    /// Who is told what.
+    pub routes: Routes,
+}
+
+/// What all workers share.
+pub(super) struct Shared {
+    pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) owner: Owner,
+    pub(super) wall: WallClock,
+    pub(super) routes: watch::Sender<Routes>,
+    pub(super) told: Option<mpsc::UnboundedSender<Told>>,
 }
 
 impl Delivery {
     /// Workers for these channels. None runs yet.
-    pub fn new(outbox: Arc<dyn Outbox>, channels: Vec<Channel>, wall: WallClock) -> Self {
-        Self { outbox, channels, wall, drain: watch::Sender::new(None) }
+    pub fn new(outbox: Arc<dyn Outbox>, channels: Vec<Channel>, routes: Routes, wall: WallClock) -> Self {
+        // Unique among the owners of a store: the process and the moment it began.
+        let owner = Owner(format!("{}-{}", std::process::id(), wall().as_microsecond()).into());
+        let routes = watch::Sender::new(routes);
+        let shared = Shared { outbox, owner, wall, routes, told: None };
+        Self { shared: Arc::new(shared), channels, drain: watch::Sender::new(None), changes: None }
     }
 
     /// The handle that ends the workers in good order.
@@ -51,203 +90,108 @@ impl Delivery {
         self.drain.clone()
     }
 
+    /// Tells every attempt there.
+    #[must_use]
+    pub fn telling(mut self, told: mpsc::UnboundedSender<Told>) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.told = Some(told);
+        }
+        self
+    }
+
+    /// Takes changes of the channels from there.
+    #[must_use]
+    pub fn changing(mut self, changes: mpsc::Receiver<Change>) -> Self {
+        self.changes = Some(changes);
+        self
+    }
+
     /// Works until cancelled or drained. What is cut off stays in the outbox.
     pub async fn run(self, cancel: CancellationToken) {
-        // Unique among the owners of a store: the process and the moment it began.
-        let owner = Owner(format!("{}-{}", std::process::id(), (self.wall)().as_microsecond()).into());
-        let mut workers = JoinSet::new();
-        let mut contexts = HashMap::new();
-        let start = |workers: &mut JoinSet<()>, context: Arc<Context>, after: Duration| {
-            let worker = Worker {
-                drain: self.drain.subscribe(),
-                changed: self.outbox.changed(),
-                sends: JoinSet::new(),
-                context,
-            };
-            workers.spawn(worker.run(cancel.clone(), after)).id()
-        };
-        for channel in self.channels {
-            let context = Arc::new(Context {
-                outbox: Arc::clone(&self.outbox),
-                owner: owner.clone(),
-                wall: Arc::clone(&self.wall),
-                disabled: AtomicBool::new(false),
-                channel,
-            });
-            contexts.insert(start(&mut workers, Arc::clone(&context), Duration::ZERO), context);
-        }
-        while let Some(ended) = workers.join_next_with_id().await {
-            // A worker that panics does not leave its channel silent.
-            if let Err(panic) = ended
-                && let Some(context) = contexts.remove(&panic.id())
-            {
-                error!(channel = %context.channel.name, "a delivery worker panicked and is started again: {panic}");
-                contexts.insert(start(&mut workers, Arc::clone(&context), STORE_PAUSE), context);
-            }
-        }
-    }
-}
-
-/// What a worker and its attempts share.
-struct Context {
-    outbox: Arc<dyn Outbox>,
-    owner: Owner,
-    wall: WallClock,
-    channel: Channel,
-    /// The receiver wants nothing more.
-    disabled: AtomicBool,
-}
-
-/// One channel's worker.
-struct Worker {
-    context: Arc<Context>,
-    drain: watch::Receiver<Option<Instant>>,
-    changed: watch::Receiver<u64>,
-    sends: JoinSet<()>,
-}
-
-impl Worker {
-    async fn run(mut self, cancel: CancellationToken, after: Duration) {
-        tokio::select! {
-            () = cancel.cancelled() => {}
-            () = async {
-                sleep(after).await;
-                self.work().await;
-            } => {}
-        }
-        // Attempts that are broken off stay claimed; the store's next owner takes them up.
-        self.sends.shutdown().await;
-    }
-
-    async fn work(&mut self) {
-        let mut store_pause = STORE_PAUSE;
-        loop {
-            self.changed.mark_unchanged();
-            let next = match self.start_due().await {
-                Ok(next) => {
-                    store_pause = STORE_PAUSE;
-                    next
-                }
-                Err(error) => {
-                    warn!(channel = %self.context.channel.name, "cannot read the outbox: {error}");
-                    let pause = store_pause;
-                    store_pause = (store_pause * 2).min(LONGEST_STORE_PAUSE);
-                    Some(pause)
+        let Self { shared, channels, drain, mut changes } = self;
+        let mut crew = Crew { shared, drain, cancel, workers: JoinSet::new(), posts: HashMap::new() };
+        crew.set(channels);
+        let mut drained = crew.drain.subscribe();
+        let cancel = crew.cancel.clone();
+        // Without channels there is nothing to end, and still channels may come.
+        while !(crew.workers.is_empty() && (crew.drain.borrow().is_some() || cancel.is_cancelled())) {
+            let change = async {
+                match &mut changes {
+                    Some(changes) => changes.recv().await,
+                    None => None,
                 }
             };
-            if self.is_drained(next) {
-                return;
-            }
             tokio::select! {
-                Some(ended) = self.sends.join_next() => {
-                    if let Err(panic) = ended {
-                        error!(channel = %self.context.channel.name, "an attempt panicked: {panic}");
-                    }
+                Some(ended) = crew.workers.join_next_with_id() => crew.ended(ended),
+                Some(change) = change => {
+                    crew.shared.routes.send_replace(change.routes);
+                    crew.set(change.channels);
                 }
-                Ok(()) = self.changed.changed() => {}
-                Ok(()) = self.drain.changed() => {}
-                () = sleep(next.unwrap_or_default().min(LONGEST_SLEEP)), if next.is_some() => {}
+                Ok(()) = drained.changed() => {}
+                () = cancel.cancelled(), if !cancel.is_cancelled() => {}
             }
         }
-    }
-
-    /// Starts what is due and there is room for; gives how long until more is due, `None` if nothing else is pending or
-    /// there is no room.
-    async fn start_due(&mut self) -> Result<Option<Duration>, StoreError> {
-        let Context { outbox, owner, channel, wall, .. } = &*self.context;
-        let room = channel.concurrency.saturating_sub(self.sends.len());
-        if room == 0 {
-            return Ok(None);
-        }
-        let lease = channel.timeout + LEASE_MARGIN;
-        let claimed = outbox.claim(&channel.name, owner, wall(), lease, room).await?;
-        let full = claimed.len() == room;
-        for claimed in claimed {
-            self.sends.spawn(attempt(Arc::clone(&self.context), claimed));
-        }
-        if full {
-            return Ok(None);
-        }
-        let due = outbox.next_due(&channel.name).await?;
-        Ok(due.map(|due| Duration::try_from(due.duration_since(wall())).unwrap_or_default()))
-    }
-
-    fn is_drained(&self, next: Option<Duration>) -> bool {
-        let Some(deadline) = *self.drain.borrow() else { return false };
-        self.sends.is_empty() && next.is_none_or(|wait| Instant::now() + wait > deadline)
     }
 }
 
-/// One attempt, from the claim to the record.
-async fn attempt(context: Arc<Context>, claimed: Claimed) {
-    let began = Instant::now();
-    let result = send(&context, &claimed).await;
-    let outcome = context.judge(&claimed, result, began.elapsed());
-    let mut pause = STORE_PAUSE;
-    loop {
-        let recorded =
-            context.outbox.finish(claimed.id, &context.owner, (context.wall)(), outcome.clone()).await;
-        let channel = &context.channel.name;
-        match recorded {
-            Ok(true) => return,
-            Ok(false) => {
-                warn!(%channel, event_id = %claimed.event_id, "an attempt outlived its lease; it may be told again");
-                return;
-            }
-            Err(error) => {
-                error!(%channel, event_id = %claimed.event_id, "cannot record an attempt, trying again: {error}");
+/// The workers.
+struct Crew {
+    shared: Arc<Shared>,
+    drain: Drain,
+    cancel: CancellationToken,
+    workers: JoinSet<()>,
+    /// Who works where.
+    posts: HashMap<Id, Post>,
+}
+
+/// A worker's place.
+struct Post {
+    context: Arc<Context>,
+    /// Ends it when it has finished what it has begun.
+    retire: CancellationToken,
+}
+
+impl Crew {
+    /// Has a worker for each of these channels and for no other. One that is configured as before keeps its worker.
+    fn set(&mut self, channels: Vec<Channel>) {
+        let mut kept = Vec::new();
+        for post in self.posts.values() {
+            let channel = &post.context.channel;
+            let stays = channels.iter().any(|new| {
+                new.name == channel.name
+                    && new.fingerprint == channel.fingerprint
+                    && !post.retire.is_cancelled()
+            });
+            if stays {
+                kept.push(channel.name.clone());
+            } else {
+                post.retire.cancel();
             }
         }
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_STORE_PAUSE);
-    }
-}
-
-async fn send(context: &Context, claimed: &Claimed) -> Result<(), NotifyError> {
-    if context.disabled.load(Ordering::Relaxed) {
-        return Err(NotifyError { retry: Retry::Disable, message: "the channel is disabled".to_owned() });
-    }
-    let payload: Payload = serde_json::from_str(&claimed.payload)
-        .map_err(|error| NotifyError::retryable(format!("the stored event cannot be read: {error}")))?;
-    let notice = Notice {
-        event_id: claimed.event_id.clone(),
-        payload,
-        json: Arc::clone(&claimed.payload),
-        attempt: claimed.attempt,
-    };
-    // Notifiers bound themselves; this bound is what the lease rests on.
-    timeout(context.channel.timeout, context.channel.notifier.send(&notice))
-        .await
-        .unwrap_or_else(|_| Err(NotifyError::retryable("the attempt took too long")))
-}
-
-impl Context {
-    /// What to record, and a word about it in the log.
-    fn judge(&self, claimed: &Claimed, result: Result<(), NotifyError>, took: Duration) -> Outcome {
-        let channel = &self.channel.name;
-        let Claimed { event_id, attempt, .. } = claimed;
-        let NotifyError { retry, message } = match result {
-            Ok(()) => {
-                info!(%channel, %event_id, attempt, took_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0, "delivered");
-                return Outcome::Delivered;
+        for channel in channels {
+            if !kept.contains(&channel.name) {
+                let context = Arc::new(Context::new(Arc::clone(&self.shared), channel));
+                self.start(Post { context, retire: CancellationToken::new() }, Duration::ZERO);
             }
-            Err(error) => error,
-        };
-        let floor = match retry {
-            Retry::NotBefore(floor) => floor.unwrap_or_default(),
-            Retry::Disable => {
-                if !self.disabled.swap(true, Ordering::Relaxed) {
-                    error!(%channel, %event_id, "the channel is disabled until the next start: {message}");
-                }
-                return Outcome::Dead { error: message };
+        }
+    }
+
+    fn start(&mut self, post: Post, after: Duration) {
+        let worker = Worker::new(Arc::clone(&post.context), self.drain.subscribe(), post.retire.clone());
+        let id = self.workers.spawn(worker.run(self.cancel.clone(), after)).id();
+        self.posts.insert(id, post);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        match ended {
+            Ok((id, ())) => drop(self.posts.remove(&id)),
+            // A worker that panics does not leave its channel silent.
+            Err(panic) => {
+                let Some(post) = self.posts.remove(&panic.id()) else { return };
+                let channel = &post.context.channel.name;
+                error!(%channel, "a delivery worker panicked and is started again: {panic}");
+                self.start(post, RESTART_PAUSE);
             }
-        };
-        let Some(pause) = self.channel.schedule.pause(*attempt, fastrand::f64()) else {
-            error!(%channel, %event_id, attempt, "given up after the last attempt: {message}");
-            return Outcome::Dead { error: message };
-        };
-        let pause = pause.max(floor);
-        warn!(%channel, %event_id, attempt, "{message}; trying again in {}", crate::span::human(pause));
-        Outcome::Retry { at: (self.wall)() + pause, error: message }
+        }
     }
 }

@@ -34,21 +34,33 @@ pub struct Desktop {
 impl Notifier for Desktop {
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>> {
         Box::pin(async {
-            if session_bus().is_none() {
-                return Err(NotifyError::retryable(
-                    "there is no session bus to show it on; a system service has none: \
-                     run runwatch in the session (systemd/user/runwatch.service)",
-                ));
-            }
-            let silent = |_| NotifyError::retryable("the notification service does not answer");
-            timeout(TIMEOUT, self.show(notice)).await.map_err(silent)?
+            let run = notice.payload.data.run_id.as_ref();
+            self.try_to_show(Message::of(&notice.payload), run).await
+        })
+    }
+
+    fn send_all<'a>(&'a self, notices: &'a [Notice]) -> BoxFuture<'a, Result<(), NotifyError>> {
+        Box::pin(async {
+            let payloads: Vec<_> = notices.iter().map(|notice| &notice.payload).collect();
+            self.try_to_show(Message::of_many(&payloads), None).await
         })
     }
 }
 
 impl Desktop {
-    async fn show(&self, notice: &Notice) -> Result<(), NotifyError> {
-        let Message { title, body, urgency } = Message::of(&notice.payload);
+    async fn try_to_show(&self, message: Message, run: Option<&RunId>) -> Result<(), NotifyError> {
+        if session_bus().is_none() {
+            return Err(NotifyError::retryable(
+                "there is no session bus to show it on; a system service has none: \
+                 run runwatch in the session (systemd/user/runwatch.service)",
+            ));
+        }
+        let silent = |_| NotifyError::retryable("the notification service does not answer");
+        timeout(TIMEOUT, self.show(message, run)).await.map_err(silent)?
+    }
+
+    async fn show(&self, message: Message, run: Option<&RunId>) -> Result<(), NotifyError> {
+        let Message { title, body, urgency } = message;
         let failed = |error: String| {
             NotifyError::retryable(format!(
                 "the desktop could not show it: {}",
@@ -67,7 +79,6 @@ impl Desktop {
                 Urgency::Critical => notify_rust::Urgency::Critical,
             })
             .hint(Hint::Category("transfer.complete".to_owned()));
-        let run = notice.payload.data.run_id.as_ref();
         let before = run.and_then(|run| self.remembered().get(run).copied());
         if let Some(id) = before {
             notification.id(id);

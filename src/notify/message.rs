@@ -48,15 +48,73 @@ impl Message {
             EventKind::ApiUnreachable => {
                 ("The DataFramer API cannot be reached".to_owned(), Urgency::Critical)
             }
+            EventKind::DeliveryFailed => {
+                let channel = data.channel.as_deref().unwrap_or("?");
+                (format!("The channel {channel} could not be told"), Urgency::Critical)
+            }
             EventKind::Test => ("runwatch test".to_owned(), Urgency::Low),
         };
         Self { title, body: body(payload.kind, data), urgency }
     }
 }
 
+/// So many events are named when several are told together.
+const NAMED: usize = 6;
+
+impl Message {
+    /// The words for several events told together: how many of what, and the title of each.
+    pub fn of_many(payloads: &[&Payload]) -> Self {
+        let messages: Vec<Self> = payloads.iter().map(|payload| Self::of(payload)).collect();
+        let mut counts: Vec<String> = Vec::new();
+        for (kind, word) in [
+            (EventKind::RunFailed, "failed"),
+            (EventKind::RunCanceled, "canceled"),
+            (EventKind::RunLost, "lost"),
+            (EventKind::RunSucceeded, "succeeded"),
+        ] {
+            let count = payloads.iter().filter(|payload| payload.kind == kind).count();
+            if count > 0 {
+                counts.push(format!("{count} {word}"));
+            }
+        }
+        let others = payloads.iter().filter(|payload| !payload.kind.is_end()).count();
+        let runs = payloads.len() - others;
+        let title = match (runs, others) {
+            (0, others) => format!("{others} warnings"),
+            (runs, 0) => format!("{runs} runs have ended: {}", counts.join(", ")),
+            (runs, others) => format!(
+                "{runs} {} ended: {}; {others} {}",
+                if runs == 1 { "run has" } else { "runs have" },
+                counts.join(", "),
+                if others == 1 { "warning" } else { "warnings" }
+            ),
+        };
+        let mut lines: Vec<String> =
+            messages.iter().take(NAMED).map(|message| message.title.clone()).collect();
+        if messages.len() > NAMED {
+            lines.push(format!("and {} more", messages.len() - NAMED));
+        }
+        let urgency = |of: Urgency| messages.iter().any(|message| message.urgency == of);
+        let urgency = [Urgency::Critical, Urgency::Normal].into_iter().find(|of| urgency(*of));
+        Self { title, body: lines.join("\n"), urgency: urgency.unwrap_or(Urgency::Low) }
+    }
+}
+
 fn body(kind: EventKind, data: &EventData) -> String {
+    let run = data.label();
     let first = match kind {
         EventKind::RunLost => Some(lost(data)),
+        EventKind::RunStalled => since(data).map(|at| format!("No sample has been settled since {at}.")),
+        EventKind::RunOverdue => since(data).map(|at| format!("It should have ended by {at}.")),
+        EventKind::ApiUnreachable => Some(match (data.reason.as_deref(), since(data)) {
+            (Some("key_refused"), at) => format!("The API refuses the key{}.", since_words(at)),
+            (_, at) => format!("It has not answered{}.", since_words(at)),
+        }),
+        EventKind::DeliveryFailed => {
+            let reason = data.reason.as_deref().unwrap_or("it is not known why");
+            let about = if run.is_empty() { String::new() } else { format!("{run}: ") };
+            Some(format!("{about}{reason}. See `runwatch deliveries list`."))
+        }
         EventKind::Test => Some("This channel works.".to_owned()),
         _ => None,
     };
@@ -81,6 +139,14 @@ fn lost(data: &EventData) -> String {
             None => "Its status stayed unknown.".to_owned(),
         },
     }
+}
+
+fn since(data: &EventData) -> Option<String> {
+    data.since.map(|at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
+
+fn since_words(at: Option<String>) -> String {
+    at.map(|at| format!(" since {at}")).unwrap_or_default()
 }
 
 fn progress(data: &EventData) -> Option<String> {
@@ -147,6 +213,20 @@ mod tests {
         );
         assert!(lost("never_found").starts_with("The API does not know this run: check"));
         assert!(lost("unknown_status").starts_with("Its status stayed SUCCEEDED"));
+    }
+
+    #[test]
+    fn several_are_told_in_one_breath() {
+        let payload = |kind| Payload { kind, timestamp: jiff::Timestamp::UNIX_EPOCH, data: data() };
+        let ends = [EventKind::RunSucceeded, EventKind::RunFailed, EventKind::RunSucceeded].map(payload);
+        let said = Message::of_many(&ends.iter().collect::<Vec<_>>());
+        assert_eq!(said.title, "3 runs have ended: 1 failed, 2 succeeded");
+        assert_eq!(said.body.lines().nth(1), Some("Run nightly failed"));
+        assert_eq!(said.urgency, Urgency::Critical);
+        let many: Vec<Payload> = (0..20).map(|_| payload(EventKind::RunStalled)).collect();
+        let said = Message::of_many(&many.iter().collect::<Vec<_>>());
+        assert_eq!((said.title.as_str(), said.urgency), ("20 warnings", Urgency::Normal));
+        assert!(said.body.ends_with("and 14 more"), "{}", said.body);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod message;
 mod retry;
 mod signature;
 pub mod webhook;
+mod worker;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::run::event::Payload;
 use crate::store::ChannelName;
 
 pub use command::{Command, CommandSettings};
-pub use delivery::Delivery;
+pub use delivery::{Delivery, Told, ToldOutcome};
 pub use desktop::{Desktop, session_bus};
 pub use log::Log;
 pub use message::{Message, Urgency};
@@ -48,6 +49,16 @@ pub struct Notice {
 pub trait Notifier: Send + Sync + 'static {
     /// Tells it. When this returns `Ok`, the receiver has said that it has it.
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>>;
+
+    /// Tells several together. Asked only of channels that gather.
+    fn send_all<'a>(&'a self, notices: &'a [Notice]) -> BoxFuture<'a, Result<(), NotifyError>> {
+        Box::pin(async move {
+            for notice in notices {
+                self.send(notice).await?;
+            }
+            Ok(())
+        })
+    }
 }
 
 /// Why an attempt failed.
@@ -98,4 +109,8 @@ pub struct Channel {
     pub timeout: Duration,
     /// When to try again.
     pub schedule: Arc<RetrySchedule>,
+    /// How long the first event waits for others to be told together with it; zero tells each by itself.
+    pub gather: Duration,
+    /// Stands for how it is configured, secrets included, without saying it.
+    pub fingerprint: Arc<str>,
 }

@@ -32,6 +32,16 @@ impl Default for RetrySchedule {
 }
 
 impl RetrySchedule {
+    /// One attempt at once, and one after each of these pauses.
+    pub fn after(pauses: &[Duration]) -> Self {
+        Self { pauses: std::iter::once(Duration::ZERO).chain(pauses.iter().copied()).collect() }
+    }
+
+    /// The pauses that Standard Webhooks suggests, nine between ten attempts.
+    pub fn suggested() -> Vec<Duration> {
+        PAUSES[1..].to_vec()
+    }
+
     /// One attempt and no more.
     pub fn once() -> Self {
         Self { pauses: vec![Duration::ZERO] }

@@ -50,6 +50,11 @@ impl Health {
         (outage && !std::mem::replace(&mut self.down, true)).then_some(Down { since })
     }
 
+    /// Since when the API has been out of reach, if it is.
+    pub fn down_since(&self) -> Option<Moment> {
+        self.first_failure.filter(|_| self.down)
+    }
+
     /// The API answered something, if only a refusal. Gives the end of the outage if there was one.
     pub fn answered(&mut self, now: Moment) -> Option<Up> {
         self.failing.clear();

@@ -27,6 +27,7 @@ impl Scheduler {
     /// Makes every run due that the API has not asked to leave alone. Polls under way began too early to count, and may
     /// hang: they are broken off and made again.
     pub(super) fn look_once_more(&mut self, reply: oneshot::Sender<()>) {
+        self.break_off_list();
         let now = Instant::now();
         let mut look = LastLook { remaining: BTreeSet::new(), stale: BTreeSet::new(), reply };
         for index in self.slots.active_runs() {

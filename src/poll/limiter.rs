@@ -30,6 +30,12 @@ impl Limiter {
         Self { interval, tolerance: interval * burst, full_at: now, held_until: now }
     }
 
+    /// Another budget from now on. What was spent stays spent.
+    pub fn set_rate(&mut self, per_minute: u32, now: Instant) {
+        let fresh = Self::new(per_minute, now);
+        (self.interval, self.tolerance) = (fresh.interval, fresh.tolerance);
+    }
+
     /// Takes one request out of the budget, or says when there will be one.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         let allowed_at = self.next_at(now);
@@ -50,6 +56,12 @@ impl Limiter {
         // One interval is the request itself; the tolerance holds at least that.
         let earliest = self.full_at + self.interval;
         earliest.checked_sub(self.tolerance).unwrap_or(now).max(self.held_until).max(now)
+    }
+
+    /// The share of the burst that is spent now, from 0 to 1.
+    pub fn used(&self, now: Instant) -> f64 {
+        let spent = self.full_at.saturating_duration_since(now).as_secs_f64();
+        (spent / self.tolerance.as_secs_f64()).clamp(0.0, 1.0)
     }
 
     /// Sends nothing before `until`.

@@ -1,22 +1,31 @@
 //! When to ask, and asking.
 //!
-//! `schedule`, `limiter`, `health` and `speed` decide, without I/O; `slots` holds the runs in the order in which they are
+//! `schedule`, `limiter`, `health`, `alerts` and `outlook` decide, without I/O; `slots` holds the runs in the order in which they are
 //! due; `scheduler` is the loop that sends polls, `poller` has what they bring
 //! recorded before it is believed, and `update` is what whoever looks on is told.
 
+mod alerts;
+mod batch;
+mod counters;
 mod health;
 mod last_look;
 mod limiter;
+mod lister;
+mod outlook;
 mod poller;
 mod schedule;
 mod scheduler;
 mod slots;
-mod speed;
 mod update;
 
+pub use crate::store::Watched;
+pub use alerts::{Alerts, Warning};
+pub use batch::{Costs, Mode};
+pub use counters::{Counters, Standing};
 pub use health::{Down, Up};
 pub use limiter::Limiter;
+pub use outlook::{Outlook, Remaining};
+pub use poller::OUTAGE_TOLD;
 pub use schedule::{Curve, Pace, Policy};
 pub use scheduler::{Command, Scheduler, Settings};
-pub use slots::Watched;
 pub use update::{FinalRun, LAST_POLL, RunView, Trouble, Update, Updates};

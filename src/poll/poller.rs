@@ -5,26 +5,52 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
+use super::alerts::Warning;
 use super::scheduler::Scheduler;
-use super::slots::Watched;
 use super::update::{Trouble, Update};
 use crate::api::{Answer, PollError, PollErrorKind};
 use crate::clock;
 use crate::run::{Change, Details, DoubtKind, Event, Moment, Observation, RunState, Transition, observe};
-use crate::store::{Commit, StoreError, StoredRun};
+use crate::store::{ChannelName, Commit, StoreError, Watched};
+
+/// The moment, in the store, at which the present outage was told last.
+pub const OUTAGE_TOLD: &str = "outage told";
 
 pub(super) type Polled = Result<Answer, PollError>;
 pub(super) type Committed = Result<(), StoreError>;
 
-/// An observation that is being recorded.
-pub(super) struct Recording {
-    index: u32,
-    transition: Transition,
-    /// The pause before the next poll, should the run go on.
-    pause: Duration,
+/// Something that is being recorded.
+pub(super) enum Recording {
+    /// An observation of a run.
+    Run {
+        index: u32,
+        transition: Box<Transition>,
+        /// The pause before the next poll, should the run go on.
+        pause: Duration,
+    },
+    /// When the outage was told, or that it is over.
+    Outage(Option<Timestamp>),
+}
+
+/// What a poll brought beside the transition.
+struct News<'a> {
+    /// For the event, should the run have ended.
+    details: Option<&'a Details>,
+    /// What is to be warned of.
+    warnings: Vec<Warning>,
+    /// Whether whoever looks on is to see the run although nothing changed.
+    show: bool,
+}
+
+impl News<'_> {
+    /// No answer, but something to see.
+    fn trouble() -> Self {
+        News { details: None, warnings: Vec::new(), show: true }
+    }
 }
 
 impl Scheduler {
@@ -33,6 +59,7 @@ impl Scheduler {
         self.slots.unschedule(index);
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.polls = slot.polls.saturating_add(1);
+        slot.confirm = false;
         let (source, id) = (Arc::clone(&self.source), slot.watched.subject.id.clone());
         let task = self.polls.spawn(async move {
             let polled = source.poll(&id).await;
@@ -68,6 +95,7 @@ impl Scheduler {
             slot.polling = None;
         }
         let now = clock::now();
+        self.settings.counters.count(polled.as_ref().err(), now.wall);
         match polled {
             Ok(answer) => self.observed(index, answer, now),
             Err(error) => self.failed(index, &error, now),
@@ -75,29 +103,37 @@ impl Scheduler {
     }
 
     /// The API answered with a run.
-    fn observed(&mut self, index: u32, answer: Answer, now: Moment) {
+    pub(super) fn observed(&mut self, index: u32, answer: Answer, now: Moment) {
         self.api_answered(now);
+        self.api_is_of_use();
         let Some(slot) = self.slots.get_mut(index) else { return };
         let was_in_trouble = slot.trouble.take().is_some();
         slot.not_before = None;
-        if self.settings.keep_bodies {
+        if !answer.body.is_empty() {
+            self.costs.saw_run(answer.body.len());
+        }
+        if self.settings.keep_bodies && !answer.body.is_empty() {
             slot.body = Some(answer.body);
         }
         let details = answer.run.details.clone();
         let status = answer.run.status.clone();
         let before = &slot.watched.state;
         let transition = observe(before, &Observation::Answer(answer.run), now, &self.settings.patience);
-        slot.speed.observe(&transition.state, now);
+        slot.outlook.observe(&transition.state, now);
+        let remaining = slot.outlook.remaining(&transition.state, now.mono);
         let moved = transition.change >= Change::Status;
-        let pause = slot.pace.after_answer(&self.settings.policy, moved);
+        let pause = slot.pace.after_answer(&self.settings.policy, moved, remaining);
         if transition.new_doubt.is_some() {
             self.tell_doubt(index, &transition, format!("the API gave the status {status}"));
         }
-        if moved {
-            self.record(index, transition, pause, details.as_deref(), now);
-        } else {
-            self.believe(index, &transition, pause, was_in_trouble);
-        }
+        // Only an answer shows that a run has not got on: it may have ended while nobody could be asked.
+        let mut transition = transition;
+        let warnings = match self.slots.get(index) {
+            Some(slot) => self.settings.alerts.of_run(&slot.watched, &mut transition.state, now.wall),
+            None => Vec::new(),
+        };
+        let news = News { details: details.as_deref(), warnings, show: was_in_trouble };
+        self.settle(index, transition, pause, &news, now);
     }
 
     /// A poll brought no run.
@@ -107,8 +143,20 @@ impl Scheduler {
                 if let Some(down) = self.health.failed(index, self.slots.active(), now) {
                     self.tell(Update::ApiDown(down, error.message.clone()));
                 }
+                if let Some(since) = self.health.down_since() {
+                    self.tell_outage("no_answer", since, now);
+                }
             }
-            PollErrorKind::Throttled | PollErrorKind::Doubt(_) => self.api_answered(now),
+            PollErrorKind::Doubt(DoubtKind::KeyRefused) => {
+                self.api_answered(now);
+                let since = *self.refused_since.get_or_insert(now);
+                self.tell_outage("key_refused", since, now);
+            }
+            PollErrorKind::Throttled => self.api_answered(now),
+            PollErrorKind::Doubt(_) => {
+                self.api_answered(now);
+                self.api_is_of_use();
+            }
         }
         let Some(slot) = self.slots.get_mut(index) else { return };
         let times = slot.trouble.as_ref().map_or(0, |trouble| trouble.times).saturating_add(1);
@@ -121,73 +169,140 @@ impl Scheduler {
             self.limiter.hold(now.mono + pause);
             self.end_look();
         }
+        let refused = PollErrorKind::Doubt(DoubtKind::KeyRefused);
+        if error.kind == refused && !self.settings.patience.refused_ends {
+            // Nor with a key that is refused, which is every run's: ever more seldom, and one at a time.
+            let refused = self.refused_since.map_or(Duration::ZERO, |since| now.mono - since.mono);
+            self.limiter.hold(now.mono + pause.max(refused.min(self.settings.policy.error.max)));
+        }
         let PollErrorKind::Doubt(kind) = error.kind else {
             let state = before;
             let unchanged = Transition { state, change: Change::None, new_doubt: None };
-            return self.believe(index, &unchanged, pause, true);
+            return self.settle(index, unchanged, pause, &News::trouble(), now);
         };
         let transition = observe(&before, &Observation::Doubt(kind), now, &self.settings.patience);
         if transition.new_doubt.is_some() && transition.state.ended.is_none() {
             self.tell_doubt(index, &transition, error.message.clone());
         }
-        if transition.change >= Change::Status {
-            self.record(index, transition, pause, None, now);
+        self.settle(index, transition, pause, &News::trouble(), now);
+    }
+
+    /// Records a transition, with what is to be told of it, where anybody will want to know of it after a restart; and
+    /// believes it at once where not.
+    fn settle(&mut self, index: u32, transition: Transition, pause: Duration, news: &News<'_>, now: Moment) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let subject = &slot.watched.subject;
+        let source = &self.settings.source;
+        let state = &transition.state;
+        let ending = state
+            .ended
+            .filter(|_| transition.change == Change::Ended)
+            .map(|ending| Event::of_ending(source, subject, ending, state, news.details, now.wall));
+        let warnings = news
+            .warnings
+            .iter()
+            .map(|warning| Event::of_warning(source, subject, warning.kind, state, warning.since, now.wall));
+        let events: Vec<Event> = ending.into_iter().chain(warnings).collect();
+        if transition.change >= Change::Status || !events.is_empty() {
+            self.record(index, transition, pause, events);
         } else {
-            self.believe(index, &transition, pause, true);
+            if transition.change == Change::Progress {
+                self.save_soon(index);
+            }
+            self.believe(index, &transition, pause, news.show);
         }
     }
 
     /// Writes a transition and what is to be told of it, in one transaction.
-    fn record(
-        &mut self,
-        index: u32,
-        transition: Transition,
-        pause: Duration,
-        details: Option<&Details>,
-        now: Moment,
-    ) {
+    fn record(&mut self, index: u32, transition: Transition, pause: Duration, events: Vec<Event>) {
         let Some(slot) = self.slots.get(index) else { return };
-        let Watched { subject, notify, .. } = &slot.watched;
-        let state = &transition.state;
-        let ending = state
-            .ended
-            .map(|ending| Event::of_ending(&self.settings.source, subject, ending, state, details, now.wall));
-        let told = |event: Event| {
-            let channels = self.settings.routes.of(event.payload.kind, notify.as_deref());
+        let run = Watched { state: transition.state.clone(), ..slot.watched.clone() };
+        let events = self.routed(events, run.notify.as_deref());
+        let commit = Commit { run: Some(run), events, moment: None };
+        self.commit(commit, Recording::Run { index, transition: Box::new(transition), pause });
+    }
+
+    /// Every event with the channels that tell it, of those in `chosen`.
+    fn routed(&self, events: Vec<Event>, chosen: Option<&[ChannelName]>) -> Vec<(Event, Vec<ChannelName>)> {
+        let route = |event: Event| {
+            let channels = self.settings.routes.of(event.payload.kind, chosen);
             (event, channels)
         };
-        let commit = Commit {
-            run: StoredRun { subject: subject.clone(), state: state.clone() },
-            events: ending.into_iter().map(told).collect(),
-        };
+        events.into_iter().map(route).collect()
+    }
+
+    fn commit(&mut self, commit: Commit, recording: Recording) {
         let store = Arc::clone(&self.store);
         let task = self.commits.spawn(async move { store.commit(commit).await });
-        self.recording.insert(task.id(), Recording { index, transition, pause });
+        self.recording.insert(task.id(), recording);
     }
 
     pub(super) fn committed(&mut self, done: Result<(Id, Committed), JoinError>) {
         let (task, committed) = match done {
-            Ok((task, committed)) => (task, committed.map_err(|error| error.message)),
-            Err(error) => (error.id(), Err(format!("the commit panicked: {error}"))),
+            Ok(done) => done,
+            Err(error) => (error.id(), Err(StoreError::internal(format!("the commit panicked: {error}")))),
         };
-        let Some(Recording { index, transition, pause }) = self.recording.remove(&task) else { return };
-        match committed {
-            Ok(()) => {
-                if std::mem::take(&mut self.store_failed) {
-                    self.tell(Update::StoreWell);
-                }
+        let Some(recording) = self.recording.remove(&task) else { return };
+        self.store_answered(committed.as_ref().err());
+        match (recording, committed) {
+            (Recording::Outage(told_at), Ok(())) => self.outage_told_at = told_at,
+            // Told with the next failure; forgotten with the next answer.
+            (Recording::Outage(_), Err(_)) => {}
+            (Recording::Run { index, transition, pause }, Ok(())) => {
                 self.believe(index, &transition, pause, true);
             }
-            Err(message) => {
-                if !std::mem::replace(&mut self.store_failed, true) {
-                    self.tell(Update::StoreFailed(message));
-                }
+            (Recording::Run { index, .. }, Err(_)) => {
                 // As if it had not been seen: the next poll sees it again.
                 let Some(slot) = self.slots.get_mut(index) else { return };
+                if !slot.leaving.is_empty() {
+                    return self.leave(index);
+                }
                 let pause = slot.pace.after_error(&self.settings.policy, None);
                 self.slots.schedule(index, Instant::now() + pause);
                 self.looked_at(index);
             }
+        }
+    }
+
+    /// Tells once when the store fails, and once when it works again.
+    pub(super) fn store_answered(&mut self, error: Option<&StoreError>) {
+        match error {
+            None => {
+                if std::mem::take(&mut self.store_failed) {
+                    self.tell(Update::StoreWell);
+                }
+            }
+            Some(error) => {
+                if !std::mem::replace(&mut self.store_failed, true) {
+                    self.tell(Update::StoreFailed(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Has an outage told that has lasted.
+    fn tell_outage(&mut self, reason: &str, since: Moment, now: Moment) {
+        if self.is_telling_outage() || !self.settings.alerts.of_outage(since, self.outage_told_at, now) {
+            return;
+        }
+        let event = Event::of_outage(&self.settings.source, reason, since.wall, now.wall);
+        let events = self.routed(vec![event], None);
+        let commit = Commit { run: None, events, moment: Some((OUTAGE_TOLD, Some(now.wall))) };
+        self.commit(commit, Recording::Outage(Some(now.wall)));
+    }
+
+    fn is_telling_outage(&self) -> bool {
+        self.recording.values().any(|recording| matches!(recording, Recording::Outage(_)))
+    }
+
+    /// The API answered to the point, and to the key: an outage that was told is over.
+    pub(super) fn api_is_of_use(&mut self) {
+        if self.refused_since.take().is_some() {
+            self.tell(Update::KeyAccepted);
+        }
+        if self.outage_told_at.is_some() && !self.is_telling_outage() {
+            let commit = Commit { moment: Some((OUTAGE_TOLD, None)), ..Commit::default() };
+            self.commit(commit, Recording::Outage(None));
         }
     }
 
@@ -199,7 +314,14 @@ impl Scheduler {
         // A doubt that would become an end by time is looked into on time, unless the API asked for more.
         let not_before = self.slots.get(index).and_then(|slot| slot.not_before);
         let doubt_ends = state.doubt_ends_at(&self.settings.patience).filter(|at| *at > now.mono);
-        let due = next.min(doubt_ends.unwrap_or(next)).max(not_before.unwrap_or(now.mono));
+        // So is a deadline.
+        let overdue = self.slots.get(index).filter(|_| state.overdue_told_at.is_none()).and_then(|slot| {
+            let run = Watched { state: state.clone(), ..slot.watched.clone() };
+            let wait = self.settings.alerts.overdue_at(&run)?.duration_since(now.wall);
+            now.mono.checked_add(Duration::try_from(wait).ok()?)
+        });
+        let due = [Some(next), doubt_ends, overdue].into_iter().flatten().min().unwrap_or(next);
+        let due = due.max(not_before.unwrap_or(now.mono));
         let active = state.ended.is_none();
         self.slots.set_state(index, state.clone());
         if active {
@@ -211,9 +333,13 @@ impl Scheduler {
             self.tell(Update::Run(Box::new(slot.view(now)), transition.change));
         }
         self.looked_at(index);
+        let leaves = self.slots.get(index).is_some_and(|slot| !slot.leaving.is_empty());
+        if leaves || (!active && !self.settings.keep_ended) {
+            self.leave(index);
+        }
     }
 
-    fn api_answered(&mut self, now: Moment) {
+    pub(super) fn api_answered(&mut self, now: Moment) {
         if let Some(up) = self.health.answered(now) {
             self.tell(Update::ApiUp(up));
         }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use backoff::backoff::Backoff as _;
 use backoff::{ExponentialBackoff, SystemClock};
 
+use super::outlook::Remaining;
+
 /// One backoff curve.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Curve {
@@ -47,14 +49,31 @@ impl Curve {
     }
 }
 
-/// The curves that all runs share.
+/// The schedule that all runs share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// While polls succeed.
+    /// While polls succeed and the counts say nothing.
     pub healthy: Curve,
     /// While they fail.
     pub error: Curve,
+    /// How many seconds of delay a request is worth; `None` leaves it at the curves.
+    pub price: Option<f64>,
 }
+
+impl Policy {
+    /// The shortest pause that an outlook may ask for.
+    fn floor(&self) -> Duration {
+        FLOOR.min(self.healthy.initial)
+    }
+
+    /// The longest.
+    fn cap(&self) -> Duration {
+        self.healthy.max.saturating_mul(2)
+    }
+}
+
+/// However near the end is, a run is not asked about more often.
+const FLOOR: Duration = Duration::from_secs(1);
 
 /// Where one run stands on the two curves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -70,15 +89,25 @@ impl Pace {
     }
 
     /// How long to wait after a poll that was answered. A change of status starts the curve again: what has just
-    /// begun to move may move again soon.
-    pub fn after_answer(&mut self, policy: &Policy, status_changed: bool) -> Duration {
+    /// begun to move may move again soon. Where the counts say when the run may end, the next poll aims at that: far from
+    /// it never more often than the curve, close to it as often as the price makes worth while.
+    pub fn after_answer(
+        &mut self,
+        policy: &Policy,
+        status_changed: bool,
+        remaining: Option<Remaining>,
+    ) -> Duration {
         self.error = policy.error.initial;
         if status_changed {
             self.healthy = policy.healthy.initial;
         }
         let (wait, next) = policy.healthy.advance(self.healthy);
         self.healthy = next;
-        wait
+        let (Some(price), Some(remaining)) = (policy.price, remaining) else { return wait };
+        // Not longer than twice the time it has been watched: what a first look promises may fail at once.
+        let cap = policy.cap().min(remaining.watched().saturating_mul(2).max(wait));
+        let pause = remaining.pause(price, policy.floor(), cap);
+        if remaining.is_beyond(wait) { pause.max(wait) } else { pause }
     }
 
     /// How long to wait after a poll that failed. `floor` is what the API asked for (`Retry-After`).
@@ -100,7 +129,7 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        Policy { healthy: curve(1000, 1.5, 60_000, 0.0), error: curve(1000, 2.0, 8000, 0.0) }
+        Policy { healthy: curve(1000, 1.5, 60_000, 0.0), error: curve(1000, 2.0, 8000, 0.0), price: None }
     }
 
     fn seconds(waits: impl IntoIterator<Item = Duration>) -> Vec<f64> {
@@ -110,7 +139,7 @@ mod tests {
     #[test]
     fn grows_to_the_cap_and_stays() {
         let mut pace = Pace::new(&policy());
-        let waits = seconds((0..13).map(|_| pace.after_answer(&policy(), false)));
+        let waits = seconds((0..13).map(|_| pace.after_answer(&policy(), false, None)));
         assert_eq!(waits[..4], [1.0, 1.5, 2.25, 3.375]);
         assert_eq!(waits[11..], [60.0, 60.0]);
     }
@@ -119,12 +148,12 @@ mod tests {
     fn only_a_change_of_status_starts_it_again() {
         let mut pace = Pace::new(&policy());
         for _ in 0..5 {
-            pace.after_answer(&policy(), false);
+            pace.after_answer(&policy(), false, None);
         }
-        let before = pace.after_answer(&policy(), false);
+        let before = pace.after_answer(&policy(), false, None);
         pace.after_error(&policy(), None);
-        assert!(pace.after_answer(&policy(), false) > before, "an error resets nothing");
-        assert_eq!(pace.after_answer(&policy(), true), Duration::from_secs(1));
+        assert!(pace.after_answer(&policy(), false, None) > before, "an error resets nothing");
+        assert_eq!(pace.after_answer(&policy(), true, None), Duration::from_secs(1));
     }
 
     #[test]
@@ -132,7 +161,7 @@ mod tests {
         let mut pace = Pace::new(&policy());
         let waits = seconds((0..5).map(|_| pace.after_error(&policy(), None)));
         assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 8.0]);
-        pace.after_answer(&policy(), false);
+        pace.after_answer(&policy(), false, None);
         assert_eq!(pace.after_error(&policy(), None), Duration::from_secs(1));
     }
 

@@ -2,24 +2,31 @@
 //!
 //! Owns when polls start and how the loop ends. What a poll brought is `poller`'s; nothing here knows of notifications.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{Id, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::Alerts;
+use super::batch::{Costs, Mode};
+use super::counters::{Counters, Standing};
 use super::health::Health;
 use super::last_look::LastLook;
 use super::limiter::Limiter;
+use super::lister::Lister;
 use super::poller::{Committed, Polled, Recording};
 use super::schedule::Policy;
-use super::slots::{Slots, Watched};
-use super::update::{FinalRun, Update, Updates};
-use crate::api::RunSource;
-use crate::run::Patience;
-use crate::store::{Routes, RunStore};
+use super::slots::{Slot, Slots};
+use super::update::{FinalRun, RunView, Update, Updates};
+use crate::api::{Listing, PollError, RunSource};
+use crate::clock;
+use crate::run::{Moment, Patience, RunId, RunStatus};
+use crate::store::{Routes, RunStore, StoreError, Watched};
 
 /// What the scheduler needs to know.
 #[derive(Debug, Clone)]
@@ -36,16 +43,41 @@ pub struct Settings {
     pub source: Arc<str>,
     /// Who is told what.
     pub routes: Routes,
+    /// When to warn of what goes on.
+    pub alerts: Alerts,
+    /// Whether the list of all runs is asked for in place of many runs.
+    pub batch: Mode,
     /// Whether the last answer about each run is kept, for the report.
     pub keep_bodies: bool,
+    /// Whether runs that have ended are kept, for the report.
+    pub keep_ended: bool,
+    /// Where polls are counted.
+    pub counters: Arc<Counters>,
+    /// How often counts are written down, which change nothing that is told; `None` never.
+    pub save_every: Option<Duration>,
 }
 
 /// What the scheduler can be asked while it runs.
-#[derive(Debug)]
 pub enum Command {
     /// Poll every run that has not ended once more, now, and answer when that is done. The budget does not count for
     /// this; what the API asked for (`Retry-After`) does.
     LastPoll(oneshot::Sender<()>),
+    /// Watch these runs too. Those that are watched already stay as they are, but for their names, channels and deadlines.
+    Add(Vec<Watched>),
+    /// Watch a run no more. Answered when nothing more is recorded of it; nothing comes back if it is not watched.
+    Remove(RunId, oneshot::Sender<()>),
+    /// What is watched, as it looks now.
+    Snapshot(oneshot::Sender<Vec<RunView>>),
+    /// Go about it differently from now on, asking there.
+    Reconfigure(Box<Settings>, Arc<dyn RunSource>),
+    /// The machine was asleep: what was waited for may have happened.
+    Resumed,
+    /// How it stands.
+    Standing(oneshot::Sender<Standing>),
+    /// One of what is watched, as it looks now.
+    View(RunId, oneshot::Sender<Option<RunView>>),
+    /// Answer. Whoever asks learns that the loop moves.
+    Ping(oneshot::Sender<()>),
 }
 
 /// The polling half. Made with [`Scheduler::new`], given runs with [`Scheduler::watch`], then [`Scheduler::run`].
@@ -64,6 +96,16 @@ pub struct Scheduler {
     pub(super) recording: HashMap<Id, Recording>,
     pub(super) store_failed: bool,
     pub(super) last_look: Option<LastLook>,
+    /// Since when the key has been refused without an answer to the contrary.
+    pub(super) refused_since: Option<Moment>,
+    /// When the present outage was told last.
+    pub(super) outage_told_at: Option<Timestamp>,
+    /// When counts are written down next, if there are any to be.
+    pub(super) save_at: Option<Instant>,
+    pub(super) saves: JoinSet<Committed>,
+    pub(super) lists: JoinSet<Result<Listing, PollError>>,
+    pub(super) lister: Lister,
+    pub(super) costs: Costs,
 }
 
 impl Scheduler {
@@ -91,6 +133,13 @@ impl Scheduler {
             recording: HashMap::new(),
             store_failed: false,
             last_look: None,
+            refused_since: None,
+            outage_told_at: None,
+            save_at: None,
+            saves: JoinSet::new(),
+            lists: JoinSet::new(),
+            lister: Lister::default(),
+            costs: Costs::default(),
         }
     }
 
@@ -99,24 +148,39 @@ impl Scheduler {
         self.slots.add(watched, &self.settings.policy, Instant::now());
     }
 
+    /// Takes note that an outage, should there be one still, was told before this process began.
+    pub fn outage_was_told(&mut self, at: Option<Timestamp>) {
+        self.outage_told_at = at;
+    }
+
     /// Polls until cancelled, then lets what is being recorded finish, and gives the account of every run.
     pub async fn run(mut self, cancel: CancellationToken) -> Vec<FinalRun> {
         loop {
             self.start_due();
-            let wake = self.wake_at();
+            self.save_if_due();
+            let wake = [self.wake_at(), self.save_at].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
+                Some(command) = self.commands.recv() => self.command(command),
                 Some(done) = self.commits.join_next_with_id() => self.committed(done),
                 Some(done) = self.polls.join_next_with_id() => self.answered(done),
-                Some(command) = self.commands.recv() => self.command(command),
+                Some(saved) = self.saves.join_next() => self.saved(&saved),
+                Some(listed) = self.lists.join_next() => self.listed(listed),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
         // A poll that is broken off has changed nothing; a commit under way may be durable already.
         self.polls.shutdown().await;
+        self.lists.shutdown().await;
         while let Some(done) = self.commits.join_next_with_id().await {
             self.committed(done);
+        }
+        // Counts that are lost here are read again after the next start.
+        self.save_at = self.save_at.map(|_| Instant::now());
+        self.save_if_due();
+        while let Some(saved) = self.saves.join_next().await {
+            self.saved(&saved);
         }
         self.slots.into_final()
     }
@@ -124,7 +188,8 @@ impl Scheduler {
     /// Sends the polls that are due, as far as the budget and the bound on polls in flight allow.
     fn start_due(&mut self) {
         let now = Instant::now();
-        while self.polls.len() < self.settings.max_in_flight {
+        self.list_if_worth(now);
+        while self.polls.len() < self.room() {
             let Some(index) = self.slots.first_due(now) else { return };
             if self.last_look.as_ref().is_some_and(|look| look.includes(index)) {
                 self.limiter.spend(now);
@@ -135,9 +200,15 @@ impl Scheduler {
         }
     }
 
+    /// How many polls may be in flight. A key that is refused is tried with one at a time.
+    fn room(&self) -> usize {
+        let trying = self.refused_since.is_some() && !self.settings.patience.refused_ends;
+        if trying { 1 } else { self.settings.max_in_flight }
+    }
+
     /// When something is to be done even if nothing happens; `None` if nothing is.
     fn wake_at(&self) -> Option<Instant> {
-        if self.polls.len() >= self.settings.max_in_flight {
+        if self.polls.len() >= self.room() {
             return None;
         }
         let due = self.slots.next_due()?;
@@ -152,6 +223,125 @@ impl Scheduler {
     fn command(&mut self, command: Command) {
         match command {
             Command::LastPoll(reply) => self.look_once_more(reply),
+            Command::Add(runs) => runs.into_iter().for_each(|run| self.add(run)),
+            Command::Remove(id, reply) => self.remove(&id, reply),
+            Command::Snapshot(reply) => {
+                let now = clock::now();
+                let _ = reply.send(self.slots.iter().map(|(_, slot)| slot.view(now)).collect());
+            }
+            Command::Reconfigure(settings, source) => {
+                self.limiter.set_rate(settings.requests_per_minute, Instant::now());
+                self.settings = *settings;
+                self.source = source;
+            }
+            Command::Resumed => self.catch_up(),
+            Command::View(id, reply) => {
+                let slot = self.slots.find(&id).and_then(|index| self.slots.get(index));
+                let _ = reply.send(slot.map(|slot| slot.view(clock::now())));
+            }
+            Command::Standing(reply) => {
+                let _ = reply.send(self.standing());
+            }
+            Command::Ping(reply) => {
+                let _ = reply.send(());
+            }
         }
+    }
+
+    fn standing(&self) -> Standing {
+        let mut runs = BTreeMap::new();
+        for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.is_active()) {
+            let status = slot.watched.state.status.as_ref().map_or("UNSEEN", RunStatus::as_str);
+            // Not `entry`: that would make a string of every one of many runs.
+            match runs.get_mut(status) {
+                Some(count) => *count += 1,
+                None => drop(runs.insert(status.to_owned(), 1)),
+            }
+        }
+        Standing { runs, in_flight: self.polls.len(), budget_used: self.limiter.used(Instant::now()) }
+    }
+
+    fn add(&mut self, run: Watched) {
+        let Some(index) = self.slots.find(&run.subject.id) else {
+            self.watch(run);
+            return self.tell(Update::Added(1));
+        };
+        if let Some(slot) = self.slots.get_mut(index) {
+            let Watched { subject, notify, deadline, added, .. } = run;
+            slot.watched = Watched { subject, notify, deadline, added, state: slot.watched.state.clone() };
+        }
+    }
+
+    fn remove(&mut self, id: &RunId, reply: oneshot::Sender<()>) {
+        let Some(index) = self.slots.find(id) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if slot.is_recording() {
+            slot.leaving.push(reply);
+            return;
+        }
+        self.leave(index);
+        let _ = reply.send(());
+    }
+
+    /// Takes a run out, and breaks off what is under way for it.
+    pub(super) fn leave(&mut self, index: u32) {
+        let Some(slot) = self.slots.remove(index) else { return };
+        if slot.is_active() {
+            self.tell(Update::Removed);
+        }
+        let Slot { polling, leaving, .. } = slot;
+        if let Some(poll) = polling {
+            self.polled.remove(&poll.id());
+            poll.abort();
+        }
+        for reply in leaving {
+            let _ = reply.send(());
+        }
+        self.looked_at(index);
+    }
+
+    /// Makes every run due that the API has not asked to leave alone. Polls under way are broken off: whoever was to answer
+    /// them is not there any more.
+    fn catch_up(&mut self) {
+        self.break_off_list();
+        let now = Instant::now();
+        for index in self.slots.active_runs() {
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            if slot.is_recording() || slot.not_before.is_some_and(|at| at > now) {
+                continue;
+            }
+            if let Some(poll) = slot.polling.take() {
+                self.polled.remove(&poll.id());
+                poll.abort();
+            }
+            self.slots.schedule(index, now);
+        }
+    }
+
+    /// Has a run's counts written down with others', before long.
+    pub(super) fn save_soon(&mut self, index: u32) {
+        if let Some(every) = self.settings.save_every {
+            self.slots.set_unsaved(index);
+            self.save_at.get_or_insert_with(|| Instant::now() + every);
+        }
+    }
+
+    fn save_if_due(&mut self) {
+        if self.save_at.is_none_or(|at| at > Instant::now()) || !self.saves.is_empty() {
+            return;
+        }
+        self.save_at = None;
+        let runs = self.slots.take_unsaved();
+        let store = Arc::clone(&self.store);
+        self.saves.spawn(async move { store.save(runs).await });
+    }
+
+    fn saved(&mut self, saved: &Result<Committed, JoinError>) {
+        let result = match saved {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(error.clone()),
+            Err(panic) => Err(StoreError::internal(format!("saving panicked: {panic}"))),
+        };
+        self.store_answered(result.as_ref().err());
     }
 }

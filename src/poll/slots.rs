@@ -1,35 +1,24 @@
 //! The runs being watched and the order in which they are due: a few hundred bytes each, and no task.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bytes::Bytes;
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use super::outlook::Outlook;
 use super::schedule::{Pace, Policy};
-use super::speed::Speed;
 use super::update::{FinalRun, RunView, Trouble};
-use crate::run::{Moment, RunId, RunState, Subject};
-use crate::store::ChannelName;
-
-/// A run to watch.
-#[derive(Debug, Clone)]
-pub struct Watched {
-    /// Which run.
-    pub subject: Subject,
-    /// The channels that tell of it; `None` for all.
-    pub notify: Option<Arc<[ChannelName]>>,
-    /// What is known of it already.
-    pub state: RunState,
-}
+use crate::run::{Moment, RunId, RunState};
+use crate::store::Watched;
 
 /// One watched run.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) watched: Watched,
     pub(super) pace: Pace,
-    pub(super) speed: Speed,
+    pub(super) outlook: Outlook,
     pub(super) polls: u32,
     pub(super) trouble: Option<Trouble>,
     pub(super) body: Option<Bytes>,
@@ -37,6 +26,14 @@ pub(super) struct Slot {
     pub(super) not_before: Option<Instant>,
     /// A poll under way.
     pub(super) polling: Option<AbortHandle>,
+    /// Whether something is known that is not in the store: counts, which change nothing that is told.
+    pub(super) unsaved: bool,
+    /// The list is being asked for in its place.
+    pub(super) listing: bool,
+    /// To be asked about by itself next, whatever the list says.
+    pub(super) confirm: bool,
+    /// To be taken out as soon as what is being recorded of it has been.
+    pub(super) leaving: Vec<oneshot::Sender<()>>,
     /// When it is due; `None` while a poll or a commit is under way, and after the end.
     due: Option<Instant>,
 }
@@ -46,16 +43,25 @@ impl Slot {
         let state = &self.watched.state;
         RunView {
             subject: self.watched.subject.clone(),
-            per_second: self.speed.per_second(state, now),
-            expected_end: self.speed.remaining(state, now).and_then(|rest| now.mono.checked_add(rest)),
+            per_second: self.outlook.per_second(),
+            expected_end: self
+                .outlook
+                .remaining(state, now.mono)
+                .and_then(|rest| now.mono.checked_add(rest.expected()?)),
             state: state.clone(),
             trouble: self.trouble.clone(),
+            polls: self.polls,
         }
     }
 
     /// Whether what a poll brought is being recorded.
     pub(super) fn is_recording(&self) -> bool {
-        self.is_active() && self.due.is_none() && self.polling.is_none()
+        self.is_active() && self.due.is_none() && self.polling.is_none() && !self.listing
+    }
+
+    /// Whether it waits for its turn.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.due.is_some()
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -66,33 +72,43 @@ impl Slot {
 /// All watched runs.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    all: Vec<Slot>,
+    /// In boxes: a tree that is filled in order leaves half of each node empty.
+    all: BTreeMap<u32, Box<Slot>>,
+    /// The next run's number. They are not used twice: what comes late about a run that is gone finds nothing.
+    next: u32,
     by_id: HashMap<RunId, u32>,
     due: BTreeSet<(Instant, u32)>,
     active: usize,
+    unsaved: Vec<u32>,
 }
 
 impl Slots {
     /// Adds a run, due at once unless it has ended. A run that is there already stays as it is; `None` then.
     pub(super) fn add(&mut self, watched: Watched, policy: &Policy, now: Instant) -> Option<u32> {
-        let index = u32::try_from(self.all.len()).ok()?;
         let id = watched.subject.id.clone();
         if self.by_id.contains_key(&id) {
             return None;
         }
+        let index = self.next;
+        self.next = self.next.checked_add(1)?;
         let active = watched.state.ended.is_none();
         self.by_id.insert(id, index);
-        self.all.push(Slot {
+        let slot = Slot {
             watched,
             pace: Pace::new(policy),
-            speed: Speed::default(),
+            outlook: Outlook::default(),
             polls: 0,
             trouble: None,
             body: None,
             not_before: None,
             polling: None,
+            unsaved: false,
+            listing: false,
+            confirm: false,
+            leaving: Vec::new(),
             due: None,
-        });
+        };
+        self.all.insert(index, Box::new(slot));
         if active {
             self.active += 1;
             self.schedule(index, now);
@@ -101,11 +117,50 @@ impl Slots {
     }
 
     pub(super) fn get(&self, index: u32) -> Option<&Slot> {
-        self.all.get(index as usize)
+        self.all.get(&index).map(|slot| &**slot)
     }
 
     pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Slot> {
-        self.all.get_mut(index as usize)
+        self.all.get_mut(&index).map(|slot| &mut **slot)
+    }
+
+    /// Where a run is.
+    pub(super) fn find(&self, id: &RunId) -> Option<u32> {
+        self.by_id.get(id).copied()
+    }
+
+    /// Every run.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.all.iter().map(|(index, slot)| (*index, &**slot))
+    }
+
+    /// Takes a run out altogether.
+    pub(super) fn remove(&mut self, index: u32) -> Option<Slot> {
+        self.unschedule(index);
+        let slot = self.all.remove(&index)?;
+        self.by_id.remove(&slot.watched.subject.id);
+        if slot.is_active() {
+            self.active -= 1;
+        }
+        Some(*slot)
+    }
+
+    /// Takes note that a run is known to be more than the store has.
+    pub(super) fn set_unsaved(&mut self, index: u32) {
+        if let Some(slot) = self.all.get_mut(&index)
+            && !std::mem::replace(&mut slot.unsaved, true)
+        {
+            self.unsaved.push(index);
+        }
+    }
+
+    /// The runs of which more is known than the store has; from now on it has that.
+    pub(super) fn take_unsaved(&mut self) -> Vec<Watched> {
+        let take = |index| {
+            let slot = self.all.get_mut(&index)?;
+            std::mem::take(&mut slot.unsaved).then(|| slot.watched.clone())
+        };
+        std::mem::take(&mut self.unsaved).into_iter().filter_map(take).collect()
     }
 
     /// How many runs have not ended.
@@ -116,7 +171,7 @@ impl Slots {
     /// Puts a run in its place in the order.
     pub(super) fn schedule(&mut self, index: u32, due: Instant) {
         self.unschedule(index);
-        if let Some(slot) = self.all.get_mut(index as usize) {
+        if let Some(slot) = self.all.get_mut(&index) {
             slot.due = Some(due);
             self.due.insert((due, index));
         }
@@ -124,7 +179,7 @@ impl Slots {
 
     /// Takes a run out of the order.
     pub(super) fn unschedule(&mut self, index: u32) {
-        if let Some(due) = self.all.get_mut(index as usize).and_then(|slot| slot.due.take()) {
+        if let Some(due) = self.all.get_mut(&index).and_then(|slot| slot.due.take()) {
             self.due.remove(&(due, index));
         }
     }
@@ -139,9 +194,20 @@ impl Slots {
         self.due.first().filter(|(due, _)| *due <= now).map(|(_, index)| *index)
     }
 
+    /// The runs that are due and that a list can tell of.
+    pub(super) fn due_for_list(&self, now: Instant) -> impl Iterator<Item = u32> {
+        let due = self.due.range(..=(now, u32::MAX)).map(|(_, index)| *index);
+        due.filter(|index| self.get(*index).is_some_and(|slot| !slot.confirm))
+    }
+
+    /// The ids of all runs.
+    pub(super) fn ids(&self) -> HashSet<RunId> {
+        self.by_id.keys().cloned().collect()
+    }
+
     /// Records the new state of a run.
     pub(super) fn set_state(&mut self, index: u32, state: RunState) {
-        if let Some(slot) = self.all.get_mut(index as usize) {
+        if let Some(slot) = self.all.get_mut(&index) {
             let was_active = slot.is_active();
             slot.watched.state = state;
             if was_active && !slot.is_active() {
@@ -153,19 +219,18 @@ impl Slots {
 
     /// Runs that have not ended.
     pub(super) fn active_runs(&self) -> Vec<u32> {
-        (0u32..).zip(&self.all).filter(|(_, slot)| slot.is_active()).map(|(index, _)| index).collect()
+        self.iter().filter(|(_, slot)| slot.is_active()).map(|(index, _)| index).collect()
     }
 
     /// Everything, for the report at the end.
     pub(super) fn into_final(self) -> Vec<FinalRun> {
         self.all
-            .into_iter()
+            .into_values()
             .map(|slot| FinalRun {
-                subject: slot.watched.subject,
-                state: slot.watched.state,
                 polls: slot.polls,
                 body: slot.body,
                 trouble: slot.trouble,
+                ..FinalRun::new(slot.watched)
             })
             .collect()
     }

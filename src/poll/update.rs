@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::health::{Down, Up};
 use crate::run::{Change, DoubtKind, RunState, Subject};
+use crate::store::{ChannelName, StoreError, Watched};
 
 /// Where updates go. Nothing is ever dropped; the reader is in this process and keeps up or uses memory.
 pub type Updates = mpsc::UnboundedSender<Update>;
@@ -32,9 +33,15 @@ pub enum Update {
     /// It can be reached again.
     ApiUp(Up),
     /// An observation could not be recorded. It will be made and recorded again.
-    StoreFailed(String),
+    StoreFailed(StoreError),
     /// Recording works again.
     StoreWell,
+    /// The API accepts the key again, which it had refused.
+    KeyAccepted,
+    /// So many runs were added to the watch.
+    Added(u64),
+    /// A run that had not ended was taken out of the watch.
+    Removed,
 }
 
 /// One run as it looks now.
@@ -50,6 +57,8 @@ pub struct RunView {
     pub expected_end: Option<Instant>,
     /// Why it cannot be read at the moment.
     pub trouble: Option<Trouble>,
+    /// How many requests were made for it.
+    pub polls: u32,
 }
 
 /// Polls of a run that fail.
@@ -66,6 +75,12 @@ pub struct Trouble {
 pub struct FinalRun {
     /// Which run.
     pub subject: Subject,
+    /// The channels that tell of it; `None` for all.
+    pub notify: Option<Arc<[ChannelName]>>,
+    /// How long after its creation it is overdue.
+    pub deadline: Option<Duration>,
+    /// Whether it was added by a command.
+    pub added: bool,
     /// What is known of it.
     pub state: RunState,
     /// How many requests were made for it.
@@ -74,6 +89,20 @@ pub struct FinalRun {
     pub body: Option<Bytes>,
     /// Why it could not be read, if the last poll failed.
     pub trouble: Option<Trouble>,
+}
+
+impl FinalRun {
+    /// A run that nobody has asked about.
+    pub fn new(run: Watched) -> Self {
+        let Watched { subject, notify, deadline, added, state } = run;
+        Self { subject, notify, deadline, added, state, polls: 0, body: None, trouble: None }
+    }
+
+    /// The run as it is watched.
+    pub fn into_watched(self) -> Watched {
+        let Self { subject, notify, deadline, added, state, .. } = self;
+        Watched { subject, notify, deadline, added, state }
+    }
 }
 
 /// How long a watch may take for one more look at everything when its deadline passes.

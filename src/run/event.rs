@@ -36,6 +36,9 @@ pub enum EventKind {
     /// The API has not answered for a while.
     #[serde(rename = "api.unreachable")]
     ApiUnreachable,
+    /// A channel was given up on: see [`EventData::channel`] and [`EventData::event_id`].
+    #[serde(rename = "delivery.failed")]
+    DeliveryFailed,
     /// Sent by `runwatch notify test`: nothing happened.
     #[serde(rename = "runwatch.test")]
     Test,
@@ -43,7 +46,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every type that can be chosen in the configuration.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RunSucceeded,
         Self::RunFailed,
         Self::RunCanceled,
@@ -51,7 +54,13 @@ impl EventKind {
         Self::RunStalled,
         Self::RunOverdue,
         Self::ApiUnreachable,
+        Self::DeliveryFailed,
     ];
+
+    /// Whether it is the end of a watch.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::RunSucceeded | Self::RunFailed | Self::RunCanceled | Self::RunLost)
+    }
 
     /// The type as it is written, such as `run.failed`.
     pub fn as_str(self) -> &'static str {
@@ -63,6 +72,7 @@ impl EventKind {
             Self::RunStalled => "run.stalled",
             Self::RunOverdue => "run.overdue",
             Self::ApiUnreachable => "api.unreachable",
+            Self::DeliveryFailed => "delivery.failed",
             Self::Test => "runwatch.test",
         }
     }
@@ -158,10 +168,19 @@ pub struct EventData {
     /// The last status the API gave.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<RunStatus>,
-    /// Why a run was lost: `never_found`, `deleted`, `key_refused`, `unknown_status` or
-    /// `rejected`.
+    /// Why a run was lost: `never_found`, `deleted`, `key_refused`, `unknown_status` or `rejected`. Why the API is of no
+    /// use: `no_answer` or `key_refused`. Why a channel was given up on, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Since when a run has made no progress or been overdue, or the API has been of no use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The channel that was given up on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// The event that it was not told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
     /// Samples generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples_completed: Option<u64>,
@@ -197,16 +216,13 @@ impl Event {
         details: Option<&Details>,
         at: Timestamp,
     ) -> Self {
-        let (kind, reason) = match ending {
-            Ending::Finished(Terminal::Succeeded) => (EventKind::RunSucceeded, None),
-            Ending::Finished(Terminal::Failed) => (EventKind::RunFailed, None),
-            Ending::Finished(Terminal::Canceled) => (EventKind::RunCanceled, None),
-            Ending::NeverFound => (EventKind::RunLost, Some("never_found")),
-            Ending::Gone => (EventKind::RunLost, Some("deleted")),
-            Ending::KeyRefused => (EventKind::RunLost, Some("key_refused")),
-            Ending::Unknowable => (EventKind::RunLost, Some("unknown_status")),
-            Ending::Rejected => (EventKind::RunLost, Some("rejected")),
+        let kind = match ending {
+            Ending::Finished(Terminal::Succeeded) => EventKind::RunSucceeded,
+            Ending::Finished(Terminal::Failed) => EventKind::RunFailed,
+            Ending::Finished(Terminal::Canceled) => EventKind::RunCanceled,
+            _ => EventKind::RunLost,
         };
+        let reason = Some(ending.word()).filter(|_| kind == EventKind::RunLost);
         let data = EventData {
             reason: reason.map(str::to_owned),
             details: details.cloned().unwrap_or_default(),
@@ -216,6 +232,49 @@ impl Event {
             id: EventId::derive(source, Some(&subject.id), kind, ""),
             payload: Payload { kind, timestamp: at, data },
         }
+    }
+
+    /// A warning about a run that goes on. Each `at` is an occurrence of its own.
+    pub fn of_warning(
+        source: &str,
+        subject: &Subject,
+        kind: EventKind,
+        state: &RunState,
+        since: Timestamp,
+        at: Timestamp,
+    ) -> Self {
+        let data = EventData { since: Some(since), ..EventData::of_run(subject, state) };
+        let id = EventId::derive(source, Some(&subject.id), kind, &at.as_microsecond().to_string());
+        Self { id, payload: Payload { kind, timestamp: at, data } }
+    }
+
+    /// The API is of no use. Each `at` is an occurrence of its own.
+    pub fn of_outage(source: &str, reason: &str, since: Timestamp, at: Timestamp) -> Self {
+        let kind = EventKind::ApiUnreachable;
+        let data = EventData { reason: Some(reason.to_owned()), since: Some(since), ..EventData::default() };
+        let id = EventId::derive(source, None, kind, &at.as_microsecond().to_string());
+        Self { id, payload: Payload { kind, timestamp: at, data } }
+    }
+
+    /// A channel was given up on with `failed` untold. One per event and channel, whenever it happens.
+    pub fn of_dead_letter(
+        failed: &EventId,
+        about: &Payload,
+        channel: &str,
+        why: &str,
+        at: Timestamp,
+    ) -> Self {
+        let kind = EventKind::DeliveryFailed;
+        let data = EventData {
+            run_id: about.data.run_id.clone(),
+            run_name: about.data.run_name.clone(),
+            reason: Some(why.to_owned()),
+            channel: Some(channel.to_owned()),
+            event_id: Some(failed.to_string()),
+            ..EventData::default()
+        };
+        let id = EventId::derive(failed.as_str(), None, kind, channel);
+        Self { id, payload: Payload { kind, timestamp: at, data } }
     }
 
     /// The event that `notify test` sends. Each call is an occurrence of its own.

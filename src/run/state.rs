@@ -29,6 +29,12 @@ pub struct RunState {
     pub progress_at: Option<Timestamp>,
     /// How the watch of it ended. Once set it never changes.
     pub ended: Option<Ending>,
+    /// When that was seen.
+    pub ended_at: Option<Timestamp>,
+    /// When it was last told that the run is past its deadline.
+    pub overdue_told_at: Option<Timestamp>,
+    /// When it was last told that the run makes no progress; forgotten when it does.
+    pub stalled_told_at: Option<Timestamp>,
     /// A reason to give up that has not yet lasted long enough.
     pub doubt: Option<Doubt>,
 }
@@ -48,6 +54,20 @@ pub enum Ending {
     Unknowable,
     /// The API kept refusing the request itself (400, 405, a redirect, …).
     Rejected,
+}
+
+impl Ending {
+    /// One word for it: `finished`, or the reason why a run was lost, as in its event.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Finished(_) => "finished",
+            Self::NeverFound => "never_found",
+            Self::Gone => "deleted",
+            Self::KeyRefused => "key_refused",
+            Self::Unknowable => "unknown_status",
+            Self::Rejected => "rejected",
+        }
+    }
 }
 
 /// Something that may mean the end if it lasts.
@@ -88,6 +108,9 @@ impl RunState {
             changed_at: None,
             progress_at: None,
             ended: None,
+            ended_at: None,
+            overdue_told_at: None,
+            stalled_told_at: None,
             doubt: None,
         }
     }
@@ -95,6 +118,17 @@ impl RunState {
     /// Whether the API has ever answered with this run.
     pub fn was_seen(&self) -> bool {
         self.status.is_some()
+    }
+
+    /// When the run last got on: its counts moved, its status changed, or the watch of it began.
+    pub fn moved_at(&self) -> Timestamp {
+        [self.progress_at, self.changed_at].into_iter().flatten().fold(self.watched_at, Timestamp::max)
+    }
+
+    /// Takes back an end that the API never gave: the run is watched on.
+    pub fn watch_again(&mut self) {
+        self.ended = None;
+        self.ended_at = None;
     }
 
     /// When the present doubt becomes an end, if it would by time alone: a poll is due then at the latest.

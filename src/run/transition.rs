@@ -99,7 +99,11 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
         next.ended = next.doubt.and_then(|doubt| ending_of(doubt, &next, now, patience));
     }
     if next.ended.is_some() {
+        next.ended_at = Some(now.wall);
         change = Change::Ended;
+    }
+    if next.moved_at() != state.moved_at() {
+        next.stalled_told_at = None;
     }
     let new_doubt = doubt.filter(|kind| state.doubt.is_none_or(|before| before.kind != *kind));
     Transition { state: next, change, new_doubt }

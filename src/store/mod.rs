@@ -4,6 +4,8 @@
 //! state and its outbox rows. The two traits are the door; [`SqliteStore`] is the one thing behind it today. They speak of
 //! owners and leases, so that several daemons can share a store one day.
 
+mod admin;
+mod files;
 mod outbox;
 mod queue;
 mod routes;
@@ -18,36 +20,66 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::BoxFuture;
-use crate::run::{Event, EventId, RunState, Subject};
+use crate::run::{Event, EventId, RunId, RunState, Subject};
 
+pub use admin::{Delivery, DeliveryFilter, DeliveryState, Stats};
+pub use files::{InUse, Lock, set_aside};
 pub use routes::{Route, Routes};
 pub use sqlite::SqliteStore;
 
 /// The name of a notification channel.
 pub type ChannelName = Arc<str>;
 
-/// A watched run as the store has it.
+/// A watched run: what is to be done about it, and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct StoredRun {
+pub struct Watched {
     /// Which run.
     pub subject: Subject,
+    /// The channels that tell of it; `None` for all.
+    pub notify: Option<Arc<[ChannelName]>>,
+    /// How long after its creation it is overdue.
+    pub deadline: Option<Duration>,
+    /// Whether it was added by a command; else the configuration names it.
+    pub added: bool,
     /// What is known of it.
     pub state: RunState,
 }
 
+impl Watched {
+    /// A run that nobody has asked about yet, told to all channels.
+    pub fn new(subject: Subject, at: Timestamp) -> Self {
+        Self { subject, notify: None, deadline: None, added: false, state: RunState::new(at) }
+    }
+}
+
 /// What one observation writes, all of it or nothing.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Commit {
-    /// The run and its new state.
-    pub run: StoredRun,
+    /// The run and its new state, if it is about one.
+    pub run: Option<Watched>,
     /// Events, each with the channels that are to tell it.
     pub events: Vec<(Event, Vec<ChannelName>)>,
+    /// A moment to remember by this name, or to forget.
+    pub moment: Option<(&'static str, Option<Timestamp>)>,
 }
 
 /// The half of the store that watching uses.
 pub trait RunStore: Send + Sync + 'static {
     /// Every run the store knows.
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredRun>, StoreError>>;
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>>;
+
+    /// A moment that was remembered.
+    fn moment(&self, name: &'static str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
+
+    /// Has runs watched: writes what is to be done about them, whether they are there or not, and gives them with what is
+    /// known of them. An end that the API never gave is taken back.
+    fn add(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>>;
+
+    /// Writes what is known of runs, without anything to tell. Those that are not there stay away.
+    fn save(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Forgets runs; what is still to be told of them is told.
+    fn forget(&self, runs: Vec<RunId>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Writes one observation. When this returns, it is as durable as the store is.
     ///
@@ -91,6 +123,15 @@ pub enum Outcome {
     },
 }
 
+/// What follows from an attempt, written with it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Follows {
+    /// An event, and the channels that are to tell it.
+    pub event: Option<(Event, Vec<ChannelName>)>,
+    /// The channel wants nothing more, as it is configured now: this stands for that.
+    pub disable: Option<Arc<str>>,
+}
+
 /// A delivery that is not done.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Undelivered {
@@ -128,14 +169,23 @@ pub trait Outbox: Send + Sync + 'static {
         until: Timestamp,
     ) -> BoxFuture<'a, Result<bool, StoreError>>;
 
-    /// Records how an attempt went; false if the delivery is not `owner`'s any more.
+    /// Records how an attempt went, and what follows from that; false if the delivery is not `owner`'s any more, and then
+    /// nothing is written.
     fn finish<'a>(
         &'a self,
         id: i64,
         owner: &'a Owner,
         now: Timestamp,
         outcome: Outcome,
+        follows: Follows,
     ) -> BoxFuture<'a, Result<bool, StoreError>>;
+
+    /// Why a channel, as it is configured now (`fingerprint`), is disabled, if it is.
+    fn disabled<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        fingerprint: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
     /// When a channel next has something to do; `None` if nothing is pending.
     fn next_due<'a>(
@@ -170,8 +220,19 @@ pub enum StoreErrorKind {
     Corrupt,
     /// Somebody else uses it.
     Busy,
+    /// Reading or writing failed.
+    Io,
+    /// A newer version wrote it.
+    Newer,
     /// Anything else.
     Other,
+}
+
+impl StoreError {
+    /// Something that is nobody's fault outside.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self { kind: StoreErrorKind::Other, message: message.into() }
+    }
 }
 
 impl fmt::Display for StoreError {
@@ -184,11 +245,18 @@ impl std::error::Error for StoreError {}
 
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&rusqlite::Error> for StoreError {
+    fn from(error: &rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
         let kind = match error.sqlite_error_code() {
             Some(Code::DiskFull) => StoreErrorKind::Full,
             Some(Code::ReadOnly | Code::PermissionDenied) => StoreErrorKind::ReadOnly,
             Some(Code::DatabaseCorrupt | Code::NotADatabase) => StoreErrorKind::Corrupt,
+            Some(Code::SystemIoFailure | Code::CannotOpen) => StoreErrorKind::Io,
             Some(Code::DatabaseBusy | Code::DatabaseLocked) => StoreErrorKind::Busy,
             _ => StoreErrorKind::Other,
         };

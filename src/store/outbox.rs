@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::watch;
 
-use super::runs::{micros, timestamp};
-use super::{ChannelName, Claimed, Outbox, Outcome, Owner, SqliteStore, StoreError, Undelivered};
+use super::runs::{micros, timestamp, write_event};
+use super::{ChannelName, Claimed, Follows, Outbox, Outcome, Owner, SqliteStore, StoreError, Undelivered};
 use crate::BoxFuture;
 use crate::run::EventId;
 
@@ -70,22 +70,56 @@ impl Outbox for SqliteStore {
         owner: &'a Owner,
         now: Timestamp,
         outcome: Outcome,
+        follows: Follows,
     ) -> BoxFuture<'a, Result<bool, StoreError>> {
         let owner = owner.clone();
+        let Follows { event, disable } = follows;
+        let fills_outbox = event.as_ref().is_some_and(|(_, channels)| !channels.is_empty());
         let now = micros(now);
         let (state, due_at, error, settled_at) = match outcome {
             Outcome::Delivered => ("delivered", None, None, Some(now)),
             Outcome::Retry { at, error } => ("pending", Some(micros(at)), Some(error), None),
             Outcome::Dead { error } => ("dead", None, Some(error), Some(now)),
         };
+        let call = self.queue.call(move |db| {
+            let rows = db
+                .prepare_cached(
+                    "UPDATE deliveries SET state = ?3, due_at = coalesce(?4, due_at), \
+                     last_error = coalesce(?5, last_error), settled_at = ?6, owner = NULL, lease_until = NULL \
+                     WHERE id = ?1 AND owner = ?2 AND state = 'pending'",
+                )?
+                .execute(params![id, owner.0, state, due_at, error, settled_at])?;
+            if let Some((event, channels)) = event.filter(|_| rows == 1) {
+                write_event(db, &event, &channels)?;
+            }
+            if let Some(fingerprint) = disable.filter(|_| rows == 1) {
+                db.prepare_cached(
+                    "INSERT OR REPLACE INTO disabled_channels (name, fingerprint, at, reason) \
+                     SELECT channel, ?2, ?3, coalesce(last_error, '') FROM deliveries WHERE id = ?1",
+                )?
+                .execute(params![id, fingerprint, now])?;
+            }
+            Ok(rows == 1)
+        });
+        Box::pin(async move {
+            let finished = call.await?;
+            if finished && fills_outbox {
+                self.filled.send_modify(|count| *count += 1);
+            }
+            Ok(finished)
+        })
+    }
+
+    fn disabled<'a>(
+        &'a self,
+        channel: &'a ChannelName,
+        fingerprint: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
+        let (channel, fingerprint) = (channel.clone(), fingerprint.to_owned());
         Box::pin(self.queue.call(move |db| {
-            db.prepare_cached(
-                "UPDATE deliveries SET state = ?3, due_at = coalesce(?4, due_at), \
-                 last_error = coalesce(?5, last_error), settled_at = ?6, owner = NULL, lease_until = NULL \
-                 WHERE id = ?1 AND owner = ?2 AND state = 'pending'",
-            )?
-            .execute(params![id, owner.0, state, due_at, error, settled_at])
-            .map(|rows| rows == 1)
+            db.prepare_cached("SELECT reason FROM disabled_channels WHERE name = ?1 AND fingerprint = ?2")?
+                .query_row(params![channel, fingerprint], |row| row.get(0))
+                .optional()
         }))
     }
 
@@ -95,9 +129,11 @@ impl Outbox for SqliteStore {
     ) -> BoxFuture<'a, Result<Option<Timestamp>, StoreError>> {
         let channel = channel.clone();
         Box::pin(self.queue.call(move |db| {
+            // By two indexes: the first that nobody has, and the first lease to end.
             db.prepare_cached(
-                "SELECT min(max(due_at, coalesce(lease_until, 0))) FROM deliveries \
-                 WHERE channel = ?1 AND state = 'pending'",
+                "SELECT min(at) FROM (SELECT * FROM (SELECT due_at AS at FROM deliveries WHERE channel = ?1 \
+                 AND state = 'pending' AND lease_until IS NULL ORDER BY due_at LIMIT 1) UNION ALL \
+                 SELECT min(lease_until) FROM deliveries WHERE channel = ?1 AND lease_until NOT NULL)",
             )?
             .query_row([channel], |row| row.get::<_, Option<i64>>(0))
             .map(|due| due.and_then(timestamp))
@@ -137,8 +173,8 @@ fn after(now: Timestamp, wait: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Ending, Event, RunState, Subject};
-    use crate::store::{Commit, RunStore, StoredRun};
+    use crate::run::{Ending, Event, Subject};
+    use crate::store::{Commit, RunStore, Watched};
 
     const LEASE: Duration = Duration::from_secs(60);
 
@@ -154,11 +190,11 @@ mod tests {
     async fn store() -> (SqliteStore, ChannelName) {
         let store = SqliteStore::in_memory().unwrap();
         let subject = Subject { id: "r1".parse().unwrap(), name: None };
-        let state = RunState::new(at(0));
-        let event = Event::of_ending("s", &subject, Ending::Gone, &state, None, at(100));
+        let run = Watched::new(subject, at(0));
+        let event = Event::of_ending("s", &run.subject, Ending::Gone, &run.state, None, at(100));
         let channel: ChannelName = "ops".into();
         let events = vec![(event, vec![channel.clone()])];
-        store.commit(Commit { run: StoredRun { subject, state }, events }).await.unwrap();
+        store.commit(Commit { run: Some(run), events, moment: None }).await.unwrap();
         (store, channel)
     }
 
@@ -174,11 +210,21 @@ mod tests {
         assert_eq!((again[0].id, again[0].attempt), (claimed[0].id, 2));
         assert_eq!(again[0].event_id, claimed[0].event_id);
         // The first owner comes back too late: its word no longer counts.
-        assert!(!store.finish(claimed[0].id, &owner("a"), at(161), Outcome::Delivered).await.unwrap());
+        assert!(
+            !store
+                .finish(claimed[0].id, &owner("a"), at(161), Outcome::Delivered, Follows::default())
+                .await
+                .unwrap()
+        );
         assert!(!store.renew(claimed[0].id, &owner("a"), at(500)).await.unwrap());
         assert!(store.renew(again[0].id, &owner("b"), at(500)).await.unwrap());
         assert_eq!(store.next_due(&ops).await.unwrap(), Some(at(500)));
-        assert!(store.finish(again[0].id, &owner("b"), at(161), Outcome::Delivered).await.unwrap());
+        assert!(
+            store
+                .finish(again[0].id, &owner("b"), at(161), Outcome::Delivered, Follows::default())
+                .await
+                .unwrap()
+        );
         assert_eq!(store.next_due(&ops).await.unwrap(), None);
         assert!(store.undelivered().await.unwrap().is_empty());
     }
@@ -189,12 +235,12 @@ mod tests {
         let me = owner("a");
         let first = store.claim(&ops, &me, at(100), LEASE, 9).await.unwrap();
         let retry = Outcome::Retry { at: at(105), error: "HTTP 500".into() };
-        assert!(store.finish(first[0].id, &me, at(101), retry).await.unwrap());
+        assert!(store.finish(first[0].id, &me, at(101), retry, Follows::default()).await.unwrap());
         assert!(store.claim(&ops, &me, at(104), LEASE, 9).await.unwrap().is_empty());
         let second = store.claim(&ops, &me, at(105), LEASE, 9).await.unwrap();
         assert_eq!(second[0].attempt, 2);
         let dead = Outcome::Dead { error: "HTTP 410".into() };
-        assert!(store.finish(second[0].id, &me, at(106), dead).await.unwrap());
+        assert!(store.finish(second[0].id, &me, at(106), dead, Follows::default()).await.unwrap());
         let left = store.undelivered().await.unwrap();
         assert_eq!(left.len(), 1);
         assert_eq!((left[0].due_at, left[0].last_error.as_deref()), (None, Some("HTTP 410")));

@@ -6,14 +6,21 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use rusqlite::config::DbConfig;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::{StoreError, StoreErrorKind};
 
 /// The most calls in one transaction: enough that the fsync no longer counts, few enough to answer soon.
 const BATCH: usize = 512;
+
+/// From the beginning of one commit to the next: what is asked for in between shares it. An fsync that takes longer does the
+/// same by itself; after a pause there is no wait.
+const GATHER: Duration = Duration::from_millis(3);
 
 /// A database connection that answers calls in batches. Cheap to clone.
 #[derive(Clone)]
@@ -25,7 +32,9 @@ struct Shared {
     /// Whether the database may block: one in memory does not, and a thread for it would be waste.
     blocks: bool,
     waiting: Mutex<Waiting>,
-    connection: Mutex<Connection>,
+    /// `None` once it is closed.
+    connection: Mutex<Option<Connection>>,
+    health: watch::Sender<Option<StoreError>>,
 }
 
 #[derive(Default)]
@@ -33,6 +42,8 @@ struct Waiting {
     calls: VecDeque<Box<dyn Call>>,
     /// Whether a task is at work on the queue.
     busy: bool,
+    /// When something was last written.
+    wrote_at: Option<Instant>,
 }
 
 impl Queue {
@@ -42,8 +53,22 @@ impl Queue {
             shared: Arc::new(Shared {
                 blocks,
                 waiting: Mutex::new(Waiting::default()),
-                connection: Mutex::new(connection),
+                connection: Mutex::new(Some(connection)),
+                health: watch::Sender::new(None),
             }),
+        }
+    }
+
+    /// What the database fails with at the moment, if it does.
+    pub(super) fn health(&self) -> watch::Receiver<Option<StoreError>> {
+        self.shared.health.subscribe()
+    }
+
+    /// Lets go of the database and leaves its files as they are, so that they can be put elsewhere. Blocks.
+    pub(super) fn close(&self) {
+        if let Some(connection) = lock(&self.shared.connection).take() {
+            // Else SQLite would write to the one file, and delete another by a name that may be somebody else's by then.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
         }
     }
 
@@ -74,6 +99,10 @@ impl Shared {
     /// Commits batch after batch until nothing waits.
     fn work_off(&self) {
         loop {
+            let wrote_at = lock(&self.waiting).wrote_at;
+            if let Some(wait) = wrote_at.and_then(|at| GATHER.checked_sub(at.elapsed())) {
+                std::thread::sleep(wait);
+            }
             let mut batch: Vec<Box<dyn Call>> = {
                 let mut waiting = lock(&self.waiting);
                 let count = waiting.calls.len().min(BATCH);
@@ -84,12 +113,37 @@ impl Shared {
                 waiting.calls.drain(..count).collect()
             };
             // Whatever happens in there: as long as this goes on, nobody waits for ever.
-            let committed = AssertUnwindSafe(|| commit(&lock(&self.connection), &mut batch));
+            let committed = AssertUnwindSafe(|| match &*lock(&self.connection) {
+                Some(connection) => self.commit(connection, &mut batch),
+                None => Err(broken("the store is closed")),
+            });
             let outcome = catch_unwind(committed).unwrap_or_else(|_| Err(broken("the store panicked")));
             for call in batch {
                 call.answer(outcome.clone());
             }
         }
+    }
+
+    /// Runs a batch in one transaction, and takes note of how the database is.
+    fn commit(&self, connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
+        let (began, before) = (Instant::now(), connection.total_changes());
+        let outcome = commit(connection, batch);
+        let failures = batch.iter().filter_map(|call| call.failure());
+        let failure = outcome.as_ref().err().cloned().into_iter().chain(failures).next();
+        // Reading may work where writing does not.
+        let wrote = connection.total_changes() != before;
+        if wrote && self.blocks {
+            lock(&self.waiting).wrote_at = Some(began);
+        }
+        if failure.is_some() || wrote {
+            let kind = |health: &Option<StoreError>| health.as_ref().map(|error| error.kind);
+            self.health.send_if_modified(|health| {
+                let changed = kind(health) != kind(&failure);
+                *health = failure;
+                changed
+            });
+        }
+        outcome
     }
 }
 
@@ -108,18 +162,22 @@ fn commit(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), St
         // Best effort: what cannot be rolled back now is rolled back before the next batch.
         let _ = connection.execute_batch("ROLLBACK");
     }
-    Ok(done?)
+    done
 }
 
-fn run_all(connection: &Connection, batch: &mut [Box<dyn Call>]) -> rusqlite::Result<()> {
+fn run_all(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
     let alone = batch.len() == 1;
     for call in batch {
         if !alone {
             connection.prepare_cached("SAVEPOINT one")?.execute(())?;
         }
-        if !call.run(connection) {
+        if let Err(error) = call.run(connection) {
+            if connection.is_autocommit() {
+                // A full disk and the like: SQLite has rolled everything back by itself.
+                return Err(error);
+            }
             if alone {
-                return connection.execute_batch("ROLLBACK; BEGIN");
+                return Ok(connection.execute_batch("ROLLBACK; BEGIN")?);
             }
             connection.prepare_cached("ROLLBACK TO one")?.execute(())?;
         }
@@ -132,8 +190,10 @@ fn run_all(connection: &Connection, batch: &mut [Box<dyn Call>]) -> rusqlite::Re
 
 /// One call, with its type forgotten.
 trait Call: Send {
-    /// Does the work; false if it failed and must be undone.
-    fn run(&mut self, connection: &Connection) -> bool;
+    /// Does the work; what fails must be undone.
+    fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// What the database failed with, if the work has failed through no fault of its own.
+    fn failure(&self) -> Option<StoreError>;
     /// Gives the result to the caller, or the reason why the transaction came to nothing.
     fn answer(self: Box<Self>, commit: Result<(), StoreError>);
 }
@@ -149,18 +209,28 @@ where
     T: Send,
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
 {
-    fn run(&mut self, connection: &Connection) -> bool {
+    fn run(&mut self, connection: &Connection) -> Result<(), StoreError> {
         // A bug in one call must not end the worker: everybody behind it would wait for ever.
         let work = self.work.take();
         let run = AssertUnwindSafe(|| work.map(|work| work(connection)));
         self.result = catch_unwind(run).ok().flatten();
-        matches!(self.result, Some(Ok(_)))
+        match &self.result {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(StoreError::from(error)),
+            None => Err(broken("a call to the store panicked")),
+        }
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        let Some(Err(error)) = &self.result else { return None };
+        let code = error.sqlite_error_code().filter(|code| *code != rusqlite::ErrorCode::ConstraintViolation);
+        code.map(|_| StoreError::from(error))
     }
 
     fn answer(self: Box<Self>, commit: Result<(), StoreError>) {
         let result = match (commit, self.result) {
             (Err(error), _) => Err(error),
-            (Ok(()), Some(result)) => result.map_err(StoreError::from),
+            (Ok(()), Some(result)) => result.map_err(|error| StoreError::from(&error)),
             (Ok(()), None) => Err(broken("a call to the store panicked")),
         };
         // Nobody listens any more: the work is done all the same.

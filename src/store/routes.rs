@@ -26,8 +26,25 @@ impl Routes {
         Self { channels: channels.into_iter().collect() }
     }
 
-    /// The channels that tell an event, of those in `chosen` (a run's own choice; `None` chooses all).
+    /// Whether there is a channel of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.channels.iter().any(|route| *route.channel == *name)
+    }
+
+    /// What one channel wants, if there is one of this name.
+    pub fn get(&self, name: &str) -> Option<&Route> {
+        self.channels.iter().find(|route| *route.channel == *name)
+    }
+
+    /// Every channel and what it wants.
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.channels.iter()
+    }
+
+    /// The channels that tell an event, of those in `chosen` (a run's own choice; `None` chooses all). A choice of which
+    /// nothing is left, because the configuration has changed, is none: better to the wrong ones than to nobody.
     pub fn of(&self, kind: EventKind, chosen: Option<&[ChannelName]>) -> Vec<ChannelName> {
+        let chosen = chosen.filter(|chosen| chosen.is_empty() || chosen.iter().any(|name| self.has(name)));
         self.channels
             .iter()
             .filter(|route| chosen.is_none_or(|chosen| chosen.contains(&route.channel)))
@@ -57,5 +74,6 @@ mod tests {
         assert_eq!(names(EventKind::RunFailed, Some(&["bad"])), ["bad"]);
         assert!(names(EventKind::RunSucceeded, Some(&["bad"])).is_empty());
         assert!(names(EventKind::RunFailed, Some(&[])).is_empty());
+        assert_eq!(names(EventKind::RunFailed, Some(&["renamed"])), ["all", "bad"]);
     }
 }

@@ -1,24 +1,54 @@
 //! Watched runs in SQLite: reading them all, and writing one observation.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::{Commit, RunStore, SqliteStore, StoreError, StoredRun};
+use super::{ChannelName, Commit, RunStore, SqliteStore, StoreError, Watched};
 use crate::BoxFuture;
-use crate::run::{Ending, Event, Progress, RunState, RunStatus, Subject, Terminal};
+use crate::run::{Ending, Event, Progress, RunId, RunState, RunStatus, Subject, Terminal};
 
 impl RunStore for SqliteStore {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredRun>, StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
         Box::pin(self.queue.call(|db| {
-            let mut select = db.prepare_cached(
-                "SELECT id, name, status, samples_completed, samples_failed, number_of_samples, created_at, \
-                 completed_at, watched_at, changed_at, progress_at, ended FROM runs",
-            )?;
+            let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs"))?;
             // A row whose id no longer parses cannot be watched: it is left in the file and out of the list.
             let rows = select.query_map((), read_run)?.filter_map(Result::transpose);
             rows.collect()
+        }))
+    }
+
+    fn moment(&self, name: &'static str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        Box::pin(self.queue.call(move |db| {
+            let at = db
+                .prepare_cached("SELECT at FROM moments WHERE name = ?1")?
+                .query_row([name], |row| row.get(0))
+                .optional()?;
+            Ok(at.and_then(timestamp))
+        }))
+    }
+
+    fn save(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.queue.call(move |db| runs.iter().try_for_each(|run| update_run(db, run).map(|_| ()))))
+    }
+
+    fn add(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
+        Box::pin(self.queue.call(move |db| {
+            let mut added = Vec::with_capacity(runs.len());
+            for run in &runs {
+                add_run(db, run)?;
+                added.push(find_run(db, &run.subject.id)?.unwrap_or_else(|| run.clone()));
+            }
+            Ok(added)
+        }))
+    }
+
+    fn forget(&self, runs: Vec<RunId>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.queue.call(move |db| {
+            let mut delete = db.prepare_cached("DELETE FROM runs WHERE id = ?1")?;
+            runs.iter().try_for_each(|id| delete.execute([id.as_str()]).map(|_| ()))
         }))
     }
 
@@ -35,67 +65,142 @@ impl RunStore for SqliteStore {
 }
 
 fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
-    write_run(db, &commit.run)?;
+    if let Some(run) = &commit.run
+        && update_run(db, run)? == 0
+    {
+        if is_known(db, run)? {
+            // Seen from a state that was older than its end: what followed from that is told already.
+            return Ok(());
+        }
+        insert_run(db, run)?;
+    }
     for (event, channels) in &commit.events {
-        write_event(db, event, commit.run.subject.id.as_str())?;
-        for channel in channels {
-            write_delivery(db, event, channel)?;
+        write_event(db, event, channels)?;
+    }
+    match commit.moment {
+        None => {}
+        Some((name, Some(at))) => {
+            db.prepare_cached("INSERT OR REPLACE INTO moments (name, at) VALUES (?1, ?2)")?
+                .execute(params![name, micros(at)])?;
+        }
+        Some((name, None)) => {
+            db.prepare_cached("DELETE FROM moments WHERE name = ?1")?.execute([name])?;
         }
     }
     Ok(())
 }
 
-fn write_run(db: &Connection, run: &StoredRun) -> rusqlite::Result<()> {
-    let StoredRun { subject, state } = run;
+/// The columns of a run, in the order in which they are read and written.
+const COLUMNS: &str = "id, name, status, samples_completed, samples_failed, number_of_samples, created_at, completed_at, \
+                       watched_at, changed_at, progress_at, ended, ended_at, notify, deadline, added, overdue_told_at, \
+                       stalled_told_at";
+
+/// The columns of what is known of a run: the others are what is to be done about it.
+const KNOWN: &str = "status = ?2, samples_completed = ?3, samples_failed = ?4, number_of_samples = ?5, created_at = ?6, \
+                     completed_at = ?7, changed_at = ?8, progress_at = ?9, ended = ?10, ended_at = ?11, \
+                     overdue_told_at = ?12, stalled_told_at = ?13";
+
+/// What is not finished: an end that the API gave is never written over.
+const GOING: &str = "(ended IS NULL OR ended NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED'))";
+
+/// Writes what is known of a run that is there and has not finished; what is to be done about it is left as it is. Gives how many rows: none
+/// if it was forgotten, or has finished.
+fn update_run(db: &Connection, run: &Watched) -> rusqlite::Result<usize> {
+    let Watched { subject, state, .. } = run;
     let status: Option<String> = state.status.clone().map(|status| status.as_str().to_owned());
-    db.prepare_cached(
-        "INSERT OR REPLACE INTO runs (id, name, status, samples_completed, samples_failed, number_of_samples, \
-         created_at, completed_at, watched_at, changed_at, progress_at, ended) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-    )?
-    .execute(params![
+    db.prepare_cached(&format!("UPDATE runs SET {KNOWN} WHERE id = ?1 AND {GOING}"))?.execute(params![
         subject.id.as_str(),
-        subject.name.as_deref(),
         status,
         count(state.progress.completed),
         count(state.progress.failed),
         count(state.progress.total),
         state.created_at.map(micros),
         state.completed_at.map(micros),
-        micros(state.watched_at),
         state.changed_at.map(micros),
         state.progress_at.map(micros),
         state.ended.map(ending_word),
+        state.ended_at.map(micros),
+        state.overdue_told_at.map(micros),
+        state.stalled_told_at.map(micros),
+    ])
+}
+
+/// One run.
+pub(super) fn find_run(db: &Connection, id: &RunId) -> rusqlite::Result<Option<Watched>> {
+    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE id = ?1"))?;
+    select.query_row([id.as_str()], read_run).optional().map(Option::flatten)
+}
+
+fn is_known(db: &Connection, run: &Watched) -> rusqlite::Result<bool> {
+    let mut select = db.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?;
+    select.exists([run.subject.id.as_str()])
+}
+
+/// Writes a run that is not there.
+fn insert_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
+    add_run(db, run)?;
+    update_run(db, run).map(|_| ())
+}
+
+/// Writes what is to be done about a run, whether it is there or not. What somebody asked for in adding it stays unless
+/// something else is asked for. What is known of it stays, but that an end which the API never gave is taken back.
+fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
+    let Watched { subject, state, notify, deadline, added } = run;
+    let notify = notify.as_ref().map(|names| names.iter().map(|name| &**name).collect::<serde_json::Value>());
+    let deadline = deadline.map(|deadline| i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX));
+    db.prepare_cached(
+        "INSERT INTO runs (id, name, notify, deadline, added, watched_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+         ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name), \
+         notify = iif(added OR excluded.added, coalesce(excluded.notify, notify), excluded.notify), \
+         deadline = iif(added OR excluded.added, coalesce(excluded.deadline, deadline), excluded.deadline), \
+         added = max(added, excluded.added), \
+         ended_at = iif(ended IN ('SUCCEEDED', 'FAILED', 'CANCELED'), ended_at, NULL), \
+         ended = iif(ended IN ('SUCCEEDED', 'FAILED', 'CANCELED'), ended, NULL)",
+    )?
+    .execute(params![
+        subject.id.as_str(),
+        subject.name.as_deref(),
+        notify.map(|names| names.to_string()),
+        deadline,
+        added,
+        micros(state.watched_at),
     ])?;
     Ok(())
 }
 
-fn write_event(db: &Connection, event: &Event, run_id: &str) -> rusqlite::Result<()> {
+/// Writes an event and its outbox rows; what is there already stays as it is.
+pub(super) fn write_event(db: &Connection, event: &Event, channels: &[ChannelName]) -> rusqlite::Result<()> {
     let payload = serde_json::to_string(&event.payload)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let at = micros(event.payload.timestamp);
+    let run_id = event.payload.data.run_id.as_ref().map(RunId::as_str);
     db.prepare_cached("INSERT OR IGNORE INTO events (id, run_id, at, payload) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![event.id.as_str(), run_id, micros(event.payload.timestamp), payload])?;
-    Ok(())
-}
-
-fn write_delivery(db: &Connection, event: &Event, channel: &str) -> rusqlite::Result<()> {
-    db.prepare_cached(
+        .execute(params![event.id.as_str(), run_id, at, payload])?;
+    let mut insert = db.prepare_cached(
         "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at) \
          VALUES (?1, ?2, 'pending', 0, ?3)",
-    )?
-    .execute(params![event.id.as_str(), channel, micros(event.payload.timestamp)])?;
+    )?;
+    for channel in channels {
+        insert.execute(params![event.id.as_str(), channel, at])?;
+    }
     Ok(())
 }
 
-fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<StoredRun>> {
+fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<Watched>> {
     let Ok(id) = row.get_ref(0)?.as_str()?.parse() else { return Ok(None) };
     let name: Option<Arc<str>> = row.get(1)?;
     let status: Option<String> = row.get(2)?;
     let ended: Option<String> = row.get(11)?;
+    let notify: Option<String> = row.get(13)?;
     let counted = |column| row.get::<_, Option<i64>>(column).map(|n| n.and_then(|n| u64::try_from(n).ok()));
     let time = |column| row.get::<_, Option<i64>>(column).map(|at| at.and_then(timestamp));
-    Ok(Some(StoredRun {
+    Ok(Some(Watched {
         subject: Subject { id, name },
+        notify: notify
+            .and_then(|names| serde_json::from_str::<Vec<String>>(&names).ok())
+            .map(|names| names.into_iter().map(ChannelName::from).collect()),
+        deadline: counted(14)?.map(Duration::from_micros),
+        added: row.get(15)?,
         state: RunState {
             status: status.map(|word| RunStatus::parse(Some(&word))),
             progress: Progress { completed: counted(3)?, failed: counted(4)?, total: counted(5)? },
@@ -105,6 +210,9 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<StoredRun>> {
             changed_at: time(9)?,
             progress_at: time(10)?,
             ended: ended.as_deref().and_then(ending_from),
+            ended_at: time(12)?,
+            overdue_told_at: time(16)?,
+            stalled_told_at: time(17)?,
             doubt: None,
         },
     }))
@@ -147,12 +255,19 @@ fn count(count: Option<u64>) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn stored(id: &str) -> StoredRun {
+    fn stored(id: &str) -> Watched {
         let mut state = RunState::new(Timestamp::from_second(1_800_000_000).unwrap());
         state.status = Some(RunStatus::parse(Some("PAUSED")));
         state.progress = Progress { completed: Some(3), failed: Some(u64::MAX), total: None };
         state.created_at = Some(Timestamp::from_microsecond(1_700_000_000_123_456).unwrap());
-        StoredRun { subject: Subject { id: id.parse().unwrap(), name: Some("nightly".into()) }, state }
+        state.stalled_told_at = state.created_at;
+        Watched {
+            subject: Subject { id: id.parse().unwrap(), name: Some("nightly".into()) },
+            notify: Some(["ops".into(), "the \"other\"".into()].into()),
+            deadline: Some(Duration::from_mins(90)),
+            added: true,
+            state,
+        }
     }
 
     #[tokio::test]
@@ -161,11 +276,32 @@ mod tests {
         for (_, ending) in ENDINGS {
             let mut run = stored("r1");
             run.state.ended = Some(ending);
-            store.commit(Commit { run: run.clone(), events: Vec::new() }).await.unwrap();
+            store.commit(Commit { run: Some(run.clone()), ..Commit::default() }).await.unwrap();
             // Beyond what SQLite counts is cut, not lost.
             run.state.progress.failed = Some(i64::MAX.unsigned_abs());
-            assert_eq!(store.load().await.unwrap(), [run]);
+            assert_eq!(store.load().await.unwrap(), [run.clone()]);
+            store.forget(vec![run.subject.id]).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_the_api_gave_is_never_written_over() {
+        let store = SqliteStore::in_memory().unwrap();
+        let mut run = stored("r1");
+        run.state.ended = Some(Ending::Finished(Terminal::Succeeded));
+        store.commit(Commit { run: Some(run.clone()), ..Commit::default() }).await.unwrap();
+        let known = store.load().await.unwrap();
+        run.state.ended = Some(Ending::Gone);
+        let event = Event::of_ending("s", &run.subject, Ending::Gone, &run.state, None, run.state.watched_at);
+        store
+            .commit(Commit { run: Some(run), events: vec![(event, vec!["a".into()])], moment: None })
+            .await
+            .unwrap();
+        assert_eq!(store.load().await.unwrap(), known);
+        assert!(
+            crate::store::Outbox::undelivered(&store).await.unwrap().is_empty(),
+            "nor is anything told of it"
+        );
     }
 
     #[tokio::test]
@@ -175,7 +311,7 @@ mod tests {
         let event = Event::of_ending("s", &run.subject, Ending::Gone, &run.state, None, run.state.watched_at);
         for _ in 0..3 {
             let events = vec![(event.clone(), vec!["a".into(), "b".into(), "a".into()])];
-            store.commit(Commit { run: run.clone(), events }).await.unwrap();
+            store.commit(Commit { run: Some(run.clone()), events, moment: None }).await.unwrap();
         }
         let rows: Vec<(String, String)> = store
             .queue
@@ -188,5 +324,61 @@ mod tests {
             .unwrap();
         let id = event.id.to_string();
         assert_eq!(rows, [(id.clone(), "a".to_owned()), (id, "b".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn adding_changes_what_is_to_be_done_and_not_what_is_known() {
+        let store = SqliteStore::in_memory().unwrap();
+        let mut known = stored("r1");
+        known.state.progress.failed = Some(7);
+        known.state.ended = Some(Ending::Finished(Terminal::Failed));
+        store.commit(Commit { run: Some(known.clone()), ..Commit::default() }).await.unwrap();
+        let anew = Watched::new(known.subject.clone(), Timestamp::UNIX_EPOCH);
+        let added = store.add(vec![anew.clone()]).await.unwrap();
+        assert_eq!(added[0].state, known.state);
+        assert_eq!(
+            (&added[0].notify, added[0].deadline, added[0].added),
+            (&known.notify, known.deadline, true)
+        );
+        let other = Watched { deadline: Some(Duration::from_secs(9)), ..anew.clone() };
+        let added = store.add(vec![other]).await.unwrap();
+        assert_eq!((&added[0].notify, added[0].deadline), (&known.notify, Some(Duration::from_secs(9))));
+        // A commit that was under way does not take it back.
+        store.commit(Commit { run: Some(known.clone()), ..Commit::default() }).await.unwrap();
+        assert_eq!(store.load().await.unwrap(), added);
+        // What was given up is watched again.
+        let mut lost = stored("r2");
+        lost.state.ended = Some(Ending::NeverFound);
+        store.commit(Commit { run: Some(lost.clone()), ..Commit::default() }).await.unwrap();
+        assert_eq!(store.add(vec![lost]).await.unwrap()[0].state.ended, None);
+    }
+
+    #[tokio::test]
+    async fn saving_does_not_bring_back_what_was_forgotten() {
+        let store = SqliteStore::in_memory().unwrap();
+        store.save(vec![stored("r1")]).await.unwrap();
+        assert!(store.load().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_moment_is_remembered_until_it_is_forgotten() {
+        let store = SqliteStore::in_memory().unwrap();
+        let at = Timestamp::from_second(1_800_000_000).unwrap();
+        for moment in [Some(at), None] {
+            store.commit(Commit { moment: Some(("x", moment)), ..Commit::default() }).await.unwrap();
+            assert_eq!(store.moment("x").await.unwrap(), moment);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_is_forgotten_and_what_is_to_be_told_of_it_is_not() {
+        let store = SqliteStore::in_memory().unwrap();
+        let run = stored("r1");
+        let event = Event::of_ending("s", &run.subject, Ending::Gone, &run.state, None, run.state.watched_at);
+        let commit = Commit { run: Some(run.clone()), events: vec![(event, vec!["a".into()])], moment: None };
+        store.commit(commit).await.unwrap();
+        store.forget(vec![run.subject.id]).await.unwrap();
+        assert!(store.load().await.unwrap().is_empty());
+        assert_eq!(crate::store::Outbox::undelivered(&store).await.unwrap().len(), 1);
     }
 }

@@ -1,16 +1,19 @@
 //! The store on SQLite: opening it and bringing its schema up to date.
 
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use tokio::sync::watch;
 
 use super::queue::Queue;
 use super::{StoreError, StoreErrorKind};
 
-/// The version of `schema.sql`, kept in `PRAGMA user_version`.
-const SCHEMA_VERSION: i64 = 1;
+/// The steps from nothing to the schema of today. The version of a file (`PRAGMA user_version`) is how many of them it
+/// has taken. Files of every version are read for ever: steps are added, none is changed.
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// Runs and outbox in one SQLite database, on disk for a daemon and in memory for a command. Cheap to clone.
 #[derive(Clone)]
@@ -31,13 +34,46 @@ impl SqliteStore {
         Ok(Self::on(connection, false))
     }
 
-    /// The store in a file, made if it is not there. Blocks.
+    /// What it fails with at the moment, if it does: told when it begins, changes in kind, and ends, which is when
+    /// something has been written.
+    pub fn health(&self) -> watch::Receiver<Option<StoreError>> {
+        self.queue.health()
+    }
+
+    /// Has everybody who waits for something in the outbox look again.
+    pub fn wake(&self) {
+        self.filled.send_modify(|count| *count += 1);
+    }
+
+    /// Lets go of the files, which stay as they are; every call fails from now on. Blocks.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// The store in a file, made if it is not there, for its owner's eyes only. Blocks.
     ///
-    /// Write-ahead log and `synchronous = FULL`: what was committed survives a power cut.
+    /// Write-ahead log and `synchronous = FULL`: what was committed survives a power cut. The caller holds the
+    /// [`Lock`](super::Lock) of the directory.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        // SQLite gives its other files the permissions of this one.
+        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        file.map_err(|error| StoreError {
+            kind: match error.kind() {
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    StoreErrorKind::ReadOnly
+                }
+                std::io::ErrorKind::StorageFull => StoreErrorKind::Full,
+                _ => StoreErrorKind::Other,
+            },
+            message: error.to_string(),
+        })?;
         let connection = Connection::open(path)?;
+        // Until it has turned out to be sound, the files are to be left as they are.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+        check(&connection)?;
         migrate(&connection)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         // Whoever held a lease is gone: there is one owner at a time.
         connection
             .execute("UPDATE deliveries SET owner = NULL, lease_until = NULL WHERE owner NOT NULL", ())?;
@@ -45,24 +81,166 @@ impl SqliteStore {
     }
 }
 
-/// Makes the schema, or refuses one from the future.
+/// Looks for damage before anything is built on it.
+fn check(connection: &Connection) -> Result<(), StoreError> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    Err(StoreError { kind: StoreErrorKind::Corrupt, message: format!("the state is damaged: {found}") })
+}
+
+/// Takes the steps that a file has not taken, or refuses one from the future.
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
-    match version {
-        0 => connection.execute_batch(&format!(
-            "BEGIN; {} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;",
-            include_str!("schema.sql")
-        ))?,
-        SCHEMA_VERSION => {}
-        newer => {
-            return Err(StoreError {
-                kind: StoreErrorKind::Other,
-                message: format!(
-                    "the state was written by a newer runwatch (schema {newer}, this one knows up to \
-                     {SCHEMA_VERSION}); upgrade runwatch, or use another state directory"
-                ),
-            });
-        }
+    let taken = usize::try_from(version).unwrap_or(usize::MAX);
+    let Some(missing) = STEPS.get(taken..) else {
+        return Err(StoreError {
+            kind: StoreErrorKind::Newer,
+            message: format!(
+                "the state was written by a newer runwatch (schema {version}, this one knows up to {}); \
+                 upgrade runwatch, or use another state directory",
+                STEPS.len()
+            ),
+        });
+    };
+    for (step, sql) in (taken + 1..).zip(missing) {
+        connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {step}; COMMIT;"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Ending, RunStatus, Terminal};
+    use crate::store::{Outbox as _, RunStore as _};
+
+    #[tokio::test]
+    async fn a_file_of_version_1_is_read_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/v1.db"), &path).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        let runs = store.load().await.unwrap();
+        assert!(!runs.is_empty());
+        for run in &runs {
+            assert!(run.notify.is_none() && run.deadline.is_none() && !run.added);
+            assert_eq!(run.state.ended.is_some(), run.state.ended_at.is_some(), "{run:?}");
+        }
+        let ended: Vec<_> = runs.iter().filter_map(|run| run.state.ended).collect();
+        assert!(ended.contains(&Ending::Finished(Terminal::Failed)), "{ended:?}");
+        assert!(runs.iter().any(|run| run.state.status == Some(RunStatus::Processing)));
+        assert!(!store.undelivered().await.unwrap().is_empty(), "what was to be told still is");
+        // And once more, now that it is of today's version.
+        drop(store);
+        assert_eq!(SqliteStore::open(&path).unwrap().load().await.unwrap(), runs);
+    }
+
+    #[test]
+    fn a_newer_file_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        drop(SqliteStore::open(&path).unwrap());
+        Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+        let Err(error) = SqliteStore::open(&path) else { panic!("opened") };
+        assert_eq!(error.kind, StoreErrorKind::Newer);
+        assert!(error.message.contains("schema 99") && error.message.contains("upgrade"), "{error}");
+    }
+
+    #[test]
+    fn damage_is_found_when_it_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        std::fs::write(
+            &path,
+            "this is no database, and longer than the header of one would be: far more than 100 bytes\n",
+        )
+        .unwrap();
+        let Err(error) = SqliteStore::open(&path) else { panic!("opened") };
+        assert_eq!(error.kind, StoreErrorKind::Corrupt, "{error}");
+    }
+
+    #[test]
+    fn what_is_committed_survives_a_power_cut_and_is_for_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let pragma = |name: &'static str| {
+            let value = store.queue.call(move |db| {
+                db.query_row(&format!("PRAGMA {name}"), (), |row| row.get::<_, rusqlite::types::Value>(0))
+            });
+            format!("{:?}", runtime.block_on(value).unwrap())
+        };
+        assert_eq!(pragma("synchronous"), "Integer(2)", "FULL");
+        assert_eq!(pragma("journal_mode"), "Text(\"wal\")");
+        for file in std::fs::read_dir(dir.path()).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{file:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_said_as_such_until_something_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("runwatch.db")).unwrap();
+        let health = store.health();
+        let kind = || health.borrow().as_ref().map(|error| error.kind);
+        let limit = |pages: u32| {
+            store
+                .queue
+                .call(move |db| db.query_row(&format!("PRAGMA max_page_count = {pages}"), (), |_| Ok(())))
+        };
+        let fill = || {
+            store
+                .queue
+                .call(|db| db.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob(99999))"))
+        };
+        limit(1).await.unwrap();
+        assert_eq!(fill().await.unwrap_err().kind, StoreErrorKind::Full);
+        assert_eq!(kind(), Some(StoreErrorKind::Full));
+        // Reading works all the while, and proves nothing.
+        assert!(store.load().await.unwrap().is_empty());
+        assert_eq!(kind(), Some(StoreErrorKind::Full));
+        limit(9999).await.unwrap();
+        fill().await.unwrap();
+        assert_eq!(kind(), None);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_closed_leaves_its_files_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let wal = || std::fs::read(dir.path().join("runwatch.db-wal")).unwrap();
+        let (db, log) = (std::fs::read(&path).unwrap(), wal());
+        store.close();
+        assert_eq!(store.load().await.unwrap_err().message, "the store is closed");
+        drop(store);
+        assert!(db == std::fs::read(&path).unwrap() && log == wal() && !log.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_lease_ends_with_its_owner() {
+        use crate::run::{Event, RunState, Subject};
+        use crate::store::{ChannelName, Commit, Owner, Watched};
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let at = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+        let subject = Subject { id: "r1".parse().unwrap(), name: None };
+        let event = Event::of_ending("s", &subject, Ending::Gone, &RunState::new(at), None, at);
+        let ops: ChannelName = "ops".into();
+        let events = vec![(event, vec![ops.clone()])];
+        store.commit(Commit { run: Some(Watched::new(subject, at)), events, moment: None }).await.unwrap();
+        let (hour, me, next) = (std::time::Duration::from_hours(1), Owner("a".into()), Owner("b".into()));
+        assert_eq!(store.claim(&ops, &me, at, hour, 9).await.unwrap().len(), 1);
+        drop(store);
+        let store = SqliteStore::open(&path).unwrap();
+        let again = store.claim(&ops, &next, at, hour, 9).await.unwrap();
+        assert_eq!(again.len(), 1, "a killed daemon's attempt is taken up at once");
+        assert_eq!(again[0].attempt, 2);
+    }
 }

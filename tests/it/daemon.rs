@@ -1,12 +1,14 @@
 //! The daemon on the built binary: it watches the configured set, tells, keeps serving, and remembers.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
+use tokio::time::Instant;
 
 use crate::support::bin::{Running, runwatch};
 use crate::support::body::run;
-use crate::support::stub::{Stub, answer, error};
+use crate::support::stub::{Answer, Stub, answer, error};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -85,7 +87,45 @@ fn a_refused_key_and_an_unknown_status_end_nothing() {
     let daemon = daemon(state.path(), &api, &receiver, &["a"]);
     let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
     assert_eq!(told["type"], "run.failed");
-    stop(daemon);
+    let log = stop(daemon);
+    assert!(log.contains("the API accepts the key again"), "{log}");
+}
+
+#[test]
+fn a_key_file_that_is_rotated_is_noticed() {
+    let state = tempfile::tempdir().unwrap();
+    let key = state.path().join("key");
+    std::fs::write(&key, "old\n").unwrap();
+    // The old key is refused for as long as it comes.
+    let api = Stub::then_forever([run().ok()], error(401));
+    let config = format!("[api]\napi_key_file = {key:?}\n[[run]]\nid = \"a\"\n[[notify.log]]\n");
+    let daemon = runwatch(&["daemon"])
+        .api(&api)
+        .env("STATE_DIRECTORY", state.path().join("state"))
+        .without("DATAFRAMER_API_KEY")
+        .quick(&config)
+        .spawn();
+    for _ in 0..3 {
+        assert_eq!(api.next().header("authorization"), Some("Bearer old"));
+    }
+    std::fs::write(&key, "new\n").unwrap();
+    // Some requests may have been on their way.
+    let mut carried = (0..100).map(|_| api.next().header("authorization").unwrap().to_owned());
+    assert_eq!(carried.find(|key| key != "Bearer old").as_deref(), Some("Bearer new"));
+    let log = stop(daemon);
+    assert!(log.contains("401") && !log.contains("Bearer"), "{log}");
+}
+
+#[test]
+fn a_receiver_that_never_answers_holds_the_end_up_for_a_while_only() {
+    let state = tempfile::tempdir().unwrap();
+    let (api, receiver) = (Stub::with([run().status("FAILED").ok()]), Stub::with([Answer::Silence]));
+    let daemon = daemon(state.path(), &api, &receiver, &["a"]);
+    receiver.next();
+    let began = Instant::now();
+    let log = stop(daemon);
+    assert!(began.elapsed() < Duration::from_secs(20), "{log}");
+    assert!(log.contains("deliveries_pending=1"), "{log}");
 }
 
 #[test]

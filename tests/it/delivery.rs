@@ -6,10 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::clock::WallClock;
-use runwatch::notify::delivery::Drain;
+use runwatch::notify::delivery::{Change, Drain};
 use runwatch::notify::{Channel, Delivery, Notice, Notifier, NotifyError, Retry, RetrySchedule};
 use runwatch::run::{Ending, Event, RunState, Subject, Terminal};
-use runwatch::store::{Commit, Outbox, RunStore as _, SqliteStore, StoredRun};
+use runwatch::store::{Commit, Outbox, Route, Routes, RunStore as _, SqliteStore, Watched};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,8 @@ type Answer = Box<dyn Fn(usize) -> Result<(), NotifyError> + Send + Sync>;
 struct Fake {
     started: Instant,
     sent: Mutex<Vec<(Duration, String, u32)>>,
+    /// When several were told together, and how many.
+    together: Mutex<Vec<(Duration, usize)>>,
     answer: Answer,
     latency: Duration,
 }
@@ -29,9 +32,18 @@ impl Fake {
         Self {
             started: Instant::now(),
             sent: Mutex::default(),
+            together: Mutex::default(),
             answer: Box::new(answer),
             latency: Duration::ZERO,
         }
+    }
+
+    fn slow(latency: Duration) -> Self {
+        Self { latency, ..Self::new(|_| Ok(())) }
+    }
+
+    fn told_together(&self) -> Vec<(Duration, usize)> {
+        self.together.lock().unwrap().clone()
     }
 
     fn sent(&self) -> Vec<(Duration, String, u32)> {
@@ -51,6 +63,11 @@ impl Notifier for Fake {
             (self.answer)(times)
         })
     }
+
+    fn send_all<'a>(&'a self, notices: &'a [Notice]) -> BoxFuture<'a, Result<(), NotifyError>> {
+        self.together.lock().unwrap().push((self.started.elapsed(), notices.len()));
+        Box::pin(async { Ok(()) })
+    }
 }
 
 struct Setup {
@@ -59,26 +76,41 @@ struct Setup {
     cancel: CancellationToken,
     task: JoinHandle<()>,
     wall: WallClock,
+    changes: mpsc::Sender<Change>,
 }
 
-/// Workers for these channels, on a wall clock that follows the virtual one.
-fn deliver(channels: &[(&str, Arc<Fake>)]) -> Setup {
-    let store = Arc::new(SqliteStore::in_memory().unwrap());
-    let (start, epoch) = (Instant::now(), Timestamp::from_second(1_800_000_000).unwrap());
-    let wall: WallClock = Arc::new(move || epoch + start.elapsed());
-    let channel = |(name, fake): &(&str, Arc<Fake>)| Channel {
-        name: (*name).into(),
+fn channel(name: &str, fake: &Arc<Fake>) -> Channel {
+    Channel {
+        name: name.into(),
         kind: "fake",
         notifier: Arc::clone(fake) as _,
         concurrency: 2,
         timeout: Duration::from_secs(20),
         schedule: Arc::new(RetrySchedule::default()),
-    };
-    let channels = channels.iter().map(channel).collect();
+        gather: Duration::ZERO,
+        fingerprint: "as it is".into(),
+    }
+}
+
+/// Workers for these channels, on a wall clock that follows the virtual one.
+fn deliver(channels: &[(&str, Arc<Fake>)]) -> Setup {
+    deliver_as(channels, |channel| channel)
+}
+
+/// The same, with the channels made different.
+fn deliver_as(channels: &[(&str, Arc<Fake>)], change: impl Fn(Channel) -> Channel) -> Setup {
+    let store = Arc::new(SqliteStore::in_memory().unwrap());
+    let (start, epoch) = (Instant::now(), Timestamp::from_second(1_800_000_000).unwrap());
+    let wall: WallClock = Arc::new(move || epoch + start.elapsed());
+    let routes =
+        Routes::new(channels.iter().map(|(name, _)| Route { channel: (*name).into(), events: None }));
+    let channels = channels.iter().map(|(name, fake)| change(channel(name, fake))).collect();
     let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
-    let delivery = Delivery::new(outbox, channels, Arc::clone(&wall));
+    let (changes, receiver) = mpsc::channel(1);
+    let delivery = Delivery::new(outbox, channels, routes, Arc::clone(&wall)).changing(receiver);
     let cancel = CancellationToken::new();
-    Setup { store, drain: delivery.drain(), task: tokio::spawn(delivery.run(cancel.clone())), cancel, wall }
+    let drain = delivery.drain();
+    Setup { store, drain, task: tokio::spawn(delivery.run(cancel.clone())), cancel, wall, changes }
 }
 
 impl Setup {
@@ -90,7 +122,14 @@ impl Setup {
         let event = Event::of_ending("test", &subject, ending, &state, None, (self.wall)());
         let id = event.id.to_string();
         let events = vec![(event, channels.iter().map(|name| (*name).into()).collect())];
-        self.store.commit(Commit { run: StoredRun { subject, state }, events }).await.unwrap();
+        self.store
+            .commit(Commit {
+                run: Some(Watched { state, ..Watched::new(subject, (self.wall)()) }),
+                events,
+                moment: None,
+            })
+            .await
+            .unwrap();
         id
     }
 }
@@ -219,4 +258,76 @@ async fn draining_waits_for_what_is_due_and_no_longer() {
     assert_eq!((fine.sent().len(), bad.sent().len()), (1, 2));
     assert_eq!(setup.store.undelivered().await.unwrap().len(), 1);
     drop(setup.cancel);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_together_is_told_together() {
+    let desk = Arc::new(Fake::new(|_| Ok(())));
+    let setup = deliver_as(&[("desk", Arc::clone(&desk))], |channel| Channel {
+        gather: Duration::from_secs(2),
+        concurrency: 1,
+        ..channel
+    });
+    for run in ["a", "b", "c"] {
+        setup.fail(run, &["desk"]).await;
+        sleep(Duration::from_millis(500)).await;
+    }
+    sleep(Duration::from_secs(10)).await;
+    let together = Duration::from_secs(2);
+    assert_eq!(desk.told_together(), [(together, 3)]);
+    // One that comes later is told by itself.
+    setup.fail("d", &["desk"]).await;
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(desk.told_together().len(), 1);
+    assert_eq!(desk.sent().len(), 1);
+    assert!(setup.store.undelivered().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_given_up_on_is_told_of_through_the_others() {
+    let dead = Arc::new(Fake::new(|_| retryable()));
+    let well = Arc::new(Fake::new(|_| Ok(())));
+    let setup = deliver_as(&[("dead", dead), ("well", Arc::clone(&well))], |channel| Channel {
+        schedule: Arc::new(RetrySchedule::after(&[Duration::from_secs(5)])),
+        ..channel
+    });
+    let id = setup.fail("a", &["dead"]).await;
+    sleep(Duration::from_secs(60)).await;
+    let left = setup.store.undelivered().await.unwrap();
+    assert_eq!(left.len(), 1, "only the event itself");
+    assert_eq!((left[0].attempts, left[0].due_at), (2, None));
+    let told = well.sent();
+    assert_eq!(told.len(), 1, "the warning");
+    assert_ne!(told[0].1, id, "is an event of its own");
+    // A warning that cannot be told gives no further one.
+    let (one, other) = (Arc::new(Fake::new(|_| retryable())), Arc::new(Fake::new(|_| retryable())));
+    let setup = deliver_as(&[("one", one), ("other", Arc::clone(&other))], |channel| Channel {
+        schedule: Arc::new(RetrySchedule::once()),
+        ..channel
+    });
+    setup.fail("a", &["one"]).await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(setup.store.undelivered().await.unwrap().len(), 2);
+    assert_eq!(other.sent().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_are_changed_while_it_runs() {
+    let (kept, old, new) = (
+        Arc::new(Fake::new(|_| Ok(()))),
+        Arc::new(Fake::slow(Duration::from_secs(8))),
+        Arc::new(Fake::new(|_| Ok(()))),
+    );
+    let setup = deliver(&[("kept", Arc::clone(&kept)), ("changed", Arc::clone(&old))]);
+    setup.fail("a", &["kept", "changed"]).await;
+    sleep(Duration::from_secs(1)).await;
+    let changed = Channel { fingerprint: "another".into(), ..channel("changed", &new) };
+    let channels = vec![channel("kept", &Arc::new(Fake::new(|_| panic!("this one is not used")))), changed];
+    let change = Change { channels, routes: Routes::default() };
+    setup.changes.send(change).await.unwrap();
+    setup.fail("b", &["kept", "changed"]).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!((kept.sent().len(), old.sent().len(), new.sent().len()), (2, 1, 1));
+    assert_eq!(old.sent()[0].2, 1, "what was under way was finished, and not begun again");
+    assert!(setup.store.undelivered().await.unwrap().is_empty());
 }

@@ -120,6 +120,20 @@ fn watch_shows_the_end_of_a_run_without_being_told_to() {
 }
 
 #[test]
+fn runs_that_end_together_are_one_notification() {
+    let Some(desktop) = Session::desktop() else { return };
+    let ends = ["FAILED", "SUCCEEDED", "SUCCEEDED"].map(|status| run().status(status).ok());
+    let stub = Stub::with(ends);
+    let config = "max_in_flight = 1\n[[notify.desktop]]\n";
+    let output = desktop.runwatch(&["watch", "a", "b", "c"]).api(&stub).quick(config).run();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let shown = desktop.shown();
+    assert_eq!(shown.len(), 1, "{shown:?}");
+    assert_eq!(shown[0].0, "3 runs have ended: 1 failed, 2 succeeded");
+    assert!(shown[0].1.contains("Run a failed") && shown[0].1.contains("Run c succeeded"), "{shown:?}");
+}
+
+#[test]
 fn notify_test_reaches_the_desktop() {
     let Some(desktop) = Session::desktop() else { return };
     let output = desktop.runwatch(&["notify", "test"]).config("[[notify.desktop]]\nname = \"me\"\n").run();

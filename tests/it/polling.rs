@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::BoxFuture;
-use runwatch::api::{Answer, PollError, PollErrorKind, RunSource};
-use runwatch::poll::{Command, Curve, FinalRun, Policy, Scheduler, Settings, Update, Watched};
+use runwatch::api::{Answer, Listed, Listing, PollError, PollErrorKind, RunSource, Wanted};
+use runwatch::poll::{
+    Alerts, Command, Curve, FinalRun, Mode, OUTAGE_TOLD, Policy, Scheduler, Settings, Update, Watched,
+};
 use runwatch::run::{
     Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunState, RunStatus, Subject, Terminal,
 };
 use runwatch::store::{
-    Commit, Outbox as _, Route, Routes, RunStore, SqliteStore, StoreError, StoreErrorKind, StoredRun,
+    Commit, Outbox as _, Route, Routes, RunStore, SqliteStore, StoreError, StoreErrorKind,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -31,7 +33,13 @@ struct Api {
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
     latency: Duration,
+    /// What the list says of a run at a time; without one there is no list.
+    list: Option<ListScript>,
+    lists: AtomicUsize,
 }
+
+/// What a list says of a run at a time; nothing if it leaves it out.
+type ListScript = Box<dyn Fn(Duration, &RunId) -> Option<Run> + Send + Sync>;
 
 impl Api {
     fn new() -> Self {
@@ -43,6 +51,8 @@ impl Api {
             in_flight: AtomicUsize::new(0),
             most_in_flight: AtomicUsize::new(0),
             latency: Duration::ZERO,
+            list: None,
+            lists: AtomicUsize::new(0),
         }
     }
 
@@ -75,6 +85,17 @@ impl RunSource for Api {
             sleep(self.latency).await;
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
             self.scripts[id](times, at).map(|run| Answer { run, body: "{}".into() })
+        })
+    }
+
+    fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
+        self.lists.fetch_add(1, Ordering::SeqCst);
+        let at = self.started.elapsed();
+        Box::pin(async move {
+            let Some(list) = &self.list else { return Err(PollError::transient("no list")) };
+            let listed = |id: &RunId| Some(Listed { id: id.clone(), run: list(at, id)? });
+            let runs: Vec<Listed> = self.scripts.keys().filter(|id| wanted(id)).filter_map(listed).collect();
+            Ok(Listing { bytes: runs.len() * 600, runs })
         })
     }
 
@@ -116,13 +137,23 @@ fn settings() -> Settings {
         jitter: 0.0,
     };
     Settings {
-        policy: Policy { healthy: curve(1, 1.5, 60), error: curve(1, 2.0, 60) },
+        policy: Policy { healthy: curve(1, 1.5, 60), error: curve(1, 2.0, 60), price: None },
         requests_per_minute: 120,
         max_in_flight: 8,
         patience: Patience { grace: seconds(60), unknown_after: Some(seconds(1800)), refused_ends: true },
         source: "test".into(),
         routes: Routes::default(),
+        alerts: Alerts {
+            stalled_after: None,
+            overdue_after: None,
+            unreachable_after: Some(seconds(900)),
+            remind_every: seconds(3600),
+        },
+        batch: Mode::Never,
         keep_bodies: false,
+        keep_ended: true,
+        counters: Arc::default(),
+        save_every: None,
     }
 }
 
@@ -151,7 +182,8 @@ impl Watch {
         ids.sort();
         for id in ids {
             let state = RunState::new(Timestamp::UNIX_EPOCH);
-            scheduler.watch(Watched { subject: Subject { id, name: None }, notify: None, state });
+            scheduler
+                .watch(Watched { state, ..Watched::new(Subject { id, name: None }, Timestamp::UNIX_EPOCH) });
         }
         let cancel = CancellationToken::new();
         let task = tokio::spawn(scheduler.run(cancel.clone()));
@@ -177,7 +209,7 @@ impl Watch {
         let mut notices = Vec::new();
         while let Ok(update) = self.updates.try_recv() {
             match update {
-                Update::Run(..) => {}
+                Update::Run(..) | Update::Added(_) | Update::Removed | Update::KeyAccepted => {}
                 Update::Doubt { .. } => notices.push("doubt"),
                 Update::ApiDown(..) => notices.push("down"),
                 Update::ApiUp(_) => notices.push("up"),
@@ -408,8 +440,24 @@ struct Failing {
 }
 
 impl RunStore for Failing {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<StoredRun>, StoreError>> {
+    fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
         self.inner.load()
+    }
+
+    fn moment(&self, name: &'static str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+        self.inner.moment(name)
+    }
+
+    fn add(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
+        self.inner.add(runs)
+    }
+
+    fn save(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.save(runs)
+    }
+
+    fn forget(&self, runs: Vec<RunId>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.inner.forget(runs)
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -445,4 +493,236 @@ async fn a_run_that_has_ended_is_never_asked_about_again() {
     watch.ended().await;
     sleep(seconds(3600)).await;
     assert_eq!(watch.stop().await.1.times("r"), [0.0]);
+}
+
+/// Channels of which one tells everything.
+fn one_channel() -> Routes {
+    Routes::new([Route { channel: "ops".into(), events: None }])
+}
+
+/// The types and reasons of what is still to be told, in order.
+async fn to_be_told(store: &SqliteStore) -> Vec<(String, Option<String>)> {
+    let told = store.undelivered().await.unwrap();
+    let told = told.iter().map(|one| serde_json::from_str::<serde_json::Value>(&one.payload).unwrap());
+    told.map(|one| {
+        (one["type"].as_str().unwrap().to_owned(), one["data"]["reason"].as_str().map(str::to_owned))
+    })
+    .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_overdue_and_a_stalled_run_are_told_once_and_watched_on() {
+    let created_at = Timestamp::now() - seconds(7200);
+    let api = Api::new().with("late", move |_, at| {
+        let word = if at < seconds(600) { "PROCESSING" } else { "SUCCEEDED" };
+        status(word).map(|run| Run { created_at: Some(created_at), ..run })
+    });
+    let alerts = Alerts {
+        overdue_after: Some(seconds(3600)),
+        // The wall clock stands still in here but for the time that the test itself takes.
+        stalled_after: Some(Duration::from_nanos(1)),
+        ..settings().alerts
+    };
+    let mut watch = Watch::start(api, Settings { alerts, routes: one_channel(), ..settings() });
+    assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
+    let mut told: Vec<_> = to_be_told(&watch.store).await.into_iter().map(|(kind, _)| kind).collect();
+    told.sort();
+    assert_eq!(told, ["run.overdue", "run.stalled", "run.succeeded"]);
+    let stored = watch.store.load().await.unwrap();
+    assert!(stored[0].state.overdue_told_at.is_some(), "a restart does not tell it again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_stays_away_is_told_after_its_time_and_forgotten_when_it_is_back() {
+    let api = Api::new().with("r", |_, at| match at.as_secs() {
+        0..2000 => fails(PollErrorKind::Transient, None),
+        _ => status("PROCESSING"),
+    });
+    let watch = Watch::start(api, Settings { routes: one_channel(), ..settings() });
+    sleep(seconds(890)).await;
+    assert_eq!(to_be_told(&watch.store).await, []);
+    sleep(seconds(80)).await;
+    let expected = [("api.unreachable".to_owned(), Some("no_answer".to_owned()))];
+    assert_eq!(to_be_told(&watch.store).await, expected);
+    assert!(watch.store.moment(OUTAGE_TOLD).await.unwrap().is_some(), "a restart does not tell it again");
+    sleep(seconds(1200)).await;
+    assert_eq!(to_be_told(&watch.store).await, expected);
+    assert_eq!(watch.store.moment(OUTAGE_TOLD).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_stays_refused_is_told_and_not_tried_for_every_run() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..200).map(|n| format!("r{n}")).collect();
+    for id in &ids {
+        api = api.with(id, |_, _| doubt(DoubtKind::KeyRefused));
+    }
+    let patience = Patience { refused_ends: false, ..settings().patience };
+    let watch = Watch::start(api, Settings { patience, routes: one_channel(), ..settings() });
+    sleep(seconds(1000)).await;
+    let expected = [("api.unreachable".to_owned(), Some("key_refused".to_owned()))];
+    assert_eq!(to_be_told(&watch.store).await, expected);
+    let asked = watch.api.asked.lock().unwrap().len();
+    assert!(asked < 50, "{asked} requests with a refused key in 1000 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_are_added_and_taken_out_while_it_runs() {
+    let api = Api::new().with("a", |_, _| status("PROCESSING")).with("b", |_, _| status("PROCESSING"));
+    let watch = Watch::start(api, settings());
+    sleep(seconds(10)).await;
+    let b: RunId = "b".parse().unwrap();
+    let (reply, removed) = oneshot::channel();
+    watch.commands.send(Command::Remove(b.clone(), reply)).await.unwrap();
+    removed.await.unwrap();
+    let asked = watch.api.times("b").len();
+    sleep(seconds(600)).await;
+    assert_eq!(watch.api.times("b").len(), asked, "not asked about any more");
+    let again = Watched::new(Subject { id: b.clone(), name: Some("again".into()) }, Timestamp::UNIX_EPOCH);
+    watch.commands.send(Command::Add(vec![again])).await.unwrap();
+    sleep(seconds(1)).await;
+    assert_eq!(watch.api.times("b").len(), asked + 1, "asked about at once");
+    let (reply, views) = oneshot::channel();
+    watch.commands.send(Command::Snapshot(reply)).await.unwrap();
+    let views = views.await.unwrap();
+    assert!(views.iter().any(|view| view.subject.label() == "again"));
+    // Nothing comes back for one that is not watched.
+    let (reply, removed) = oneshot::channel();
+    watch.commands.send(Command::Remove("nobody".parse().unwrap(), reply)).await.unwrap();
+    assert!(removed.await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resumed_machine_asks_about_everything_within_the_budget() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..30).map(|n| format!("r{n:02}")).collect();
+    for id in &ids {
+        api = api.with(id, |_, _| status("PROCESSING"));
+    }
+    let held = |times: usize, _| {
+        if times == 1 { fails(PollErrorKind::Transient, Some(3000)) } else { status("PROCESSING") }
+    };
+    let watch = Watch::start(api.with("held", held), settings());
+    sleep(seconds(900)).await;
+    watch.commands.send(Command::Resumed).await.unwrap();
+    sleep(seconds(30)).await;
+    for id in &ids {
+        let last = *watch.api.times(id).last().unwrap();
+        assert!(last >= 900.0, "{id} was asked about at {last} last");
+    }
+    assert_eq!(watch.api.times("held").len(), 1, "what the API asked for holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_are_written_down_every_so_often_and_at_the_end() {
+    let api = Api::new().with("r", |times, _| {
+        let completed = Some(times as u64);
+        status("PROCESSING")
+            .map(|run| Run { progress: Progress { completed, failed: None, total: None }, ..run })
+    });
+    let watch = Watch::start(api, Settings { save_every: Some(seconds(30)), ..settings() });
+    let stored = async |watch: &Watch| watch.store.load().await.unwrap()[0].state.progress.completed;
+    sleep(seconds(20)).await;
+    assert_eq!(stored(&watch).await, Some(1), "with the change of status");
+    sleep(seconds(20)).await;
+    assert!(stored(&watch).await > Some(3));
+    sleep(seconds(70)).await;
+    let store = Arc::clone(&watch.store);
+    let (runs, _) = watch.stop().await;
+    assert_eq!(store.load().await.unwrap()[0].state.progress, runs[0].state.progress);
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_settings_hold_from_now_on() {
+    let api = Api::new().with("r", |_, _| status("PROCESSING"));
+    let watch = Watch::start(api, settings());
+    sleep(seconds(600)).await;
+    let before = watch.api.times("r").len();
+    let curve = Curve { initial: seconds(5), multiplier: 1.0, max: seconds(5), jitter: 0.0 };
+    let quicker = Settings { policy: Policy { healthy: curve, error: curve, price: None }, ..settings() };
+    let elsewhere = Arc::new(Api::new().with("r", |_, _| status("PROCESSING")));
+    watch.commands.send(Command::Reconfigure(Box::new(quicker), Arc::clone(&elsewhere) as _)).await.unwrap();
+    sleep(seconds(600)).await;
+    assert_eq!(watch.api.times("r").len(), before, "the API of before is left alone");
+    assert!(elsewhere.times("r").len() > 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_counts_say_when_to_ask() {
+    // 600 samples at one a second, and over.
+    let counted = |_, at: Duration| {
+        let completed = at.as_secs().min(600);
+        let word = if at >= seconds(601) { "SUCCEEDED" } else { "PROCESSING" };
+        status(word).map(|run| Run {
+            progress: Progress { completed: Some(completed), failed: Some(0), total: Some(600) },
+            ..run
+        })
+    };
+    let mut polls = Vec::new();
+    for price in [None, Some(2.0)] {
+        let policy = Policy { price, ..settings().policy };
+        let mut watch = Watch::start(Api::new().with("r", counted), Settings { policy, ..settings() });
+        assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
+        let late = watch.api.started.elapsed().saturating_sub(seconds(601));
+        let (runs, _) = watch.stop().await;
+        polls.push((runs[0].polls, late));
+    }
+    let [(plainly, late_plainly), (aimed, late_aimed)] = polls[..] else { panic!("two policies") };
+    assert!(aimed <= plainly, "{aimed} requests instead of {plainly}");
+    assert!(
+        late_aimed < seconds(5) && late_aimed < late_plainly,
+        "{late_aimed:?} late instead of {late_plainly:?}"
+    );
+}
+
+/// A script for one run in a list of many.
+fn going(completed: u64) -> Run {
+    Run {
+        progress: Progress { completed: Some(completed), failed: Some(0), total: None },
+        ..status("PROCESSING").unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_request_for_many_runs() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..300).map(|n| format!("r{n:03}")).collect();
+    for id in &ids {
+        api = api.with(id, |_, at| status(if at < seconds(600) { "PROCESSING" } else { "SUCCEEDED" }));
+    }
+    api.list = Some(Box::new(move |at, id| {
+        let ended = if at < seconds(600) { going(1) } else { status("SUCCEEDED").unwrap() };
+        // One is not in the list, although it is there.
+        (id.as_str() != "r007").then_some(ended)
+    }));
+    let mut watch = Watch::start(api, Settings { batch: Mode::Auto, routes: one_channel(), ..settings() });
+    for _ in &ids {
+        assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
+    }
+    let late = watch.api.started.elapsed().saturating_sub(seconds(600));
+    let told = watch.store.undelivered().await.unwrap().len();
+    let (_, api) = watch.stop().await;
+    assert_eq!(told, 300, "each once");
+    // At 120 a minute the ends alone take two minutes and a half: each is confirmed by itself.
+    assert!(late < seconds(240), "{late:?} late");
+    let before: usize = api.asked.lock().unwrap().iter().filter(|(at, _)| *at < seconds(600)).count();
+    let lists = api.lists.load(Ordering::SeqCst);
+    // By themselves the runs would have taken 1200 requests in that time, and waited two and a half minutes for each.
+    assert!(before < 700 && lists > 5, "{before} requests and {lists} lists");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_fails_costs_nothing_but_itself() {
+    let mut api = Api::new();
+    for n in 0..20 {
+        api = api.with(&format!("r{n:02}"), |_, at| {
+            status(if at < seconds(60) { "PROCESSING" } else { "FAILED" })
+        });
+    }
+    let mut watch = Watch::start(api, Settings { batch: Mode::Always, ..settings() });
+    for _ in 0..20 {
+        assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
+    }
+    let (_, api) = watch.stop().await;
+    assert!(api.lists.load(Ordering::SeqCst) < 12, "ever more seldom");
 }

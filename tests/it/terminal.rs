@@ -94,6 +94,19 @@ fn shows_a_bar_a_run_and_leaves_finished_lines() {
 }
 
 #[test]
+fn watch_without_ids_offers_what_goes_on() {
+    let Some(terminal) = Terminal::start() else { return };
+    let (_simulator, watch) =
+        simulate(&["id=aaa,duration=60s", "id=bbb,duration=2s", "id=ccc,duration=1s,age=9s"]);
+    terminal.type_line(&format!("clear; {watch}; echo \"exit $?\""));
+    let screen = terminal.wait_for(|screen| screen.contains("Numbers, or nothing for all:"));
+    assert!(screen.contains("  1 bbb") && screen.contains("  2 aaa") && !screen.contains("ccc"), "{screen}");
+    terminal.type_line("1");
+    let screen = terminal.wait_for(|screen| screen.contains("exit 0"));
+    assert!(screen.contains("✓ bbb SUCCEEDED") && !screen.contains("aaa PROCESSING ━"), "{screen}");
+}
+
+#[test]
 fn ctrl_c_leaves_the_terminal_clean() {
     let Some(terminal) = Terminal::start() else { return };
     let (_simulator, watch) = simulate(&["id=aaa,duration=60s,samples=50", "id=bbb,queue=60s"]);

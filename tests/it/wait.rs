@@ -126,7 +126,9 @@ fn a_signal_is_heard_while_nobody_reads_the_result() {
     let stub = Stub::with([run().status("SUCCEEDED").set("notes", "x".repeat(1 << 20).into()).ok()]);
     let mut running = runwatch(&["wait", ID, "--output", "json"]).api(&stub).quick("").spawn();
     let stdout = running.take_stdout();
+    let began = tokio::time::Instant::now();
     while rustix::io::ioctl_fionread(&stdout).unwrap() < 1 << 15 {
+        assert!(began.elapsed().as_secs() < 60, "nothing was written");
         std::thread::yield_now();
     }
     running.signal(rustix::process::Signal::TERM);

@@ -16,6 +16,8 @@ const QUICK: &str = "[poll]\ninitial_interval = \"10ms\"\nmax_interval = \"20ms\
 /// A command line to be run.
 pub struct Runwatch {
     command: Command,
+    /// Where standard error goes, if it is not to be read.
+    log: Option<std::fs::File>,
     home: tempfile::TempDir,
 }
 
@@ -42,7 +44,7 @@ pub fn runwatch(args: &[&str]) -> Runwatch {
     command.args(args).env_clear().env("HOME", home.path()).env("DATAFRAMER_API_KEY", "test-key");
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Runwatch { command, home }
+    Runwatch { command, log: None, home }
 }
 
 impl Runwatch {
@@ -87,8 +89,27 @@ impl Runwatch {
         self
     }
 
+    /// With standard error added to this file.
+    pub fn log(mut self, path: &std::path::Path) -> Self {
+        self.log = Some(std::fs::File::options().create(true).append(true).open(path).unwrap());
+        self
+    }
+
+    /// Started by another program, which has these arguments before its own.
+    pub fn under(mut self, program: &std::path::Path, args: &[&str]) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
+        self
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Running {
+        if let Some(log) = self.log {
+            self.command.stderr(log);
+        }
         let child = self.command.spawn().unwrap();
         Running { child, _home: self.home }
     }

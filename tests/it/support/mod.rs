@@ -1,6 +1,10 @@
-//! Helpers that read like sentences: the built binary, a scripted API, bodies of runs, and what a machine may lack.
+//! Helpers that read like sentences: the built binary, a scripted API, a world of runs, bodies of runs, and what a machine may
+//! lack.
 
 pub mod bin;
 pub mod body;
+pub mod daemon;
+
 pub mod need;
 pub mod stub;
+pub mod world;

@@ -23,6 +23,15 @@ pub fn variable(name: &str) -> Option<String> {
     found
 }
 
+/// Root's rights, or `None` with a loud word without them.
+pub fn root() -> Option<()> {
+    let found = rustix::process::geteuid().is_root().then_some(());
+    if found.is_none() {
+        absent("root's rights");
+    }
+    found
+}
+
 fn absent(what: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} needs {what}, and CI must have it");

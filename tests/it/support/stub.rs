@@ -2,7 +2,7 @@
 //!
 //! Written on plain sockets, so that it can misbehave in ways no HTTP library would let it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -133,8 +133,8 @@ impl Drop for Stub {
     }
 }
 
-fn serve(mut stream: TcpStream, script: &Mutex<Script>, asked: &Sender<Asked>) -> Option<()> {
-    let mut reader = BufReader::new(stream.try_clone().ok()?);
+/// Reads a request; nothing if the client is done.
+pub(super) fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut headers = Vec::new();
@@ -148,6 +148,12 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>, asked: &Sender<Asked>) -
         headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
+    Some(Asked { line: line.trim_end().to_owned(), headers, body })
+}
+
+fn serve(mut stream: TcpStream, script: &Mutex<Script>, asked: &Sender<Asked>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let request = read_request(&mut reader)?;
     let answer = {
         let mut script = script.lock().unwrap();
         let next = script.answers.pop_front().or_else(|| script.forever.clone());
@@ -156,7 +162,7 @@ fn serve(mut stream: TcpStream, script: &Mutex<Script>, asked: &Sender<Asked>) -
         }
         next
     };
-    asked.send(Asked { line: line.trim_end().to_owned(), headers, body }).ok();
+    asked.send(request).ok();
     match answer? {
         Answer::Bytes(bytes) => {
             stream.write_all(&bytes).ok()?;

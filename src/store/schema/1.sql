@@ -1,4 +1,4 @@
--- Version 1. Times are microseconds since 1970-01-01 UTC. A change of this file needs a migration beside it.
+-- Version 1. Times are microseconds since 1970-01-01 UTC. Never changed: later versions are steps from here.
 
 -- One row a watched run: the last that is known of it.
 CREATE TABLE runs (

@@ -1,14 +1,13 @@
-//! The words that the line printer and the progress display share.
+//! The words for people about what happens, shared by everything that shows it.
 
 use std::time::Duration;
 
-use super::report::samples;
 use crate::poll::{RunView, Update};
-use crate::run::{DoubtKind, Ending, RunStatus, Terminal};
+use crate::run::{DoubtKind, Ending, Progress, RunStatus, Terminal};
 use crate::span;
 
 /// Where a run stands, in one line without its name.
-pub(super) fn standing(run: &RunView) -> String {
+pub fn standing(run: &RunView) -> String {
     let state = &run.state;
     let status = state.status.as_ref().map_or("not seen yet", RunStatus::as_str);
     let mut parts = vec![match state.ended {
@@ -27,7 +26,7 @@ pub(super) fn standing(run: &RunView) -> String {
 }
 
 /// A warning for a run that SUCCEEDED with failed samples.
-pub(super) fn partial(run: &RunView) -> Option<String> {
+pub fn partial(run: &RunView) -> Option<String> {
     let progress = run.state.progress;
     let failed = progress.failed.filter(|failed| *failed > 0)?;
     if run.state.ended != Some(Ending::Finished(Terminal::Succeeded)) {
@@ -38,9 +37,9 @@ pub(super) fn partial(run: &RunView) -> Option<String> {
 }
 
 /// What is to be said of an update that is not about a run's progress.
-pub(super) fn notice(update: &Update) -> Option<String> {
+pub fn notice(update: &Update) -> Option<String> {
     Some(match update {
-        Update::Run(..) => return None,
+        Update::Run(..) | Update::Added(_) | Update::Removed => return None,
         Update::Doubt { subject, kind, message } => {
             let label = subject.label();
             let message = message.trim_end_matches('.');
@@ -62,22 +61,34 @@ pub(super) fn notice(update: &Update) -> Option<String> {
             time(up.since.wall)
         ),
         Update::StoreFailed(error) => format!("cannot record what was seen: {error}; trying on"),
+        Update::KeyAccepted => "the API accepts the key again".to_owned(),
         Update::StoreWell => "recording works again".to_owned(),
     })
 }
 
 /// A moment as people read it: UTC, to the second.
-pub(super) fn time(at: jiff::Timestamp) -> String {
+pub fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// `about 5m left`, or nothing.
-pub(super) fn left(run: &RunView) -> Option<String> {
+pub fn left(run: &RunView) -> Option<String> {
     let left = run.expected_end?.saturating_duration_since(tokio::time::Instant::now());
     (!left.is_zero()).then(|| format!("about {} left", span::human(round(left))))
 }
 
 /// An estimate does not have milliseconds.
-pub(super) fn round(duration: Duration) -> Duration {
+pub fn round(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
+}
+
+/// Samples as `193/200, 7 failed`; nothing where the API counts none.
+pub fn samples(progress: Progress) -> Option<String> {
+    let completed = progress.completed?;
+    let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
+    let failed = match progress.failed.unwrap_or(0) {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
+    };
+    Some(format!("{completed}{of}{failed}"))
 }

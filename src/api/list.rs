@@ -1,0 +1,205 @@
+//! Reads the list of runs as it arrives: one run at a time, however many there are.
+//!
+//! Owns the splitting of a JSON array into its elements. The list of a company with fifty thousand runs is tens of megabytes
+//! long; nothing of it is kept but what is asked for.
+
+use super::PollError;
+use super::wire;
+use crate::run::{Run, RunId};
+
+/// The longest element that is read. A run in the list has no files and is below a kilobyte.
+const LONGEST: usize = 64 * 1024;
+
+/// A run as the list has it: without the number of its samples, and with its details.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Its id.
+    pub id: RunId,
+    /// What a watcher acts on.
+    pub run: Run,
+}
+
+/// Takes a list apart as it comes.
+#[derive(Debug, Default)]
+pub(super) struct Splitter {
+    /// How many brackets and braces are open.
+    depth: usize,
+    /// At which depth the elements of the list are; `None` before it has begun.
+    list: Option<usize>,
+    ended: bool,
+    in_string: bool,
+    escaped: bool,
+    /// The element that is being read.
+    element: Vec<u8>,
+    /// The last string outside the list: the name under which a wrapped list stands.
+    name: Vec<u8>,
+}
+
+impl Splitter {
+    /// Reads on; gives every element that is complete now to `take`.
+    pub(super) fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
+        for &byte in bytes {
+            self.read(byte, take)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the list has come to its end. One that has not says nothing about what is not in it.
+    pub(super) fn finish(&self) -> Result<(), PollError> {
+        if self.ended && self.depth == 0 {
+            return Ok(());
+        }
+        Err(broken(if self.list.is_none() { "it is no list" } else { "it breaks off" }))
+    }
+
+    fn read(&mut self, byte: u8, take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
+        let inside = self.list.is_some_and(|list| self.depth > list) && !self.ended;
+        if inside {
+            if self.element.len() >= LONGEST {
+                return Err(broken("an entry is too long"));
+            }
+            self.element.push(byte);
+        }
+        if self.in_string {
+            self.string(byte);
+            return Ok(());
+        }
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                self.name.clear();
+            }
+            b'[' | b'{' => self.open(byte)?,
+            b']' | b'}' => self.close(take)?,
+            b'<' if self.depth == 0 => return Err(broken("it is a web page; is base_url right?")),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn string(&mut self, byte: u8) {
+        match byte {
+            _ if self.escaped => self.escaped = false,
+            b'\\' => self.escaped = true,
+            b'"' => self.in_string = false,
+            _ if self.depth <= 1 && self.name.len() < 32 => self.name.push(byte),
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, byte: u8) -> Result<(), PollError> {
+        self.depth += 1;
+        // A bare list, or one in a wrapper under the name that newer resources use.
+        let begins = byte == b'[' && (self.depth == 1 || (self.depth == 2 && self.name == b"results"));
+        if self.list.is_none() && begins {
+            self.list = Some(self.depth);
+        } else if self.list.is_some_and(|list| self.depth == list + 1) && !self.ended {
+            if byte == b'[' {
+                return Err(broken("an entry is no run"));
+            }
+            self.element.clear();
+            self.element.push(byte);
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
+        self.depth = self.depth.checked_sub(1).ok_or_else(|| broken("it is no JSON"))?;
+        if let Some(list) = self.list.filter(|_| !self.ended) {
+            if self.depth == list {
+                take(&self.element);
+                self.element.clear();
+            } else if self.depth < list {
+                self.ended = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads one element; `None` if it is no run that can be asked about.
+pub(super) fn element(bytes: &[u8]) -> Option<Listed> {
+    wire::listed(bytes).ok().map(|(id, run)| Listed { id, run })
+}
+
+fn broken(why: &str) -> PollError {
+    PollError::transient(format!("the list of runs cannot be read: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::run::RunStatus;
+
+    const LIST: &[u8] = include_bytes!("../../tests/fixtures/api/runs_list.json");
+
+    /// The elements of a list that comes in pieces of this size.
+    fn split(json: &[u8], piece: usize) -> Result<Vec<Vec<u8>>, PollError> {
+        let (mut splitter, mut elements) = (Splitter::default(), Vec::new());
+        for piece in json.chunks(piece) {
+            splitter.feed(piece, &mut |element| elements.push(element.to_vec()))?;
+        }
+        splitter.finish()?;
+        Ok(elements)
+    }
+
+    #[test]
+    fn the_list_of_the_api_comes_apart_however_it_arrives() {
+        let whole: Vec<serde_json::Value> = serde_json::from_slice(LIST).unwrap();
+        for piece in [1, 7, 1000, LIST.len()] {
+            let elements = split(LIST, piece).unwrap();
+            let parsed: Vec<serde_json::Value> =
+                elements.iter().map(|element| serde_json::from_slice(element).unwrap()).collect();
+            assert_eq!(parsed, whole, "in pieces of {piece}");
+        }
+        let first = element(&split(LIST, 99).unwrap()[0]).unwrap();
+        assert_eq!(first.id.as_str(), whole[0]["id"].as_str().unwrap());
+        assert_eq!(first.run.status, RunStatus::parse(whole[0]["status"].as_str()));
+        assert!(first.run.details.is_some(), "which run it is can be told");
+    }
+
+    #[test]
+    fn a_wrapped_list_is_one_too() {
+        let wrapped =
+            br#"{"count":2,"names":["x"],"results":[{"id":"a"},{"id":"b","x":[{"]":"}"}]}],"next":null}"#;
+        let elements = split(wrapped, 5).unwrap();
+        assert_eq!(elements, [&br#"{"id":"a"}"#[..], br#"{"id":"b","x":[{"]":"}"}]}"#]);
+        assert_eq!(split(b"[]", 1).unwrap(), Vec::<Vec<u8>>::new());
+    }
+
+    #[test]
+    fn what_breaks_off_or_is_no_list_is_an_error() {
+        for json in [
+            "",
+            "[",
+            "[{\"id\":\"a\"}",
+            "{\"results\":[{}]",
+            "{\"id\":\"a\"}",
+            "<html>[]</html>",
+            "]",
+            "[[1]]",
+            "7",
+        ] {
+            assert!(split(json.as_bytes(), 3).is_err(), "{json}");
+        }
+        let long = format!("[{{\"a\":\"{}\"}}]", "x".repeat(LONGEST));
+        assert!(split(long.as_bytes(), 1000).is_err());
+    }
+
+    proptest! {
+        /// Every cut of the list is an error: a list that breaks off says nothing about what is not in it.
+        #[test]
+        fn a_list_that_is_cut_is_never_whole(cut in 0usize..LIST.len() - 2) {
+            prop_assume!(!LIST[cut..].iter().all(u8::is_ascii_whitespace));
+            prop_assert!(split(&LIST[..cut], 64).is_err());
+        }
+
+        /// Whatever comes, nothing panics.
+        #[test]
+        fn anything_is_borne(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = split(&bytes, 7);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `runwatch deliveries`: what the daemon told and has to tell.
+
+use super::args::{DeliveriesVerb, Global, StateArg, StatusOutput, WhichDeliveries};
+use super::control::{Failure, connect, end, json};
+use super::exit::Exit;
+use super::out::Out;
+use super::{setup, table};
+use crate::clock;
+use crate::control::{ClientError, ResendRequest, Settled};
+use crate::store::{Delivery, DeliveryFilter, DeliveryState};
+use crate::words::time;
+
+/// Does what is asked about deliveries.
+pub(super) async fn run(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Exit {
+    end(out, deliveries(out, global, verb).await)
+}
+
+async fn deliveries(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Result<Exit, Failure> {
+    let client = connect(global)?;
+    match verb {
+        DeliveriesVerb::List { which, limit, output } => {
+            let found = client.deliveries(&filter(which), *limit).await?;
+            setup::print_result(&match output {
+                StatusOutput::Json => json(&found),
+                StatusOutput::Text if found.deliveries.is_empty() => "no deliveries\n".to_owned(),
+                StatusOutput::Text => listed(&found.deliveries),
+            })?;
+        }
+        DeliveriesVerb::Show { id } => {
+            let one = DeliveryFilter { id: Some(*id), ..DeliveryFilter::default() };
+            let found = client.deliveries(&one, 1).await?;
+            let Some(delivery) = found.deliveries.first() else {
+                return Err(ClientError::NotFound(format!("there is no delivery {id}")).into());
+            };
+            setup::print_result(&described(delivery))?;
+        }
+        DeliveriesVerb::Retry { id, channel, all: _ } => {
+            let meant = DeliveryFilter { id: *id, channel: channel.clone(), ..DeliveryFilter::default() };
+            settled(out, client.retry(&meant).await?);
+        }
+        DeliveriesVerb::Resend { since, channel } => {
+            let since = clock::wall().checked_sub(*since).unwrap_or(jiff::Timestamp::MIN);
+            settled(out, client.resend(&ResendRequest { since, channels: channel.clone() }).await?);
+        }
+    }
+    Ok(Exit::Succeeded)
+}
+
+fn settled(out: &Out, settled: Settled) {
+    let plural = if settled.deliveries == 1 { "delivery is" } else { "deliveries are" };
+    out.say(&format!("{} {plural} due now", settled.deliveries));
+    out.finish();
+}
+
+fn filter(which: &WhichDeliveries) -> DeliveryFilter {
+    let state = which.state.map(|state| match state {
+        StateArg::Pending => DeliveryState::Pending,
+        StateArg::Delivered => DeliveryState::Delivered,
+        StateArg::Dead => DeliveryState::Dead,
+    });
+    DeliveryFilter {
+        state,
+        channel: which.channel.clone(),
+        run: which.run.clone(),
+        ..DeliveryFilter::default()
+    }
+}
+
+/// One line a delivery.
+pub(super) fn listed(deliveries: &[Delivery]) -> String {
+    let head = ["NUMBER", "EVENT", "RUN", "CHANNEL", "STATE", "TRIES", "SEEN", "NEXT", "LAST ERROR"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(deliveries.iter().map(|delivery| {
+        [
+            delivery.id.to_string(),
+            delivery.kind.clone(),
+            delivery.run_id.clone().unwrap_or_default(),
+            delivery.channel.clone(),
+            delivery.state.as_str().to_owned(),
+            delivery.attempts.to_string(),
+            delivery.at.map(time).unwrap_or_default(),
+            delivery.due_at.map(time).unwrap_or_default(),
+            delivery.last_error.clone().unwrap_or_default(),
+        ]
+    }));
+    table::render(&rows)
+}
+
+fn described(delivery: &Delivery) -> String {
+    let lines = [
+        ("number", Some(delivery.id.to_string())),
+        ("event", Some(format!("{} {}", delivery.kind, delivery.event_id))),
+        ("run", delivery.run_id.clone()),
+        ("channel", Some(delivery.channel.clone())),
+        ("state", Some(delivery.state.as_str().to_owned())),
+        ("attempts", Some(delivery.attempts.to_string())),
+        ("seen", delivery.at.map(time)),
+        ("next try", delivery.due_at.map(time)),
+        ("settled", delivery.settled_at.map(time)),
+        ("error", delivery.last_error.clone()),
+    ];
+    lines.iter().filter_map(|(name, value)| Some(format!("{name:9} {}\n", value.as_ref()?))).collect()
+}

@@ -1,0 +1,225 @@
+//! The runs that the API has: `runwatch runs`, and what `runwatch watch` without ids watches.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use tracing::level_filters::LevelFilter;
+
+use super::args::{Global, RunsArgs, StatusOutput, WatchArgs};
+use super::control::json;
+use super::exit::Exit;
+use super::out::{self, Out};
+use super::{setup, table};
+use crate::api::{ApiClient, Listed, PollErrorKind};
+use crate::app;
+use crate::config::Config;
+use crate::run::{DoubtKind, RunId};
+use crate::words;
+
+/// So many runs are offered to choose from.
+const OFFERED: usize = 20;
+
+/// Lists the runs.
+pub(super) async fn run(out: &Out, global: &Global, args: &RunsArgs) -> Exit {
+    runs(out, global, args).await.unwrap_or_else(|exit| exit)
+}
+
+async fn runs(out: &Out, global: &Global, args: &RunsArgs) -> Result<Exit, Exit> {
+    let config = setup::configure(global, None, LevelFilter::WARN, out)?;
+    let client = ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?;
+    let mine = args.mine.as_deref().map(|mine| email(&config, mine)).transpose()?;
+    let mut left = args.limit;
+    let wanted = |listed: &Listed| {
+        let wanted = (args.all || is_going(listed)) && mine.as_deref().is_none_or(|mine| is_of(listed, mine));
+        // The newest come first: what is beyond the limit is not kept.
+        wanted && left > 0 && {
+            left -= 1;
+            true
+        }
+    };
+    let listed = client.list_runs(wanted).await.map_err(|error| refused(out, &error))?.runs;
+    let text = match args.output {
+        StatusOutput::Json => {
+            let runs: Vec<_> = listed.iter().map(described).collect();
+            json(&serde_json::json!({ "version": 1, "runs": runs }))
+        }
+        StatusOutput::Text if listed.is_empty() && args.all => "no runs\n".to_owned(),
+        StatusOutput::Text if listed.is_empty() => "no run is going (see --all)\n".to_owned(),
+        StatusOutput::Text => listing(&listed),
+    };
+    out.finish();
+    setup::print_result(&text)?;
+    Ok(Exit::Succeeded)
+}
+
+fn described(listed: &Listed) -> serde_json::Value {
+    let Listed { id, run } = listed;
+    let details = run.details.as_deref();
+    serde_json::json!({
+        "id": id,
+        "status": run.status,
+        "samples_completed": run.progress.completed,
+        "samples_failed": run.progress.failed,
+        "created_at": run.created_at,
+        "completed_at": run.completed_at,
+        "spec_name": details.and_then(|details| details.spec_name.as_deref()),
+        "dataset_name": details.and_then(|details| details.dataset_name.as_deref()),
+        "created_by_email": details.and_then(|details| details.created_by_email.as_deref()),
+    })
+}
+
+fn listing(listed: &[Listed]) -> String {
+    let mut rows = vec![["RUN", "STATUS", "SAMPLES", "CREATED", "SPEC", "BY"].map(str::to_owned)];
+    rows.extend(listed.iter().map(|Listed { id, run }| {
+        let details = run.details.as_deref();
+        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+        [
+            id.to_string(),
+            run.status.as_str().to_owned(),
+            words::samples(run.progress).unwrap_or_default(),
+            run.created_at.map(words::time).unwrap_or_default(),
+            text(details.and_then(|details| details.spec_name.as_ref())),
+            text(details.and_then(|details| details.created_by_email.as_ref())),
+        ]
+    }));
+    table::render(&rows)
+}
+
+/// The runs that `watch` is to watch: those named, or those that the API has and the flags choose, or those chosen here.
+pub(super) async fn choose(
+    out: &Out,
+    config: &Config,
+    client: &ApiClient,
+    args: &WatchArgs,
+) -> Result<Vec<RunId>, Exit> {
+    if !args.runs.is_empty() {
+        return Ok(args.runs.clone());
+    }
+    let asks = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if !args.latest && args.mine.is_none() && !asks {
+        out.error("which runs? Give their ids, or --latest, or --mine (see `runwatch runs`)");
+        return Err(Exit::Usage);
+    }
+    let mine = args.mine.as_deref().map(|mine| email(config, mine)).transpose()?;
+    let (latest, mut found) = (args.latest, 0);
+    let wanted = |listed: &Listed| {
+        let ours = mine.as_deref().is_none_or(|mine| is_of(listed, mine));
+        let wanted = ours && if latest { found == 0 } else { is_going(listed) };
+        found += usize::from(wanted);
+        wanted
+    };
+    let listed = client.list_runs(wanted).await.map_err(|error| refused(out, &error))?.runs;
+    let whose = mine.as_ref().map(|mine| format!(" of {mine}")).unwrap_or_default();
+    if listed.is_empty() {
+        let which = if latest { "there is no run" } else { "no run is going" };
+        out.error(format_args!("{which}{whose} (see `runwatch runs --all`)"));
+        return Err(Exit::NotFound);
+    }
+    if latest || args.mine.is_some() {
+        return Ok(listed.into_iter().map(|listed| listed.id).collect());
+    }
+    offer(out, &listed).await
+}
+
+/// Has a person choose among the runs that go on.
+async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
+    let offered = &listed[..listed.len().min(OFFERED)];
+    let table = listing(offered);
+    let mut lines = table.lines();
+    let mut text = format!("    {}\n", lines.next().unwrap_or_default());
+    for (number, line) in (1..).zip(lines) {
+        let _ = writeln!(text, "{number:>3} {line}");
+    }
+    if listed.len() > offered.len() {
+        let older = listed.len() - offered.len();
+        let _ = writeln!(text, "    … and {older} older ones (see `runwatch runs`)");
+    }
+    out.finish();
+    setup::print_result(&format!("{text}Watch which? Numbers, or nothing for all: "))?;
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|read| (read, line))
+    });
+    let line = match answer.await {
+        Ok(Ok((read, line))) if read > 0 => line,
+        // Closed: whoever sat there has gone.
+        _ => return Err(Exit::Usage),
+    };
+    chosen(&line, offered).map_err(|wrong| {
+        out::error(format_args!(
+            "`{}` is none of the numbers 1 to {}",
+            crate::run::printable(wrong, 40),
+            offered.len()
+        ));
+        Exit::Usage
+    })
+}
+
+/// The runs that an answer names; the error is the word that names none.
+fn chosen<'l>(line: &'l str, offered: &[Listed]) -> Result<Vec<RunId>, &'l str> {
+    let words: Vec<&str> = line.split([' ', ',', '\t', '\n', '\r']).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() {
+        return Ok(offered.iter().map(|listed| listed.id.clone()).collect());
+    }
+    let one = |word: &&'l str| {
+        let number: Option<usize> = word.parse().ok();
+        let listed = number.and_then(|number| offered.get(number.checked_sub(1)?));
+        listed.map(|listed| listed.id.clone()).ok_or(*word)
+    };
+    words.iter().map(one).collect()
+}
+
+/// Who "mine" is: the address given, or the configured one.
+fn email(config: &Config, given: &str) -> Result<String, Exit> {
+    let known = Some(given).filter(|given| !given.is_empty()).or(config.api.email.as_deref());
+    known.map(str::to_owned).ok_or_else(|| {
+        out::error("whose runs are yours? Say so with --mine=EMAIL, DATAFRAMER_EMAIL, or email in [api]");
+        Exit::Usage
+    })
+}
+
+fn is_of(listed: &Listed, email: &str) -> bool {
+    let by = listed.run.details.as_ref().and_then(|details| details.created_by_email.as_deref());
+    by.is_some_and(|by| by.eq_ignore_ascii_case(email))
+}
+
+fn is_going(listed: &Listed) -> bool {
+    listed.run.status.terminal().is_none()
+}
+
+fn refused(out: &Out, error: &crate::api::PollError) -> Exit {
+    out.error(&error.message);
+    match error.kind {
+        PollErrorKind::Doubt(DoubtKind::KeyRefused) => Exit::KeyRefused,
+        _ => Exit::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Progress, Run, RunStatus};
+
+    #[test]
+    fn an_answer_names_runs_or_means_all() {
+        let listed = |id: &str| Listed {
+            id: id.parse().unwrap(),
+            run: Run {
+                status: RunStatus::Processing,
+                progress: Progress::default(),
+                created_at: None,
+                completed_at: None,
+                details: None,
+            },
+        };
+        let offered = ["a", "b", "c"].map(listed);
+        let ids =
+            |line| chosen(line, &offered).map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(ids("2\n"), Ok(vec!["b".to_owned()]));
+        assert_eq!(ids(" 3, 1\n"), Ok(vec!["c".to_owned(), "a".to_owned()]));
+        assert_eq!(ids("\n").unwrap().len(), 3);
+        for (line, wrong) in [("4\n", "4"), ("0\n", "0"), ("1 x\n", "x"), ("-1\n", "-1")] {
+            assert_eq!(ids(line), Err(wrong), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! What Prometheus is told. Names by its conventions: base units, `_total` on counters.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use prometheus::{
+    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::notify::{Told, ToldOutcome};
+use crate::poll::{Counters, Standing};
+use crate::store::Stats;
+
+/// Buckets for deliveries, in seconds: from loopback to the longest attempt.
+const BUCKETS: [f64; 9] = [0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// Every figure, under its name.
+pub(super) struct Metrics {
+    registry: Registry,
+    polls: IntCounterVec,
+    last_poll: Gauge,
+    runs: IntGaugeVec,
+    in_flight: IntGauge,
+    budget: IntGauge,
+    budget_used: Gauge,
+    api_up: IntGauge,
+    store_up: IntGauge,
+    deliveries: IntCounterVec,
+    delivery_seconds: HistogramVec,
+    pending: IntGaugeVec,
+    dead: IntGaugeVec,
+    oldest_pending: GaugeVec,
+}
+
+/// What the figures are read from when somebody asks.
+pub(super) struct Readings<'a> {
+    pub(super) counters: &'a Counters,
+    pub(super) standing: &'a Standing,
+    /// Ended runs by their last status.
+    pub(super) ended: &'a [(String, i64)],
+    pub(super) requests_per_minute: u32,
+    pub(super) stats: &'a [Stats],
+}
+
+impl Metrics {
+    pub(super) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let metrics = Self {
+            polls: counters(
+                &registry,
+                "runwatch_polls_total",
+                "Requests to the API by what came of them.",
+                &["outcome"],
+            )?,
+            last_poll: gauge(
+                &registry,
+                "runwatch_last_poll_timestamp_seconds",
+                "When a request to the API last came back.",
+            )?,
+            runs: int_gauges(
+                &registry,
+                "runwatch_runs",
+                "Known runs by the API's last word; UNSEEN before its first.",
+                &["status"],
+            )?,
+            in_flight: int_gauge(&registry, "runwatch_polls_in_flight", "Requests to the API under way.")?,
+            budget: int_gauge(
+                &registry,
+                "runwatch_request_budget_per_minute",
+                "Requests to the API that a minute has room for.",
+            )?,
+            budget_used: gauge(
+                &registry,
+                "runwatch_request_budget_used_ratio",
+                "Share of the request budget that is spent now: at 1 runs wait for their turn.",
+            )?,
+            api_up: int_gauge(&registry, "runwatch_api_up", "Whether the API can be reached.")?,
+            store_up: int_gauge(&registry, "runwatch_store_up", "Whether what is seen can be recorded.")?,
+            deliveries: counters(
+                &registry,
+                "runwatch_delivery_attempts_total",
+                "Attempts to tell an event by channel, outcome (delivered, retried or dead) and reason.",
+                &["channel", "outcome", "reason"],
+            )?,
+            delivery_seconds: histogram(
+                &registry,
+                "runwatch_delivery_duration_seconds",
+                "How long attempts to tell an event took.",
+                &["channel"],
+            )?,
+            pending: int_gauges(
+                &registry,
+                "runwatch_deliveries_pending",
+                "Deliveries still to be made.",
+                &["channel"],
+            )?,
+            dead: int_gauges(
+                &registry,
+                "runwatch_deliveries_dead",
+                "Deliveries given up and remembered.",
+                &["channel"],
+            )?,
+            oldest_pending: gauges(
+                &registry,
+                "runwatch_oldest_pending_delivery_timestamp_seconds",
+                "When the oldest event was seen that is still to be told; 0 if there is none.",
+                &["channel"],
+            )?,
+            registry,
+        };
+        int_gauges(&metrics.registry, "runwatch_build_info", "The version, as a label.", &["version"])?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let started =
+            gauge(&metrics.registry, "runwatch_start_time_seconds", "When the daemon was started.")?;
+        started.set(seconds(crate::clock::wall()));
+        metrics.api_up.set(1);
+        metrics.store_up.set(1);
+        Ok(metrics)
+    }
+
+    pub(super) fn set_api_up(&self, up: bool) {
+        self.api_up.set(i64::from(up));
+    }
+
+    pub(super) fn set_store_up(&self, up: bool) {
+        self.store_up.set(i64::from(up));
+    }
+
+    pub(super) fn told(&self, told: &Told) {
+        let (outcome, reason) = match told.outcome {
+            ToldOutcome::Delivered => ("delivered", "accepted"),
+            ToldOutcome::Retried => ("retried", "error"),
+            ToldOutcome::Exhausted => ("dead", "exhausted"),
+            ToldOutcome::Disabled => ("dead", "disabled"),
+        };
+        self.deliveries.with_label_values(&[&*told.channel, outcome, reason]).inc();
+        self.delivery_seconds.with_label_values(&[&*told.channel]).observe(told.took.as_secs_f64());
+    }
+
+    /// The text that Prometheus reads.
+    pub(super) fn render(&self, readings: &Readings<'_>) -> prometheus::Result<String> {
+        for (outcome, count) in readings.counters.polls() {
+            let counter = self.polls.with_label_values(&[outcome]);
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
+        self.last_poll.set(readings.counters.last_poll().map_or(0.0, seconds));
+        self.runs.reset();
+        for (status, count) in &readings.standing.runs {
+            self.runs.with_label_values(&[status]).add(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        for (status, count) in readings.ended {
+            self.runs.with_label_values(&[status]).add(*count);
+        }
+        self.in_flight.set(i64::try_from(readings.standing.in_flight).unwrap_or(i64::MAX));
+        self.budget.set(i64::from(readings.requests_per_minute));
+        self.budget_used.set(readings.standing.budget_used);
+        self.pending.reset();
+        self.dead.reset();
+        self.oldest_pending.reset();
+        for stats in readings.stats {
+            let channel = [&*stats.channel];
+            self.pending.with_label_values(&channel).set(stats.pending);
+            self.dead.with_label_values(&channel).set(stats.dead);
+            self.oldest_pending.with_label_values(&channel).set(stats.oldest_pending.map_or(0.0, seconds));
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+/// What is served as `/metrics`: the type of the classic text format.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+fn seconds(at: Timestamp) -> f64 {
+    at.as_microsecond() as f64 / 1e6
+}
+
+fn counters(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(made.clone()))?;
+    Ok(made)
+}
+
+fn int_gauges(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntGaugeVec> {
+    let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(made.clone()))?;
+    Ok(made)
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    let made = GaugeVec::new(Opts::new(name, help), labels)?;
+    registry.register(Box::new(made.clone()))?;
+    Ok(made)
+}
+
+fn int_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let made = IntGauge::new(name, help)?;
+    registry.register(Box::new(made.clone()))?;
+    Ok(made)
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Gauge> {
+    let made = Gauge::new(name, help)?;
+    registry.register(Box::new(made.clone()))?;
+    Ok(made)
+}
+
+fn histogram(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels)?;
+    registry.register(Box::new(made.clone()))?;
+    Ok(made)
+}
+
+/// Shared by the loop, which counts, and the server, which renders.
+pub(super) type SharedMetrics = Arc<Metrics>;

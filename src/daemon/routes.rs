@@ -1,0 +1,135 @@
+//! Which request to the socket, or to the port for metrics, is what.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::Method;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+
+use super::handle::{Handle, Refusal};
+use crate::BoxFuture;
+use crate::control::{AddRequest, Answer, ResendRequest, Serve};
+use crate::run::RunId;
+use crate::store::DeliveryFilter;
+
+/// So many deliveries are listed where nobody says how many.
+const DEFAULT_LIMIT: u32 = 100;
+
+/// The socket: everything can be asked.
+pub(super) struct Socket(pub(super) Arc<Handle>);
+
+impl Serve for Socket {
+    fn answer<'a>(
+        &'a self,
+        method: &'a Method,
+        path: &'a str,
+        query: &'a str,
+        body: Bytes,
+    ) -> BoxFuture<'a, Answer> {
+        Box::pin(async move {
+            let Some(path) = path.strip_prefix("/v1/") else { return look(&self.0, method, path).await };
+            self.do_it(method, path, query, &body).await.unwrap_or_else(Answer::from)
+        })
+    }
+}
+
+impl Socket {
+    async fn do_it(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Result<Answer, Refusal> {
+        let Self(handle) = self;
+        Ok(match (method.as_str(), path) {
+            ("GET", "status") => Answer::json(&handle.status()),
+            ("GET", "runs") => Answer::json(&handle.runs().await?),
+            ("POST", "runs") => Answer::json(&handle.add(read::<AddRequest>(body)?.runs).await?),
+            ("GET", "deliveries") => {
+                let (filter, limit) = listed(query)?;
+                Answer::json(&handle.deliveries(filter, limit).await?)
+            }
+            ("POST", "deliveries/retry") => Answer::json(&handle.retry(read::<DeliveryFilter>(body)?).await?),
+            ("POST", "deliveries/resend") => {
+                Answer::json(&handle.resend(read::<ResendRequest>(body)?).await?)
+            }
+            ("POST", "reload") => Answer::json(&handle.reload().await?),
+            (method, path) => match (method, path.strip_prefix("runs/")) {
+                ("GET", Some(id)) => Answer::json(&handle.run(&run_id(id)?).await?),
+                ("DELETE", Some(id)) => Answer::json(&handle.remove(&run_id(id)?).await?),
+                _ => return Err(Refusal::NotFound(format!("there is no {method} /v1/{path}"))),
+            },
+        })
+    }
+}
+
+/// The port: looking only.
+pub(super) struct Port(pub(super) Arc<Handle>);
+
+impl Serve for Port {
+    fn largest_request(&self) -> usize {
+        0
+    }
+
+    fn answer<'a>(
+        &'a self,
+        method: &'a Method,
+        path: &'a str,
+        _: &'a str,
+        _: Bytes,
+    ) -> BoxFuture<'a, Answer> {
+        Box::pin(look(&self.0, method, path))
+    }
+}
+
+async fn look(handle: &Handle, method: &Method, path: &str) -> Answer {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Answer::error(405, "only GET is answered here");
+    }
+    match path {
+        "/metrics" => handle.metrics().await,
+        // Alive is whatever a restart would not mend.
+        "/healthz" if handle.is_alive().await => Answer::text(200, "text/plain", "ok\n".to_owned()),
+        "/healthz" => Answer::text(503, "text/plain", "the scheduler does not move\n".to_owned()),
+        // What only has to be known is said, and keeps nobody from work.
+        "/readyz" => {
+            let status = if handle.hindrances().is_empty() { 200 } else { 503 };
+            let said = if status == 200 { Some("ok".to_owned()) } else { None };
+            let lines: Vec<String> = said.into_iter().chain(handle.troubles()).collect();
+            Answer::text(status, "text/plain", lines.join("\n") + "\n")
+        }
+        _ => Answer::error(404, format!("there is no {path}; there are /metrics, /healthz and /readyz")),
+    }
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    let body = if body.is_empty() { b"{}" } else { body };
+    serde_json::from_slice(body).map_err(|error| Refusal::Bad(format!("the request cannot be read: {error}")))
+}
+
+fn run_id(segment: &str) -> Result<RunId, Refusal> {
+    let id = percent_decode_str(segment).decode_utf8_lossy();
+    id.parse().map_err(|error: crate::run::RunIdError| Refusal::Bad(error.to_string()))
+}
+
+/// `limit=N` and `filter=JSON`; what curl finds easier, `state=`, `channel=` and `run=`, too.
+fn listed(query: &str) -> Result<(DeliveryFilter, u32), Refusal> {
+    let (mut filter, mut limit) = (DeliveryFilter::default(), DEFAULT_LIMIT);
+    let bad = |name: &str| Refusal::Bad(format!("the value of `{name}` cannot be read"));
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let value = percent_decode_str(value).decode_utf8_lossy();
+        match name {
+            "limit" => limit = value.parse().map_err(|_| bad(name))?,
+            "filter" => filter = read(value.as_bytes())?,
+            "channel" => filter.channel = Some(value.into_owned()),
+            "run" => filter.run = Some(run_id(&value)?),
+            "state" => {
+                let word = serde_json::Value::from(&*value);
+                filter.state = Some(serde_json::from_value(word).map_err(|_| bad(name))?);
+            }
+            _ => {
+                return Err(Refusal::Bad(format!(
+                    "there is no `{name}`; there are limit, state, channel and run"
+                )));
+            }
+        }
+    }
+    Ok((filter, limit))
+}

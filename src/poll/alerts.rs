@@ -1,0 +1,158 @@
+//! What is worth a warning although nothing has ended: a run that makes no progress, one past its deadline, an API that is
+//! of no use. Pure.
+//!
+//! Owns when each is told first and when it is told again. What was told is part of the state that is recorded with the
+//! telling, so that a restart tells nothing twice.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::run::{EventKind, Moment, RunState};
+use crate::store::Watched;
+
+/// When to warn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Alerts {
+    /// A run that has made no progress for this long has stalled; `None` never.
+    pub stalled_after: Option<Duration>,
+    /// A run without a deadline of its own is overdue this long after its creation; `None` never.
+    pub overdue_after: Option<Duration>,
+    /// An API that has been of no use for this long is unreachable; `None` never.
+    pub unreachable_after: Option<Duration>,
+    /// What goes on is told again after this, and not sooner.
+    pub remind_every: Duration,
+}
+
+/// A warning that is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warning {
+    /// `run.stalled` or `run.overdue`.
+    pub kind: EventKind,
+    /// Since when it has been so.
+    pub since: Timestamp,
+}
+
+impl Alerts {
+    /// When a run is or will be overdue.
+    pub fn overdue_at(&self, run: &Watched) -> Option<Timestamp> {
+        let begun = run.state.created_at.unwrap_or(run.state.watched_at);
+        begun.checked_add(run.deadline.or(self.overdue_after)?).ok()
+    }
+
+    /// The warnings that are due about a run, in `state` now. What is told is noted in the state.
+    pub fn of_run(&self, run: &Watched, state: &mut RunState, now: Timestamp) -> Vec<Warning> {
+        if state.ended.is_some() {
+            return Vec::new();
+        }
+        let overdue_at = self.overdue_at(&Watched { state: state.clone(), ..run.clone() });
+        let stalled_at = self.stalled_after.and_then(|after| state.moved_at().checked_add(after).ok());
+        let moved_at = state.moved_at();
+        let mut warnings = Vec::new();
+        for (kind, at, since, told) in [
+            (EventKind::RunOverdue, overdue_at, overdue_at, &mut state.overdue_told_at),
+            (EventKind::RunStalled, stalled_at, Some(moved_at), &mut state.stalled_told_at),
+        ] {
+            if let (Some(at), Some(since)) = (at, since)
+                && at <= now
+                && self.may_tell(*told, now)
+            {
+                *told = Some(now);
+                warnings.push(Warning { kind, since });
+            }
+        }
+        warnings
+    }
+
+    /// Whether an API that has been of no use since then is to be told of.
+    pub fn of_outage(&self, since: Moment, told_at: Option<Timestamp>, now: Moment) -> bool {
+        let lasted = now.mono.saturating_duration_since(since.mono);
+        self.unreachable_after.is_some_and(|after| lasted >= after) && self.may_tell(told_at, now.wall)
+    }
+
+    fn may_tell(&self, told_at: Option<Timestamp>, now: Timestamp) -> bool {
+        told_at.is_none_or(|told| told.checked_add(self.remind_every).is_ok_and(|again| again <= now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::run::Subject;
+
+    const ALERTS: Alerts = Alerts {
+        stalled_after: Some(Duration::from_secs(100)),
+        overdue_after: None,
+        unreachable_after: Some(Duration::from_secs(900)),
+        remind_every: Duration::from_secs(1000),
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn run(deadline: Option<u64>) -> Watched {
+        let mut run = Watched::new(Subject { id: "r".parse().unwrap(), name: None }, at(0));
+        run.deadline = deadline.map(Duration::from_secs);
+        run
+    }
+
+    /// The seconds of 0..=upto at which a warning is told, and its kind.
+    fn told(alerts: &Alerts, run: &Watched, upto: i64) -> Vec<(i64, EventKind)> {
+        let mut state = run.state.clone();
+        let mut told = Vec::new();
+        for second in 0..=upto {
+            let warnings = alerts.of_run(run, &mut state, at(second));
+            told.extend(warnings.into_iter().map(|warning| (second, warning.kind)));
+        }
+        told
+    }
+
+    #[test]
+    fn told_when_due_and_again_no_sooner_than_the_reminder() {
+        use EventKind::{RunOverdue, RunStalled};
+        assert_eq!(told(&ALERTS, &run(None), 1200), [(100, RunStalled), (1100, RunStalled)]);
+        let quiet = Alerts { stalled_after: None, ..ALERTS };
+        assert_eq!(told(&quiet, &run(None), 5000), []);
+        assert_eq!(told(&quiet, &run(Some(50)), 1100), [(50, RunOverdue), (1050, RunOverdue)]);
+        let general = Alerts { overdue_after: Some(Duration::from_secs(70)), ..quiet };
+        assert_eq!(told(&general, &run(None), 100), [(70, RunOverdue)]);
+        assert_eq!(told(&general, &run(Some(80)), 100), [(80, RunOverdue)], "its own deadline wins");
+    }
+
+    #[test]
+    fn progress_begins_a_new_stall() {
+        let run = run(None);
+        let mut state = run.state.clone();
+        assert_eq!(ALERTS.of_run(&run, &mut state, at(100)).len(), 1);
+        state.progress_at = Some(at(150));
+        state.stalled_told_at = None;
+        assert!(ALERTS.of_run(&run, &mut state, at(249)).is_empty());
+        assert_eq!(ALERTS.of_run(&run, &mut state, at(250))[0].since, at(150));
+    }
+
+    #[test]
+    fn the_deadline_counts_from_the_creation() {
+        let mut run = run(Some(60));
+        run.state.created_at = Some(at(-50));
+        assert_eq!(ALERTS.overdue_at(&run), Some(at(10)));
+        run.deadline = Some(Duration::MAX);
+        assert_eq!(ALERTS.overdue_at(&run), None, "beyond the calendar is never");
+    }
+
+    #[test]
+    fn an_outage_is_told_after_its_time_and_again_after_the_reminder() {
+        let since = clock::now();
+        let later = |seconds: u64| Moment {
+            mono: since.mono + Duration::from_secs(seconds),
+            wall: since.wall + Duration::from_secs(seconds),
+        };
+        assert!(!ALERTS.of_outage(since, None, later(899)));
+        assert!(ALERTS.of_outage(since, None, later(900)));
+        assert!(!ALERTS.of_outage(since, Some(later(900).wall), later(1899)));
+        assert!(ALERTS.of_outage(since, Some(later(900).wall), later(1900)));
+        let never = Alerts { unreachable_after: None, ..ALERTS };
+        assert!(!never.of_outage(since, None, later(99_999)));
+    }
+}

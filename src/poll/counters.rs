@@ -1,0 +1,60 @@
+//! What is counted as it happens, to be read from elsewhere at any time.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use jiff::Timestamp;
+
+use crate::api::{PollError, PollErrorKind};
+use crate::run::DoubtKind;
+
+/// Polls by what came of them. Shared between the scheduler, which counts, and whoever reads.
+#[derive(Debug, Default)]
+pub struct Counters {
+    outcomes: [AtomicU64; OUTCOMES.len()],
+    /// Microseconds since 1970; 0 before the first.
+    last_poll: AtomicI64,
+}
+
+/// What can come of a poll.
+const OUTCOMES: [&str; 7] =
+    ["answered", "transient_error", "throttled", "key_refused", "not_found", "rejected", "unknown_status"];
+
+impl Counters {
+    /// Counts a poll.
+    pub(super) fn count(&self, error: Option<&PollError>, now: Timestamp) {
+        let outcome = match error.map(|error| error.kind) {
+            None => 0,
+            Some(PollErrorKind::Transient) => 1,
+            Some(PollErrorKind::Throttled) => 2,
+            Some(PollErrorKind::Doubt(DoubtKind::KeyRefused)) => 3,
+            Some(PollErrorKind::Doubt(DoubtKind::Missing | DoubtKind::NoSuchPage)) => 4,
+            Some(PollErrorKind::Doubt(DoubtKind::Rejected)) => 5,
+            Some(PollErrorKind::Doubt(DoubtKind::UnknownStatus)) => 6,
+        };
+        self.outcomes[outcome].fetch_add(1, Ordering::Relaxed);
+        self.last_poll.store(now.as_microsecond(), Ordering::Relaxed);
+    }
+
+    /// How many polls came to what.
+    pub fn polls(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        OUTCOMES.iter().zip(&self.outcomes).map(|(name, count)| (*name, count.load(Ordering::Relaxed)))
+    }
+
+    /// When a poll last came back.
+    pub fn last_poll(&self) -> Option<Timestamp> {
+        let micros = self.last_poll.load(Ordering::Relaxed);
+        Timestamp::from_microsecond(micros).ok().filter(|_| micros != 0)
+    }
+}
+
+/// How the scheduler stands at one moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Standing {
+    /// Runs that go on, by status; `UNSEEN` where the API has not answered yet.
+    pub runs: BTreeMap<String, u64>,
+    /// Polls under way.
+    pub in_flight: usize,
+    /// The share of the request budget that is spent at this moment, from 0 to 1.
+    pub budget_used: f64,
+}

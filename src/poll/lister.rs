@@ -1,0 +1,151 @@
+//! Asking about many runs at once, by the list of all of them.
+//!
+//! Owns what the list is believed in: that a run goes on. An end, a word nobody knows and an absence are confirmed by asking
+//! about the run itself; so is, once, how many samples it has, which the list does not tell.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use super::scheduler::Scheduler;
+use crate::api::{Answer, Listing, PollError, PollErrorKind};
+use crate::clock;
+use crate::run::{Moment, Run, RunId, RunStatus};
+
+/// So many runs are asked about by themselves after a list, to learn how many samples they have.
+const DETAILS: usize = 4;
+
+/// No list is asked for sooner after another; and no more than this many bytes a second are spent on them.
+const SHORTEST: Duration = Duration::from_secs(1);
+const BYTES_A_SECOND: f64 = 1e6;
+
+/// The pauses after a list that could not be had: the first, doubled up to the last. Runs are asked about by themselves then.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
+/// Where the lister stands.
+#[derive(Debug)]
+pub(super) struct Lister {
+    under_way: bool,
+    not_before: Option<Instant>,
+    /// After the next failure.
+    pause: Duration,
+}
+
+impl Default for Lister {
+    fn default() -> Self {
+        Self { under_way: false, not_before: None, pause: FIRST_PAUSE }
+    }
+}
+
+impl Scheduler {
+    /// Asks for the list in place of the runs that are due, where that is worth it.
+    pub(super) fn list_if_worth(&mut self, now: Instant) {
+        let waits = self.lister.under_way || self.lister.not_before.is_some_and(|at| at > now);
+        if waits || self.last_look.is_some() || self.refused_since.is_some() {
+            return;
+        }
+        let Some(enough) = self.costs.list_from(self.settings.batch) else { return };
+        if self.slots.due_for_list(now).take(enough).count() < enough || self.limiter.take(now).is_err() {
+            return;
+        }
+        let due: Vec<u32> = self.slots.due_for_list(now).collect();
+        for index in due {
+            self.slots.unschedule(index);
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.listing = true;
+            }
+        }
+        self.lister.under_way = true;
+        let source = Arc::clone(&self.source);
+        let watched: Arc<std::collections::HashSet<RunId>> = Arc::new(self.slots.ids());
+        self.lists.spawn(async move { source.list(Arc::new(move |id| watched.contains(id))).await });
+    }
+
+    pub(super) fn listed(&mut self, done: Result<Result<Listing, PollError>, JoinError>) {
+        self.lister.under_way = false;
+        if done.as_ref().is_err_and(JoinError::is_cancelled) {
+            return;
+        }
+        let now = clock::now();
+        let listing =
+            done.unwrap_or_else(|panic| Err(PollError::transient(format!("the list panicked: {panic}"))));
+        self.settings.counters.count(listing.as_ref().err(), now.wall);
+        match listing {
+            Ok(listing) => self.read_list(listing, now),
+            Err(error) => self.no_list(&error, now),
+        }
+    }
+
+    fn read_list(&mut self, listing: Listing, now: Moment) {
+        self.api_answered(now);
+        self.api_is_of_use();
+        self.costs.saw_list(listing.bytes);
+        self.lister.pause = FIRST_PAUSE;
+        let spent = Duration::from_secs_f64(listing.bytes as f64 / BYTES_A_SECOND);
+        self.lister.not_before = Some(now.mono + spent.max(SHORTEST));
+        let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
+        let mut details = DETAILS;
+        for index in self.slots.active_runs() {
+            let Some(slot) = self.slots.get_mut(index) else { continue };
+            let asked = std::mem::take(&mut slot.listing);
+            if !asked && (!slot.is_waiting() || slot.confirm) {
+                continue;
+            }
+            let seen = found.remove(&slot.watched.subject.id);
+            let there = seen.is_some();
+            let goes_on = |run: &Run| matches!(run.status, RunStatus::Pending | RunStatus::Processing);
+            match seen.filter(goes_on) {
+                Some(run) if slot.polls > 0 || details == 0 => {
+                    self.slots.unschedule(index);
+                    self.observed(index, Answer { run, body: bytes::Bytes::new() }, now);
+                }
+                Some(_) => {
+                    details -= 1;
+                    self.confirm(index, now.mono);
+                }
+                // An absence concerns only those whose turn it is: a list may leave out what is there.
+                None if asked || there => {
+                    self.confirm(index, now.mono);
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Breaks off a list that is being asked for: runs are asked about by themselves from now on.
+    pub(super) fn break_off_list(&mut self) {
+        self.lists.abort_all();
+        for index in self.slots.active_runs() {
+            if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
+                self.slots.schedule(index, Instant::now());
+            }
+        }
+    }
+
+    /// Has a run asked about by itself, now.
+    fn confirm(&mut self, index: u32, now: Instant) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.confirm = true;
+            let due = slot.not_before.unwrap_or(now).max(now);
+            self.slots.schedule(index, due);
+        }
+    }
+
+    fn no_list(&mut self, error: &PollError, now: Moment) {
+        let pause = self.lister.pause.max(error.retry_after.unwrap_or_default());
+        self.lister.pause = (self.lister.pause * 2).min(LONGEST_PAUSE);
+        self.lister.not_before = Some(now.mono + pause);
+        if error.kind == PollErrorKind::Throttled {
+            self.limiter.hold(now.mono + pause);
+        }
+        for index in self.slots.active_runs() {
+            if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
+                self.slots.schedule(index, now.mono);
+            }
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! What people do with the outbox: look at it, try again, send again; and how it is kept from growing for ever.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Row, params, params_from_iter};
+use serde::{Deserialize, Serialize};
+
+use super::runs::{find_run, micros, timestamp};
+use super::{ChannelName, Route, SqliteStore, StoreError, Watched};
+use crate::run::RunId;
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeliveryState {
+    /// Still to be tried.
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// Given up.
+    Dead,
+}
+
+impl DeliveryState {
+    /// The word in the file and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+/// One event on its way to one channel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Delivery {
+    /// Its number.
+    pub id: i64,
+    /// The event's stable name.
+    pub event_id: String,
+    /// The type of event.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The run it is about.
+    pub run_id: Option<String>,
+    /// The channel.
+    pub channel: String,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When the event was seen.
+    pub at: Option<Timestamp>,
+    /// When it is tried next, if it is pending.
+    pub due_at: Option<Timestamp>,
+    /// When it was delivered or given up.
+    pub settled_at: Option<Timestamp>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+}
+
+/// Which deliveries are meant; everything that is not set is open.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeliveryFilter {
+    /// This one.
+    pub id: Option<i64>,
+    /// In this state.
+    pub state: Option<DeliveryState>,
+    /// To this channel.
+    pub channel: Option<String>,
+    /// About this run.
+    pub run: Option<RunId>,
+    /// Of events since then.
+    pub since: Option<Timestamp>,
+}
+
+impl DeliveryFilter {
+    /// A condition on `deliveries` joined with `events`, and its parameters.
+    fn condition(&self) -> (String, Vec<Value>) {
+        let mut condition = String::from("1");
+        let mut values = Vec::new();
+        let mut and = |clause: &str, value: Value| {
+            condition.push_str(" AND ");
+            condition.push_str(clause);
+            values.push(value);
+        };
+        if let Some(id) = self.id {
+            and("deliveries.id = ?", id.into());
+        }
+        if let Some(state) = self.state {
+            and("state = ?", state.as_str().to_owned().into());
+        }
+        if let Some(channel) = &self.channel {
+            and("channel = ?", channel.clone().into());
+        }
+        if let Some(run) = &self.run {
+            and("run_id = ?", run.as_str().to_owned().into());
+        }
+        if let Some(since) = self.since {
+            and("at >= ?", micros(since).into());
+        }
+        (condition, values)
+    }
+}
+
+/// What is in the outbox of one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stats {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Still to be tried.
+    pub pending: i64,
+    /// Given up.
+    pub dead: i64,
+    /// When the oldest pending event was seen.
+    pub oldest_pending: Option<Timestamp>,
+}
+
+impl SqliteStore {
+    /// Deliveries, the latest first, `limit` at most.
+    pub async fn deliveries(&self, filter: DeliveryFilter, limit: u32) -> Result<Vec<Delivery>, StoreError> {
+        let read = move |db: &rusqlite::Connection| {
+            let (condition, values) = filter.condition();
+            let sql = format!(
+                "SELECT deliveries.id, event_id, payload ->> '$.type', run_id, channel, state, attempts, at, due_at, \
+                 settled_at, last_error FROM deliveries JOIN events ON events.id = event_id \
+                 WHERE {condition} ORDER BY deliveries.id DESC LIMIT {limit}"
+            );
+            db.prepare(&sql)?.query_map(params_from_iter(values), read_delivery)?.collect()
+        };
+        self.queue.call(read).await
+    }
+
+    /// Makes undelivered deliveries due now, with all their attempts before them; channels that were disabled and are
+    /// meant by it are no longer. Gives how many deliveries.
+    pub async fn retry(&self, filter: DeliveryFilter, now: Timestamp) -> Result<usize, StoreError> {
+        let retry = move |db: &rusqlite::Connection| {
+            let (condition, values) = filter.condition();
+            let meant = format!(
+                "SELECT deliveries.id FROM deliveries JOIN events ON events.id = event_id \
+                 WHERE {condition} AND state != 'delivered'"
+            );
+            let enable = format!(
+                "DELETE FROM disabled_channels WHERE name IN (SELECT channel FROM deliveries WHERE id IN ({meant}))"
+            );
+            db.execute(&enable, params_from_iter(values.clone()))?;
+            let update = format!(
+                "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = {}, settled_at = NULL \
+                 WHERE owner IS NULL AND id IN ({meant})",
+                micros(now)
+            );
+            db.execute(&update, params_from_iter(values))
+        };
+        let count = self.queue.call(retry).await?;
+        self.filled.send_modify(|count| *count += 1);
+        Ok(count)
+    }
+
+    /// Sends events since then once more, under their own ids, to these channels, whatever became of them before. With
+    /// `anew` also what a channel wants and never got; a warning about itself it does not get. Gives how many deliveries.
+    pub async fn resend(
+        &self,
+        since: Timestamp,
+        channels: Vec<Route>,
+        anew: bool,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let resend = move |db: &rusqlite::Connection| {
+            let mut count = 0;
+            for Route { channel, events } in &channels {
+                db.execute("DELETE FROM disabled_channels WHERE name = ?1", [channel])?;
+                if anew {
+                    let wanted = events.as_ref().map_or_else(
+                        || "1".to_owned(),
+                        |kinds| {
+                            let quoted: Vec<String> = kinds.iter().map(|kind| format!("'{kind}'")).collect();
+                            format!("payload ->> '$.type' IN ({})", quoted.join(", "))
+                        },
+                    );
+                    let insert = format!(
+                        "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at) \
+                         SELECT id, ?1, 'dead', 0, ?3 FROM events \
+                         WHERE at >= ?2 AND {wanted} AND payload ->> '$.data.channel' IS NOT ?1"
+                    );
+                    db.execute(&insert, params![channel, micros(since), micros(now)])?;
+                }
+                // The row of a delivery under way is left alone: it is being sent.
+                count += db.execute(
+                    "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = ?3, settled_at = NULL \
+                     WHERE channel = ?1 AND owner IS NULL \
+                     AND event_id IN (SELECT id FROM events WHERE at >= ?2)",
+                    params![channel, micros(since), micros(now)],
+                )?;
+            }
+            Ok(count)
+        };
+        let count = self.queue.call(resend).await?;
+        self.filled.send_modify(|count| *count += 1);
+        Ok(count)
+    }
+
+    /// Gives up on what is to be told to channels that are not among these: nobody would ever tell it. Gives how many
+    /// deliveries.
+    pub async fn give_up_on_others(
+        &self,
+        channels: Vec<ChannelName>,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let give_up = move |db: &rusqlite::Connection| {
+            let others = format!("channel NOT IN ({})", vec!["?"; channels.len()].join(", "));
+            let update = format!(
+                "UPDATE deliveries SET state = 'dead', settled_at = {}, last_error = 'the channel is not configured any more' \
+                 WHERE state = 'pending' AND owner IS NULL AND {others}",
+                micros(now)
+            );
+            db.execute(&update, params_from_iter(channels.iter()))
+        };
+        self.queue.call(give_up).await
+    }
+
+    /// What waits in the outbox, by channel.
+    pub async fn stats(&self) -> Result<Vec<Stats>, StoreError> {
+        self.queue
+            .call(|db| {
+                db.prepare_cached(
+                    "SELECT channel, sum(state = 'pending'), sum(state = 'dead'), min(iif(state = 'pending', at, NULL)) \
+                     FROM deliveries JOIN events ON events.id = event_id WHERE state != 'delivered' GROUP BY channel",
+                )?
+                .query_map((), |row| {
+                    Ok(Stats {
+                        channel: row.get(0)?,
+                        pending: row.get(1)?,
+                        dead: row.get(2)?,
+                        oldest_pending: row.get::<_, Option<i64>>(3)?.and_then(timestamp),
+                    })
+                })?
+                .collect()
+            })
+            .await
+    }
+
+    /// One run.
+    pub async fn run(&self, id: RunId) -> Result<Option<Watched>, StoreError> {
+        self.queue.call(move |db| find_run(db, &id)).await
+    }
+
+    /// How many ended runs there are, by the API's last word; `LOST` where the end is not the API's.
+    pub async fn ended_by_status(&self) -> Result<Vec<(String, i64)>, StoreError> {
+        self.queue
+            .call(|db| {
+                db.prepare_cached(
+                    "SELECT iif(ended IN ('SUCCEEDED', 'FAILED', 'CANCELED'), status, 'LOST') AS word, count(*) \
+                     FROM runs WHERE ended NOT NULL GROUP BY word",
+                )?
+                .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+            })
+            .await
+    }
+
+    /// Forgets what ended longer ago than `keep`: events that have nothing pending, and runs that have no events left.
+    /// A run in `configured` stays known, so that it is not announced again. Gives how many runs were forgotten.
+    pub async fn purge(
+        &self,
+        keep: Duration,
+        configured: Vec<RunId>,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let before = micros(now).saturating_sub(keep);
+        let purge = move |db: &rusqlite::Connection| {
+            db.execute_batch(
+                "CREATE TEMP TABLE IF NOT EXISTS configured (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; \
+                 DELETE FROM temp.configured; \
+                 CREATE TEMP TABLE IF NOT EXISTS old (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; \
+                 DELETE FROM temp.old;",
+            )?;
+            let mut insert = db.prepare_cached("INSERT OR IGNORE INTO temp.configured VALUES (?1)")?;
+            configured.iter().try_for_each(|id| insert.execute([id.as_str()]).map(|_| ()))?;
+            // Old is what nobody waits for any more: all its deliveries are settled, and its run has long ended or is
+            // not watched any more.
+            db.execute(
+                "INSERT INTO temp.old SELECT id FROM events WHERE at < ?1 \
+                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = events.id \
+                                 AND (state = 'pending' OR settled_at >= ?1)) \
+                 AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = events.run_id \
+                                 AND (ended IS NULL OR ended_at >= ?1))",
+                [before],
+            )?;
+            db.execute("DELETE FROM deliveries WHERE event_id IN (SELECT id FROM temp.old)", ())?;
+            db.execute("DELETE FROM events WHERE id IN (SELECT id FROM temp.old)", ())?;
+            db.execute(
+                "DELETE FROM runs WHERE ended NOT NULL AND ended_at < ?1 \
+                 AND id NOT IN (SELECT id FROM temp.configured) \
+                 AND NOT EXISTS (SELECT 1 FROM events WHERE run_id = runs.id)",
+                [before],
+            )
+        };
+        self.queue.call(purge).await
+    }
+}
+
+fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+    let time = |column| row.get::<_, Option<i64>>(column).map(|at| at.and_then(timestamp));
+    let state = match row.get_ref(5)?.as_str()? {
+        "pending" => DeliveryState::Pending,
+        "delivered" => DeliveryState::Delivered,
+        _ => DeliveryState::Dead,
+    };
+    Ok(Delivery {
+        id: row.get(0)?,
+        event_id: row.get(1)?,
+        kind: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
+        run_id: row.get(3)?,
+        channel: row.get(4)?,
+        state,
+        attempts: row.get(6)?,
+        at: time(7)?,
+        due_at: time(8)?.filter(|_| state == DeliveryState::Pending),
+        settled_at: time(9)?,
+        last_error: row.get(10)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Ending, Event, EventKind, Subject, Terminal};
+    use crate::store::{Commit, Follows, Outbox as _, Outcome, Owner, Route, RunStore as _, Watched};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Commits the end of a run at a second, to be told by `ops`.
+    async fn end(store: &SqliteStore, id: &str, second: i64) {
+        let mut run = Watched::new(Subject { id: id.parse().unwrap(), name: None }, at(0));
+        run.state.ended = Some(Ending::Finished(Terminal::Failed));
+        run.state.ended_at = Some(at(second));
+        let ending = Ending::Finished(Terminal::Failed);
+        let event = Event::of_ending("s", &run.subject, ending, &run.state, None, at(second));
+        let events = vec![(event, vec!["ops".into()])];
+        store.commit(Commit { run: Some(run), events, moment: None }).await.unwrap();
+    }
+
+    /// Settles everything that is due at a second.
+    async fn settle(store: &SqliteStore, second: i64, outcome: Outcome) {
+        let (ops, me) = ("ops".into(), Owner("me".into()));
+        for claimed in store.claim(&ops, &me, at(second), Duration::from_secs(1), 99).await.unwrap() {
+            assert!(
+                store.finish(claimed.id, &me, at(second), outcome.clone(), Follows::default()).await.unwrap()
+            );
+        }
+    }
+
+    /// The channel wants nothing more.
+    async fn refuse(store: &SqliteStore, second: i64) {
+        let (ops, me) = ("ops".into(), Owner("me".into()));
+        let claimed = store.claim(&ops, &me, at(second), Duration::from_secs(1), 1).await.unwrap();
+        let dead = Outcome::Dead { error: "HTTP 410".into() };
+        let follows = Follows { event: None, disable: Some("f".into()) };
+        assert!(store.finish(claimed[0].id, &me, at(second), dead, follows).await.unwrap());
+    }
+
+    async fn states(store: &SqliteStore) -> Vec<(String, DeliveryState, u32)> {
+        let all = store.deliveries(DeliveryFilter::default(), 99).await.unwrap();
+        all.into_iter().map(|one| (one.run_id.unwrap(), one.state, one.attempts)).collect()
+    }
+
+    #[tokio::test]
+    async fn the_dead_are_tried_again_and_the_delivered_are_sent_again() {
+        let store = SqliteStore::in_memory().unwrap();
+        end(&store, "a", 10).await;
+        settle(&store, 11, Outcome::Delivered).await;
+        end(&store, "b", 20).await;
+        refuse(&store, 21).await;
+        let (delivered, dead) = (DeliveryState::Delivered, DeliveryState::Dead);
+        assert_eq!(states(&store).await, [("b".into(), dead, 1), ("a".into(), delivered, 1)]);
+        assert_eq!(store.stats().await.unwrap()[0].dead, 1);
+        assert_eq!(store.disabled(&"ops".into(), "f").await.unwrap().as_deref(), Some("HTTP 410"));
+        assert_eq!(store.retry(DeliveryFilter::default(), at(30)).await.unwrap(), 1);
+        assert_eq!(store.disabled(&"ops".into(), "f").await.unwrap(), None, "asked for, it is used again");
+        let pending = DeliveryState::Pending;
+        assert_eq!(states(&store).await, [("b".into(), pending, 0), ("a".into(), delivered, 1)]);
+        assert_eq!(store.stats().await.unwrap()[0].oldest_pending, Some(at(20)));
+        // What there was once more; and, asked for by name, to a channel that was not there before.
+        let wishes = |name: &str, events| Route { channel: name.into(), events };
+        assert_eq!(store.resend(at(5), vec![wishes("ops", None)], false, at(40)).await.unwrap(), 2);
+        assert_eq!(store.resend(at(5), vec![wishes("new", None)], false, at(40)).await.unwrap(), 0);
+        let failed = Some(vec![EventKind::RunFailed]);
+        let canceled = Some(vec![EventKind::RunCanceled]);
+        assert_eq!(store.resend(at(5), vec![wishes("new", canceled)], true, at(40)).await.unwrap(), 0);
+        assert_eq!(store.resend(at(5), vec![wishes("new", failed)], true, at(40)).await.unwrap(), 2);
+        let only =
+            DeliveryFilter { channel: Some("new".into()), since: Some(at(15)), ..DeliveryFilter::default() };
+        let found = store.deliveries(only, 99).await.unwrap();
+        assert_eq!(
+            (found.len(), found[0].run_id.as_deref(), found[0].kind.as_str()),
+            (1, Some("b"), "run.failed")
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_for_nobody_any_more_is_given_up() {
+        let store = SqliteStore::in_memory().unwrap();
+        end(&store, "a", 10).await;
+        assert_eq!(store.give_up_on_others(vec!["ops".into()], at(20)).await.unwrap(), 0);
+        assert_eq!(store.give_up_on_others(vec!["new".into()], at(20)).await.unwrap(), 1);
+        assert_eq!(states(&store).await, [("a".into(), DeliveryState::Dead, 0)]);
+    }
+
+    #[tokio::test]
+    async fn a_disabled_channel_is_disabled_as_it_was_configured() {
+        let (store, ops) = (SqliteStore::in_memory().unwrap(), "ops".into());
+        end(&store, "a", 10).await;
+        refuse(&store, 11).await;
+        assert_eq!(store.disabled(&ops, "f").await.unwrap().as_deref(), Some("HTTP 410"));
+        assert_eq!(store.disabled(&ops, "another url").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_is_old_and_settled_is_purged_and_what_is_configured_stays_known() {
+        let store = SqliteStore::in_memory().unwrap();
+        for id in ["old", "configured"] {
+            end(&store, id, 100).await;
+        }
+        settle(&store, 101, Outcome::Delivered).await;
+        end(&store, "untold", 100).await;
+        end(&store, "young", 1000).await;
+        settle(&store, 999, Outcome::Retry { at: at(5000), error: "down".into() }).await;
+        let configured = vec!["configured".parse().unwrap()];
+        let purged = store.purge(Duration::from_secs(500), configured.clone(), at(1000)).await.unwrap();
+        assert_eq!(purged, 1);
+        let mut runs: Vec<_> =
+            store.load().await.unwrap().iter().map(|run| run.subject.id.to_string()).collect();
+        runs.sort();
+        assert_eq!(runs, ["configured", "untold", "young"]);
+        let mut told: Vec<_> = states(&store).await.into_iter().map(|(run, ..)| run).collect();
+        told.sort();
+        assert_eq!(told, ["untold", "young"], "with its deliveries");
+        assert_eq!(store.purge(Duration::from_secs(500), configured, at(1000)).await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,78 @@
+//! The runs that the API has, on the built binary: `runwatch runs`, and `runwatch watch` without ids.
+
+use crate::support::bin::runwatch;
+use crate::support::body::run;
+use crate::support::stub::{Stub, error, json, page};
+
+const LIST: &[u8] = include_bytes!("../fixtures/api/runs_list.json");
+const GOING: &str = "5eed0000-0000-4000-8000-000000000101";
+const NEWEST: &str = "5eed0000-0000-4000-8000-000000000104";
+
+fn ids(output: &str) -> Vec<&str> {
+    output.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect()
+}
+
+#[test]
+fn lists_what_goes_on_and_on_request_what_has_ended() {
+    for (args, expected) in [
+        (&["runs"][..], &[NEWEST, GOING][..]),
+        (&["runs", "--limit", "1"], &[NEWEST]),
+        (&["runs", "--mine=ANA@example.com", "--limit", "1"], &[NEWEST]),
+        (&["runs", "--mine=nobody@example.com"], &[]),
+    ] {
+        let stub = Stub::with([json(LIST)]);
+        let output = runwatch(args).api(&stub).run();
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert_eq!(ids(&output.stdout), expected, "{args:?}: {output:?}");
+        assert_eq!(stub.next().line, "GET /api/dataframer/runs/ HTTP/1.1");
+    }
+    let stub = Stub::with([json(LIST)]);
+    let all = runwatch(&["runs", "--all", "--output", "json"]).api(&stub).run().json();
+    let whole: serde_json::Value = serde_json::from_slice(LIST).unwrap();
+    let statuses = |runs: &serde_json::Value| {
+        runs.as_array().unwrap().iter().map(|run| run["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(statuses(&all["runs"]), statuses(&whole));
+    assert_eq!(all["runs"][1]["spec_name"], "support_tickets");
+}
+
+#[test]
+fn a_list_that_cannot_be_had_is_no_empty_list() {
+    for (answer, code, said) in [
+        (error(401), 4, "401"),
+        (error(500), 7, "500"),
+        (page(200), 7, "web page"),
+        (json(&LIST[..LIST.len() / 2]), 7, "it breaks off"),
+        (json("{}"), 7, "it is no list"),
+    ] {
+        let stub = Stub::with([answer]);
+        let output = runwatch(&["runs"]).api(&stub).run();
+        assert_eq!(output.code, Some(code), "{output:?}");
+        assert!(output.stderr.contains(said) && output.stdout.is_empty(), "{said}: {output:?}");
+    }
+}
+
+#[test]
+fn watch_latest_and_mine_do_what_they_say() {
+    let ended = |id: &str| run().set("id", id.into()).status("SUCCEEDED").ok();
+    let stub = Stub::with([json(LIST), ended(NEWEST)]);
+    let output = runwatch(&["watch", "--latest"]).api(&stub).quick("").run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains(NEWEST), "{output:?}");
+    let stub = Stub::with([json(LIST), ended(NEWEST), ended(GOING)]);
+    let output = runwatch(&["watch", "--mine"])
+        .api(&stub)
+        .env("DATAFRAMER_EMAIL", "ana@example.com")
+        .quick("max_in_flight = 1\n")
+        .run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains(NEWEST) && output.stdout.contains(GOING), "{output:?}");
+    let stub = Stub::with([json(LIST)]);
+    let output = runwatch(&["watch", "--mine=nobody@example.com"]).api(&stub).quick("").run();
+    assert!(output.code == Some(5) && output.stderr.contains("no run is going of nobody@"), "{output:?}");
+    let output = runwatch(&["watch", "--mine"]).run();
+    assert!(output.code == Some(2) && output.stderr.contains("DATAFRAMER_EMAIL"), "{output:?}");
+    // Not on a terminal nobody can be asked.
+    let output = runwatch(&["watch"]).run();
+    assert!(output.code == Some(2) && output.stderr.contains("which runs?"), "{output:?}");
+}
