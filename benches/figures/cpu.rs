@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use runwatch::sim::Simulator;
 
-use super::process::{Spawned, daemon, median, runtime, simulate};
+use super::process::{Spawned, daemon, ids, median, runtime, simulate};
 
 const RUNS: usize = 200;
 const WINDOW: Duration = Duration::from_secs(5);
@@ -14,7 +14,7 @@ const ROUNDS: usize = 3;
 
 pub fn run() {
     let runtime = runtime();
-    let ids: Vec<String> = (0..RUNS).map(|n| format!("5eed0000-0000-4000-8000-{n:012}")).collect();
+    let ids = ids(RUNS);
     // Runs that are in their middle for as long as this takes.
     let runs =
         ids.iter().map(|id| format!("id={id},samples=20000,duration=5h,age=2h").parse().unwrap()).collect();

@@ -7,12 +7,23 @@
 
 mod cpu;
 mod idle;
+mod latency;
+mod many;
 mod oneshot;
+mod paced;
 mod process;
 
 type Figure = (&'static str, fn());
 
-const FIGURES: [Figure; 3] = [("oneshot", oneshot::run), ("cpu", cpu::run), ("idle", idle::run)];
+const FIGURES: [Figure; 7] = [
+    ("oneshot", oneshot::run),
+    ("cpu", cpu::run),
+    ("idle", idle::run),
+    ("memory", many::memory),
+    ("startup", many::startup),
+    ("latency", latency::latency),
+    ("fsync", latency::fsync),
+];
 
 fn main() {
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
