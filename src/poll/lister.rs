@@ -16,7 +16,7 @@ use crate::clock;
 use crate::run::{Moment, Run, RunId, RunStatus};
 
 /// So many runs are asked about by themselves after a list, to learn how many samples they have.
-const DETAILS: usize = 4;
+const DETAILS: usize = 10;
 
 /// No list is asked for sooner after another; and no more than this many bytes a second are spent on them.
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -85,6 +85,10 @@ impl Scheduler {
         self.api_is_of_use();
         self.costs.saw_list(listing.bytes);
         self.lister.pause = FIRST_PAUSE;
+        if self.last_look.is_some() {
+            // It came too early to count.
+            return self.break_off_list();
+        }
         let spent = Duration::from_secs_f64(listing.bytes as f64 / BYTES_A_SECOND);
         self.lister.not_before = Some(now.mono + spent.max(SHORTEST));
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
