@@ -135,7 +135,7 @@ async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
         let _ = writeln!(text, "    … and {older} older ones (see `runwatch runs`)");
     }
     out.finish();
-    setup::print_result(&format!("{text}Watch which? Numbers, or nothing for all: "))?;
+    setup::print_result(&format!("{text}Watch which? Numbers, or nothing for all of these: "))?;
     let answer = tokio::task::spawn_blocking(|| {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map(|read| (read, line))

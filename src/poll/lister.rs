@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::scheduler::Scheduler;
@@ -29,7 +29,9 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// Where the lister stands.
 #[derive(Debug)]
 pub(super) struct Lister {
-    under_way: bool,
+    pub(super) under_way: bool,
+    /// Whether a run that was to be confirmed may not have been asked about yet.
+    owes: bool,
     not_before: Option<Instant>,
     /// After the next failure.
     pause: Duration,
@@ -37,7 +39,7 @@ pub(super) struct Lister {
 
 impl Default for Lister {
     fn default() -> Self {
-        Self { under_way: false, not_before: None, pause: FIRST_PAUSE }
+        Self { under_way: false, owes: false, not_before: None, pause: FIRST_PAUSE }
     }
 }
 
@@ -45,7 +47,11 @@ impl Scheduler {
     /// Asks for the list in place of the runs that are due, where that is worth it.
     pub(super) fn list_if_worth(&mut self, now: Instant) {
         let waits = self.lister.under_way || self.lister.not_before.is_some_and(|at| at > now);
-        if waits || self.last_look.is_some() || self.refused_since.is_some() {
+        // What a list left to be confirmed goes out before the next one.
+        let owes = std::mem::take(&mut self.lister.owes);
+        let spent = self.limiter.next_at(now) > now;
+        self.lister.owes = owes && self.slots.iter_due(now).any(|slot| slot.confirm);
+        if waits || self.lister.owes || spent || self.last_look.is_some() || self.refused_since.is_some() {
             return;
         }
         let Some(enough) = self.costs.list_from(self.settings.batch) else { return };
@@ -92,18 +98,23 @@ impl Scheduler {
         let spent = Duration::from_secs_f64(listing.bytes as f64 / BYTES_A_SECOND);
         self.lister.not_before = Some(now.mono + spent.max(SHORTEST));
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
-        let mut details = DETAILS;
+        let unconfirmed = self.slots.iter().filter(|(_, slot)| slot.confirm).count();
+        let mut details = DETAILS.saturating_sub(unconfirmed);
         for index in self.slots.active_runs() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
             let asked = std::mem::take(&mut slot.listing);
-            if !asked && (!slot.is_waiting() || slot.confirm) {
+            let newer = std::mem::take(&mut slot.answered_meanwhile);
+            // The list was not asked for these: only what is news to them counts, and what holds them back holds.
+            if !asked && (newer || !slot.is_waiting() || slot.confirm || slot.trouble.is_some()) {
                 continue;
             }
             let seen = found.remove(&slot.watched.subject.id);
-            let there = seen.is_some();
+            slot.unlisted = asked && seen.is_none();
+            let has_ended = seen.as_ref().is_some_and(|run| run.status.terminal().is_some());
+            let detailed = slot.polls >= 3 || slot.watched.state.progress.total.is_some();
             let goes_on = |run: &Run| matches!(run.status, RunStatus::Pending | RunStatus::Processing);
             match seen.filter(goes_on) {
-                Some(run) if slot.polls > 0 || details == 0 => {
+                Some(run) if detailed || details == 0 => {
                     self.slots.unschedule(index);
                     self.observed(index, Answer { run, body: bytes::Bytes::new() }, now);
                 }
@@ -112,7 +123,7 @@ impl Scheduler {
                     self.confirm(index, now.mono);
                 }
                 // An absence concerns only those whose turn it is: a list may leave out what is there.
-                None if asked || there => {
+                None if asked || has_ended => {
                     self.confirm(index, now.mono);
                 }
                 None => {}
@@ -122,7 +133,9 @@ impl Scheduler {
 
     /// Breaks off a list that is being asked for: runs are asked about by themselves from now on.
     pub(super) fn break_off_list(&mut self) {
-        self.lists.abort_all();
+        // Dropped, so that not even what has come already is heard of.
+        self.lists = JoinSet::new();
+        self.lister.under_way = false;
         for index in self.slots.active_runs() {
             if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
                 self.slots.schedule(index, Instant::now());
@@ -134,18 +147,21 @@ impl Scheduler {
     fn confirm(&mut self, index: u32, now: Instant) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.confirm = true;
+            self.lister.owes = true;
             let due = slot.not_before.unwrap_or(now).max(now);
             self.slots.schedule(index, due);
         }
     }
 
     fn no_list(&mut self, error: &PollError, now: Moment) {
-        let pause = self.lister.pause.max(error.retry_after.unwrap_or_default());
-        self.lister.pause = (self.lister.pause * 2).min(LONGEST_PAUSE);
-        self.lister.not_before = Some(now.mono + pause);
+        let mut hold = error.retry_after.unwrap_or_default();
         if error.kind == PollErrorKind::Throttled {
-            self.limiter.hold(now.mono + pause);
+            hold = error.retry_after.unwrap_or(FIRST_PAUSE);
+            self.limiter.hold(now.mono + hold);
         }
+        // Whatever is wrong with the list, the runs by themselves get their turn before it.
+        self.lister.not_before = Some(now.mono + hold + self.lister.pause);
+        self.lister.pause = (self.lister.pause * 2).min(LONGEST_PAUSE);
         for index in self.slots.active_runs() {
             if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
                 self.slots.schedule(index, now.mono);

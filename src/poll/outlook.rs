@@ -64,7 +64,11 @@ impl Outlook {
                 }
                 return;
             }
-            Some((_, before)) if before > done => *self = Self { since: Some(since), ..Self::default() },
+            Some((_, before)) if before > done => {
+                let now = Some((now.mono, done));
+                *self = Self { since: Some(since), from: now, changed: now, from_creation: false };
+                return;
+            }
             // Enough has been seen to do without the guess that it began at its creation.
             Some((at, before))
                 if self.from_creation && done >= before.saturating_add(before / 8).saturating_add(3) =>
@@ -87,7 +91,7 @@ impl Outlook {
             let enough = self
                 .changed
                 .is_some_and(|(_, before)| done >= before.saturating_add(before / 8).saturating_add(3));
-            if !enough {
+            if !enough && state.progress.total.is_none_or(|total| done < total) {
                 return;
             }
         }
@@ -152,7 +156,7 @@ impl Remaining {
         let (mut after, mut used) = (0.0, 0.0);
         // Steps grow with the time they are at: fine where it matters, few in all.
         while after < cap_s {
-            let step = (0.05 * (self.passed + after)).clamp(0.02 * floor_s, 0.05 * cap_s).max(0.05);
+            let step = (0.05 * (self.passed + after)).min(0.05 * cap_s).max(0.02 * floor_s).max(0.05);
             let gained = step * density(after + step / 2.0);
             if used + gained >= 1.0 {
                 after += step * ((1.0 - used) / gained).clamp(0.0, 1.0);
@@ -274,6 +278,7 @@ mod tests {
             counts in prop::collection::vec((0u64..100_000, 0u64..u64::MAX), 0..8),
             total in prop_oneof![0u64..100, Just(u64::MAX), any::<u64>()],
             passed in prop_oneof![0u64..1000, 0u64..10_000_000],
+            cap in 0u64..200_000,
         ) {
             let mut counts = counts;
             counts.sort_by_key(|(at, _)| *at);
@@ -281,6 +286,8 @@ mod tests {
             if let Some(remaining) = outlook.remaining(&state, later(now, passed).mono) {
                 let cheap = remaining.pause(0.5, FLOOR, CAP);
                 let dear = remaining.pause(8.0, FLOOR, CAP);
+                let any = remaining.pause(2.0, FLOOR, Duration::from_millis(cap));
+                prop_assert!(any >= FLOOR && any <= Duration::from_millis(cap).max(FLOOR));
                 prop_assert!(cheap >= FLOOR && dear <= CAP && cheap <= dear, "{cheap:?} {dear:?} {remaining:?}");
             }
         }

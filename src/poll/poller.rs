@@ -93,6 +93,7 @@ impl Scheduler {
         let Some(index) = self.polled.remove(&task) else { return };
         if let Some(slot) = self.slots.get_mut(index) {
             slot.polling = None;
+            slot.answered_meanwhile = self.lister.under_way;
         }
         let now = clock::now();
         self.settings.counters.count(polled.as_ref().err(), now.wall);

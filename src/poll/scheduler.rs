@@ -158,7 +158,8 @@ impl Scheduler {
         loop {
             self.start_due();
             self.save_if_due();
-            let wake = [self.wake_at(), self.save_at].into_iter().flatten().min();
+            let wake =
+                [self.wake_at(), self.save_at.filter(|_| self.saves.is_empty())].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,

@@ -15,6 +15,7 @@ use crate::store::Watched;
 
 /// One watched run.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and there are many slots")]
 pub(super) struct Slot {
     pub(super) watched: Watched,
     pub(super) pace: Pace,
@@ -30,6 +31,10 @@ pub(super) struct Slot {
     pub(super) unsaved: bool,
     /// The list is being asked for in its place.
     pub(super) listing: bool,
+    /// An answer about it came while a list was being asked for: that is older.
+    pub(super) answered_meanwhile: bool,
+    /// The last list that was asked in its place did not have it.
+    pub(super) unlisted: bool,
     /// To be asked about by itself next, whatever the list says.
     pub(super) confirm: bool,
     /// To be taken out as soon as what is being recorded of it has been.
@@ -104,6 +109,8 @@ impl Slots {
             polling: None,
             unsaved: false,
             listing: false,
+            answered_meanwhile: false,
+            unlisted: false,
             confirm: false,
             leaving: Vec::new(),
             due: None,
@@ -194,10 +201,15 @@ impl Slots {
         self.due.first().filter(|(due, _)| *due <= now).map(|(_, index)| *index)
     }
 
+    /// The runs that are due.
+    pub(super) fn iter_due(&self, now: Instant) -> impl Iterator<Item = &Slot> {
+        self.due.range(..=(now, u32::MAX)).filter_map(|(_, index)| self.get(*index))
+    }
+
     /// The runs that are due and that a list can tell of.
     pub(super) fn due_for_list(&self, now: Instant) -> impl Iterator<Item = u32> {
         let due = self.due.range(..=(now, u32::MAX)).map(|(_, index)| *index);
-        due.filter(|index| self.get(*index).is_some_and(|slot| !slot.confirm))
+        due.filter(|index| self.get(*index).is_some_and(|slot| !slot.confirm && !slot.unlisted))
     }
 
     /// The ids of all runs.
