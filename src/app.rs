@@ -225,7 +225,7 @@ pub fn poll_settings(config: &Config, routes: Routes, patience: Patience, keep_b
                 max: poll.error_max_interval,
                 jitter: poll.jitter,
             },
-            price: poll.eagerness.price(),
+            price: poll.price,
         },
         requests_per_minute: poll.requests_per_minute,
         max_in_flight: poll.max_in_flight as usize,

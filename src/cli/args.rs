@@ -153,11 +153,11 @@ fn run_id(text: &str) -> Result<RunId, String> {
     text.parse().map_err(|error: crate::run::RunIdError| error.to_string())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     span::parse(text).map_err(|error| error.to_string())
 }
 
-fn duration_or_zero(text: &str) -> Result<Duration, String> {
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, String> {
     span::parse_or_zero(text).map_err(|error| error.to_string())
 }
 

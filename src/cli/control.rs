@@ -1,6 +1,7 @@
 //! What asks the daemon about runs: `add`, `remove`, `list`, `show` and `reload`.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::args::{AddArgs, Global, ListArgs, RemoveArgs, ShowArgs, StatusOutput};
@@ -13,19 +14,17 @@ use crate::run::{Progress, RunStatus};
 use crate::store::DeliveryFilter;
 use crate::{daemon, span, words};
 
-/// A connection to the daemon: at `RUNWATCH_SOCKET`, else where daemons listen.
+/// A connection to the daemon.
 pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
-    let named = environment("RUNWATCH_SOCKET").filter(|path| !path.is_empty());
-    let candidates = named.map_or_else(
-        || {
-            // The configuration says only where the state is; one that cannot be read is no reason to find no daemon.
-            let loaded = crate::config::load(global.config(), &environment, &global.overrides(None)).ok();
-            let state_dir = loaded.and_then(|loaded| loaded.config.state_dir);
-            control::candidates(&environment, daemon::directory(state_dir.as_deref(), &environment))
-        },
-        |path| vec![path.into()],
-    );
-    Ok(Client::connect(&candidates)?)
+    // The configuration says only where the state is; one that cannot be read is no reason to find no daemon.
+    let loaded = crate::config::load(global.config(), &environment, &global.overrides(None)).ok();
+    let state_dir = loaded.and_then(|loaded| loaded.config.state_dir);
+    Ok(Client::connect(&candidates(state_dir.as_deref()))?)
+}
+
+/// Where the daemon's socket may be, given the configured state directory.
+pub(super) fn candidates(state_dir: Option<&Path>) -> Vec<PathBuf> {
+    control::candidates(&environment, daemon::directory(state_dir, &environment))
 }
 
 /// Why a command of the socket failed.

@@ -30,8 +30,7 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
     let state_dir = daemon::directory(config.state_dir.as_deref(), &environment).ok_or_else(|| {
         setup::refuse("there is no place to keep the state: set state_dir in the configuration, or HOME")
     })?;
-    let own_socket = environment("RUNWATCH_SOCKET").filter(|path| !path.is_empty()).map(Into::into);
-    let socket = own_socket.or_else(|| control::socket(&environment, Some(state_dir.clone())));
+    let socket = control::socket(&environment, &state_dir);
     let (orders, ordered) = mpsc::channel(16);
     let reread = {
         let (path, overrides) = (global.config.clone(), global.overrides(None));

@@ -8,6 +8,7 @@ use clap::Args;
 use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
+use super::args::duration;
 use super::exit::Exit;
 use super::foreground::{EndWhen, Watch};
 use super::out::Out;
@@ -20,18 +21,13 @@ use crate::config::{self, ChannelKind, Config, ConfiguredChannel, ConfiguredRun,
 use crate::notify::{SigningSecret, verify};
 use crate::run::event::Payload;
 use crate::sim::{Delivered, Receiver, Settings, SimRun, Simulator};
-use crate::span;
 
 /// `runwatch demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// How long it takes
-    #[arg(long, value_name = "DURATION", default_value = "13s", allow_hyphen_values = true, value_parser = length)]
+    #[arg(long, value_name = "DURATION", default_value = "13s", allow_hyphen_values = true, value_parser = duration)]
     length: Duration,
-}
-
-fn length(text: &str) -> Result<Duration, String> {
-    span::parse(text).map_err(|error| error.to_string())
 }
 
 /// Shows it all.

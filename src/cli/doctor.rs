@@ -7,12 +7,13 @@ use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
 use super::args::Global;
+use super::control::candidates;
 use super::exit::Exit;
 use super::out::Out;
 use super::setup::{self, environment};
 use crate::api::{ApiClient, PollErrorKind, RunSource as _};
 use crate::config::{ChannelKind, Config};
-use crate::control::{self, Client, ClientError};
+use crate::control::{Client, ClientError};
 use crate::notify::desktop;
 use crate::run::{DoubtKind, RunId};
 use crate::{app, daemon, http, span};
@@ -173,12 +174,7 @@ fn writable(dir: &Path) -> std::io::Result<bool> {
 }
 
 async fn socket(config: &Config) -> Finding {
-    let dir = daemon::directory(config.state_dir.as_deref(), &environment);
-    let candidates = match environment("RUNWATCH_SOCKET").filter(|path| !path.is_empty()) {
-        Some(path) => vec![path.into()],
-        None => control::candidates(&environment, dir),
-    };
-    let state = match Client::connect(&candidates) {
+    let state = match Client::connect(&candidates(config.state_dir.as_deref())) {
         Err(error @ ClientError::NoDaemon(_)) => Health::Absent(error.to_string()),
         Err(error) => Health::Wrong(error.to_string(), "see above".to_owned()),
         Ok(client) => match client.status().await {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::args::duration_or_zero;
 use super::exit::Exit;
 use super::signals::Signals;
 use super::{out, setup};
@@ -31,7 +32,7 @@ pub struct SimulateArgs {
     faults: Vec<Fault>,
 
     /// How long every answer takes
-    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = latency)]
+    #[arg(long, value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = duration_or_zero)]
     latency: Duration,
 
     /// Retry-After to send with 429 and 503: 5s, or date:5s for an HTTP date
@@ -49,10 +50,6 @@ pub struct SimulateArgs {
     /// How many times faster than the clock the simulated time passes
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
     speed: f64,
-}
-
-fn latency(text: &str) -> Result<Duration, String> {
-    span::parse_or_zero(text).map_err(|error| error.to_string())
 }
 
 fn loopback(text: &str) -> Result<SocketAddr, String> {

@@ -86,8 +86,8 @@ pub struct Poll {
     pub max_interval: Duration,
     /// Pauses are spread over ± this share of themselves.
     pub jitter: f64,
-    /// How much a second of delay is worth in requests.
-    pub eagerness: Eagerness,
+    /// How many seconds of delay a request is worth; `None` leaves the counts unlooked at.
+    pub price: Option<f64>,
     /// Whether the list of all runs is asked for in place of many runs.
     pub batch: Batch,
     /// First pause after an error; doubled each time.
@@ -113,31 +113,6 @@ pub enum Batch {
     Never,
     /// Wherever something is due that it can tell.
     Always,
-}
-
-/// How much a second of delay is worth in requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Eagerness {
-    /// The counts are not looked at: plain exponential backoff.
-    Off,
-    /// A request is worth eight seconds.
-    Low,
-    /// Two seconds.
-    Normal,
-    /// Half a second.
-    High,
-}
-
-impl Eagerness {
-    /// How many seconds of delay a request is worth.
-    pub fn price(self) -> Option<f64> {
-        match self {
-            Self::Off => None,
-            Self::Low => Some(8.0),
-            Self::Normal => Some(2.0),
-            Self::High => Some(0.5),
-        }
-    }
 }
 
 /// `[alerts]`.

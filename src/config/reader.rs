@@ -14,6 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::Problems;
 use super::key::is_world_readable;
 use crate::http::check_ca_file;
+use crate::run::printable;
 use crate::span;
 
 /// A table of the file, or none: then every key has its default.
@@ -200,6 +201,17 @@ impl<'s> Section<'s> {
         })
     }
 
+    /// One of some words, as what it stands for.
+    pub(super) fn one_of<T: Clone>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let (text, span) = self.string(key)?;
+        let found = find_word(text, words);
+        if found.is_none() {
+            let title = format!("`{}` is no value of `{key}`", printable(text, 40));
+            self.problems.error(span, title, expected_words(words));
+        }
+        found
+    }
+
     /// A list of strings, each with where it is.
     pub(super) fn strings(&self, key: &'static str) -> Option<Vec<(&'s str, Range<usize>)>> {
         let value = self.get(key)?;
@@ -286,6 +298,17 @@ impl<'s> Section<'s> {
         // Of the wrong type, a secret is still one.
         self.problems.secret_error(value.span(), title, format!("expected {expected}"));
     }
+}
+
+/// What a word stands for.
+pub(super) fn find_word<T: Clone>(text: &str, words: &[(&str, T)]) -> Option<T> {
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone())
+}
+
+/// What to say where it stands for nothing.
+pub(super) fn expected_words<T>(words: &[(&str, T)]) -> String {
+    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+    format!("expected {}", words.join(", "))
 }
 
 /// The candidate that was most likely meant, if one is close.

@@ -10,11 +10,11 @@ use std::time::Duration;
 use super::channels;
 use super::diagnostic::Problems;
 use super::key::{KeySource, is_world_readable};
-use super::reader::{Section, closest};
+use super::reader::{Section, closest, expected_words, find_word};
 use super::url::{DEFAULT, base_url};
 use super::{
-    Alerts, Api, Batch, Config, ConfiguredChannel, ConfiguredRun, Daemon, Eagerness, Environment, Log,
-    LogFormat, Overrides, Poll,
+    Alerts, Api, Batch, Config, ConfiguredChannel, ConfiguredRun, Daemon, Environment, Log, LogFormat,
+    Overrides, Poll,
 };
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -173,8 +173,8 @@ fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
         multiplier: section.number("multiplier", defaults.multiplier, 1.0..=10.0),
         max_interval: section.duration("max_interval", defaults.max_interval),
         jitter: section.number("jitter", defaults.jitter, 0.0..=1.0),
-        eagerness: eagerness(&section, defaults.eagerness),
-        batch: batch(&section, defaults.batch),
+        price: section.one_of("eagerness", &PRICES).unwrap_or(defaults.price),
+        batch: section.one_of("batch", &BATCHES).unwrap_or(defaults.batch),
         error_initial_interval: section.duration("error_initial_interval", defaults.error_initial_interval),
         error_max_interval: section.duration("error_max_interval", defaults.error_max_interval),
         requests_per_minute: section.integer(
@@ -243,18 +243,11 @@ fn daemon(section: Section<'_>) -> Daemon {
         }
         address
     });
-    let socket_for_group = section.string("socket_mode").is_some_and(|(text, span)| {
-        if !matches!(text, "0600" | "0660") {
-            let title = format!("`{text}` is no mode for the socket");
-            section.problems.error(span, title, "expected \"0600\" (its owner) or \"0660\" (its group too)");
-        }
-        text == "0660"
-    });
     let daemon = Daemon {
         keep: section.duration("keep", Duration::from_hours(30 * 24)),
         listen,
         watch_dir: section.path("watch_dir").map(|(path, _)| path),
-        socket_for_group,
+        socket_for_group: section.one_of("socket_mode", &SOCKET_MODES).unwrap_or(false),
     };
     section.finish();
     daemon
@@ -263,34 +256,22 @@ fn daemon(section: Section<'_>) -> Daemon {
 /// More attempts than this are not patience.
 const MOST_RETRIES: usize = 50;
 
-fn eagerness(section: &Section<'_>, default: Eagerness) -> Eagerness {
-    let Some((text, span)) = section.string("eagerness") else { return default };
-    match text {
-        "off" => Eagerness::Off,
-        "low" => Eagerness::Low,
-        "normal" => Eagerness::Normal,
-        "high" => Eagerness::High,
-        _ => {
-            let title = format!("`{text}` is no eagerness");
-            section.problems.error(span, title, "expected \"low\", \"normal\", \"high\" or \"off\"");
-            default
-        }
-    }
-}
+/// How much a request is worth, in seconds of delay, by how eager one is; off, the counts are not looked at.
+const PRICES: [(&str, Option<f64>); 4] =
+    [("off", None), ("low", Some(8.0)), ("normal", Some(2.0)), ("high", Some(0.5))];
 
-fn batch(section: &Section<'_>, default: Batch) -> Batch {
-    let Some((text, span)) = section.string("batch") else { return default };
-    match text {
-        "auto" => Batch::Auto,
-        "never" => Batch::Never,
-        "always" => Batch::Always,
-        _ => {
-            let title = format!("`{text}` is no way to ask");
-            section.problems.error(span, title, "expected \"auto\", \"never\" or \"always\"");
-            default
-        }
-    }
-}
+const BATCHES: [(&str, Batch); 3] =
+    [("auto", Batch::Auto), ("never", Batch::Never), ("always", Batch::Always)];
+
+/// Whether the socket's group may use it, by its mode.
+const SOCKET_MODES: [(&str, bool); 2] = [("0600", false), ("0660", true)];
+
+const FORMATS: [(&str, LogFormat); 4] = [
+    ("auto", LogFormat::Auto),
+    ("text", LogFormat::Text),
+    ("json", LogFormat::Json),
+    ("journald", LogFormat::Journald),
+];
 
 impl Default for Poll {
     fn default() -> Self {
@@ -299,7 +280,7 @@ impl Default for Poll {
             multiplier: 1.5,
             max_interval: Duration::from_mins(1),
             jitter: 0.1,
-            eagerness: Eagerness::Normal,
+            price: Some(2.0),
             batch: Batch::Auto,
             error_initial_interval: Duration::from_secs(1),
             error_max_interval: Duration::from_mins(1),
@@ -319,13 +300,7 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
         }
         valid
     });
-    let format_in_file = section.string("format").and_then(|(text, span)| {
-        let format = log_format(text);
-        if format.is_none() {
-            section.problems.error(span, format!("`{text}` is no log format"), FORMATS);
-        }
-        format
-    });
+    let format_in_file = section.one_of("format", &FORMATS);
     let from_env = |name: &str| env(name).filter(|text| !text.trim().is_empty());
     let level_in_env = from_env("RUNWATCH_LOG").filter(|text| {
         let valid = is_level(text);
@@ -335,11 +310,12 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
         valid
     });
     let format_in_env = from_env("RUNWATCH_LOG_FORMAT").and_then(|text| {
-        let format = log_format(&text);
+        let format = find_word(&text, &FORMATS);
         if format.is_none() {
-            section
-                .problems
-                .error_elsewhere(format!("RUNWATCH_LOG_FORMAT: `{text}` is no log format"), FORMATS);
+            section.problems.error_elsewhere(
+                format!("RUNWATCH_LOG_FORMAT: `{text}` is no log format"),
+                expected_words(&FORMATS),
+            );
         }
         format
     });
@@ -356,7 +332,6 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
 
 const LEVELS: &str =
     "expected error, warn, info, debug or trace, or levels by module such as info,runwatch::api=debug";
-const FORMATS: &str = "expected auto, text, json or journald";
 
 /// Whether a text is a level, or levels by module. The parser alone would take a misspelt level for a module.
 pub fn is_level(text: &str) -> bool {
@@ -365,17 +340,6 @@ pub fn is_level(text: &str) -> bool {
         None => part.contains("::") || (part.parse::<LevelFilter>().is_ok() && part.parse::<u8>().is_err()),
     };
     text.split(',').all(|part| known(part.trim())) && text.parse::<Targets>().is_ok()
-}
-
-/// Reads a log format.
-pub(super) fn log_format(text: &str) -> Option<LogFormat> {
-    match text {
-        "auto" => Some(LogFormat::Auto),
-        "text" => Some(LogFormat::Text),
-        "json" => Some(LogFormat::Json),
-        "journald" => Some(LogFormat::Journald),
-        _ => None,
-    }
 }
 
 /// A run with where its id is, and where its channels are chosen.

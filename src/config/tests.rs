@@ -416,7 +416,7 @@ fn alerts_delivery_and_daemon() {
         "`stalled_after`",
         "`retry_delays`",
         "`0.0.0.0:1` is no address on this machine",
-        "`0666` is no mode",
+        "`0666` is no value of `socket_mode`",
     ] {
         assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
     }

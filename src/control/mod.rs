@@ -7,10 +7,10 @@ mod client;
 mod serve;
 mod wire;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError};
-pub use serve::{Answer, Serve, Server, serve_tcp, serve_unix};
+pub use serve::{Answer, Asked, Serve, Server, serve_tcp, serve_unix};
 pub use wire::{
     AddRequest, Added, AddedRun, Deliveries, Health, NewRun, ReloadAnswer, ResendRequest, Run, Runs, Settled,
     Status,
@@ -19,18 +19,60 @@ pub use wire::{
 /// The socket's name.
 const NAME: &str = "runwatch.sock";
 
-/// Where the socket is: in `$RUNTIME_DIRECTORY` (systemd's), else `$XDG_RUNTIME_DIR/runwatch`, else in the state directory.
-pub fn socket(env: &dyn Fn(&str) -> Option<String>, state_dir: Option<PathBuf>) -> Option<PathBuf> {
-    let set = |name: &str| env(name).filter(|value| !value.is_empty());
-    set("RUNTIME_DIRECTORY")
-        .and_then(|dirs| dirs.split(':').next().map(PathBuf::from))
-        .or_else(|| set("XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("runwatch")))
-        .or(state_dir)
-        .map(|dir| dir.join(NAME))
+/// The variable that names the socket, for the daemon and for the commands.
+const VARIABLE: &str = "RUNWATCH_SOCKET";
+
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Where a daemon's socket is to be: at `$RUNWATCH_SOCKET`, else in `$RUNTIME_DIRECTORY` (systemd's), else in
+/// `$XDG_RUNTIME_DIR/runwatch`, else in the state directory.
+pub fn socket(env: Environment<'_>, state_dir: &Path) -> PathBuf {
+    named(env).or_else(|| in_runtime_dir(env)).unwrap_or_else(|| state_dir.join(NAME))
 }
 
-/// Where a command looks for a daemon's socket, in order: its own places first, then the system service's.
-pub fn candidates(env: &dyn Fn(&str) -> Option<String>, state_dir: Option<PathBuf>) -> Vec<PathBuf> {
-    let own = socket(env, None).into_iter().chain(state_dir.map(|dir| dir.join(NAME)));
+/// Where a command looks for a daemon's socket, in order: where it is named, or else at its own places and then the
+/// system service's.
+pub fn candidates(env: Environment<'_>, state_dir: Option<PathBuf>) -> Vec<PathBuf> {
+    if let Some(named) = named(env) {
+        return vec![named];
+    }
+    let own = in_runtime_dir(env).into_iter().chain(state_dir.map(|dir| dir.join(NAME)));
     own.chain([PathBuf::from("/run/runwatch").join(NAME)]).collect()
+}
+
+fn set(env: Environment<'_>, name: &str) -> Option<String> {
+    env(name).filter(|value| !value.is_empty())
+}
+
+fn named(env: Environment<'_>) -> Option<PathBuf> {
+    set(env, VARIABLE).map(PathBuf::from)
+}
+
+fn in_runtime_dir(env: Environment<'_>) -> Option<PathBuf> {
+    let systemds = set(env, "RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next().map(PathBuf::from));
+    let users = || set(env, "XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("runwatch"));
+    systemds.or_else(users).map(|dir| dir.join(NAME))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemon_and_commands_look_in_the_same_places() {
+        let state = Path::new("/state");
+        for (name, value, expected) in [
+            ("RUNWATCH_SOCKET", "/named", "/named"),
+            ("RUNTIME_DIRECTORY", "/run/a:/run/b", "/run/a/runwatch.sock"),
+            ("XDG_RUNTIME_DIR", "/run/user/1", "/run/user/1/runwatch/runwatch.sock"),
+            ("RUNWATCH_SOCKET", "", "/state/runwatch.sock"),
+        ] {
+            let env = |asked: &str| (asked == name).then(|| value.to_owned());
+            let served = socket(&env, state);
+            assert_eq!(served, Path::new(expected), "{name}={value}");
+            assert_eq!(candidates(&env, Some(state.to_owned()))[0], served, "{name}={value}");
+        }
+        let nothing = |_: &str| None;
+        assert_eq!(candidates(&nothing, None), [Path::new("/run/runwatch/runwatch.sock")]);
+    }
 }

@@ -18,12 +18,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 
 use super::Health;
 use crate::BoxFuture;
+use crate::http::{Accept, accept_all};
 
 /// Larger requests are not read where nothing else is said: a hundred thousand runs are smaller.
 const LARGEST_REQUEST: usize = 64 << 20;
@@ -33,9 +33,6 @@ const CONNECTIONS: usize = 64;
 
 /// How long the headers of a request may take, and its body: a connection that says nothing is not kept.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long nothing is accepted after accepting failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -78,14 +75,21 @@ pub trait Serve: Send + Sync + 'static {
         LARGEST_REQUEST
     }
 
-    /// `path` and `query` as they came, still encoded.
-    fn answer<'a>(
-        &'a self,
-        method: &'a Method,
-        path: &'a str,
-        query: &'a str,
-        body: Bytes,
-    ) -> BoxFuture<'a, Answer>;
+    /// Answers one.
+    fn answer(&self, asked: Asked) -> BoxFuture<'_, Answer>;
+}
+
+/// A request.
+#[derive(Debug)]
+pub struct Asked {
+    /// `GET`, …
+    pub method: Method,
+    /// As it came, still encoded.
+    pub path: String,
+    /// As it came, still encoded; empty if there is none.
+    pub query: String,
+    /// The whole body.
+    pub body: Bytes,
 }
 
 /// A server that ends when it is dropped; its socket goes with it.
@@ -129,61 +133,21 @@ pub fn serve_unix(path: &Path, mode: u32, serve: Arc<dyn Serve>) -> io::Result<S
     let listener = UnixListener::bind(&new)?;
     std::fs::set_permissions(&new, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&new, path)?;
-    Ok(Server { task: spawn(Listener::Unix(listener), serve), socket: Some(path.to_owned()) })
+    Ok(Server { task: spawn(listener, serve), socket: Some(path.to_owned()) })
 }
 
 /// Serves on a port; gives the address too, for port 0.
 pub async fn serve_tcp(address: SocketAddr, serve: Arc<dyn Serve>) -> io::Result<(Server, SocketAddr)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    Ok((Server { task: spawn(Listener::Tcp(listener), serve), socket: None }, address))
+    Ok((Server { task: spawn(listener, serve), socket: None }, address))
 }
 
-/// Where connections come from.
-enum Listener {
-    Unix(UnixListener),
-    Tcp(TcpListener),
+fn spawn(listener: impl Accept, serve: Arc<dyn Serve>) -> AbortHandle {
+    accept_all(listener, CONNECTIONS, move |stream| connection(stream, Arc::clone(&serve)))
 }
 
-/// A connection of either kind.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-impl Listener {
-    async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Self::Unix(listener) => Box::new(listener.accept().await?.0),
-            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
-        })
-    }
-}
-
-fn spawn(listener: Listener, serve: Arc<dyn Serve>) -> AbortHandle {
-    let task = tokio::spawn(async move {
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
-        // Dropped with the task: connections end with the server.
-        let mut connections = JoinSet::new();
-        loop {
-            // Never closed.
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok(stream) => {
-                    let serve = Arc::clone(&serve);
-                    connections.spawn(async move {
-                        connection(stream, serve).await;
-                        drop(place);
-                    });
-                }
-                Err(_) => sleep(ACCEPT_PAUSE).await,
-            }
-            while connections.try_join_next().is_some() {}
-        }
-    });
-    task.abort_handle()
-}
-
-async fn connection(stream: Box<dyn Stream>, serve: Arc<dyn Serve>) {
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, serve: Arc<dyn Serve>) {
     let service = service_fn(|request: Request<Incoming>| {
         let serve = Arc::clone(&serve);
         async move { Ok::<_, io::Error>(answer(request, &*serve).await) }
@@ -201,8 +165,8 @@ async fn answer(request: Request<Incoming>, serve: &dyn Serve) -> Response<Full<
     let body = timeout(PATIENCE, Limited::new(body, serve.largest_request()).collect()).await;
     let Answer { status, content_type, body } = match body {
         Ok(Ok(body)) => {
-            let query = head.uri.query().unwrap_or_default();
-            serve.answer(&head.method, head.uri.path(), query, body.to_bytes()).await
+            let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+            serve.answer(Asked { method: head.method, path, query, body: body.to_bytes() }).await
         }
         Ok(Err(error)) => Answer::error(400, format!("the request cannot be read: {error}")),
         Err(_) => Answer::error(408, "the request did not come to its end"),

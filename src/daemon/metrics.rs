@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
@@ -46,75 +47,68 @@ pub(super) struct Readings<'a> {
 impl Metrics {
     pub(super) fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
+        let counters =
+            |name, help, labels: &[&str]| told(&registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let int_gauges =
+            |name, help, labels: &[&str]| told(&registry, IntGaugeVec::new(Opts::new(name, help), labels));
+        let int_gauge = |name, help| told(&registry, IntGauge::new(name, help));
+        let gauge = |name, help| told(&registry, Gauge::new(name, help));
+        let version = int_gauges("runwatch_build_info", "The version, as a label.", &["version"])?;
+        version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        gauge("runwatch_start_time_seconds", "When the daemon was started.")?
+            .set(seconds(crate::clock::wall()));
+        let took = HistogramOpts::new(
+            "runwatch_delivery_duration_seconds",
+            "How long attempts to tell an event took.",
+        );
+        let oldest = Opts::new(
+            "runwatch_oldest_pending_delivery_timestamp_seconds",
+            "When the oldest event was seen that is still to be told; 0 if there is none.",
+        );
         let metrics = Self {
             polls: counters(
-                &registry,
                 "runwatch_polls_total",
                 "Requests to the API by what came of them.",
                 &["outcome"],
             )?,
             last_poll: gauge(
-                &registry,
                 "runwatch_last_poll_timestamp_seconds",
                 "When a request to the API last came back.",
             )?,
             runs: int_gauges(
-                &registry,
                 "runwatch_runs",
                 "Known runs by the API's last word; UNSEEN before its first.",
                 &["status"],
             )?,
-            in_flight: int_gauge(&registry, "runwatch_polls_in_flight", "Requests to the API under way.")?,
+            in_flight: int_gauge("runwatch_polls_in_flight", "Requests to the API under way.")?,
             budget: int_gauge(
-                &registry,
                 "runwatch_request_budget_per_minute",
                 "Requests to the API that a minute has room for.",
             )?,
             budget_used: gauge(
-                &registry,
                 "runwatch_request_budget_used_ratio",
                 "Share of the request budget that is spent now: at 1 runs wait for their turn.",
             )?,
-            api_up: int_gauge(&registry, "runwatch_api_up", "Whether the API can be reached.")?,
-            store_up: int_gauge(&registry, "runwatch_store_up", "Whether what is seen can be recorded.")?,
+            api_up: int_gauge("runwatch_api_up", "Whether the API can be reached.")?,
+            store_up: int_gauge("runwatch_store_up", "Whether what is seen can be recorded.")?,
             deliveries: counters(
-                &registry,
                 "runwatch_delivery_attempts_total",
                 "Attempts to tell an event by channel, outcome (delivered, retried or dead) and reason.",
                 &["channel", "outcome", "reason"],
             )?,
-            delivery_seconds: histogram(
+            delivery_seconds: told(
                 &registry,
-                "runwatch_delivery_duration_seconds",
-                "How long attempts to tell an event took.",
-                &["channel"],
+                HistogramVec::new(took.buckets(BUCKETS.to_vec()), &["channel"]),
             )?,
-            pending: int_gauges(
-                &registry,
-                "runwatch_deliveries_pending",
-                "Deliveries still to be made.",
-                &["channel"],
-            )?,
+            pending: int_gauges("runwatch_deliveries_pending", "Deliveries still to be made.", &["channel"])?,
             dead: int_gauges(
-                &registry,
                 "runwatch_deliveries_dead",
                 "Deliveries given up and remembered.",
                 &["channel"],
             )?,
-            oldest_pending: gauges(
-                &registry,
-                "runwatch_oldest_pending_delivery_timestamp_seconds",
-                "When the oldest event was seen that is still to be told; 0 if there is none.",
-                &["channel"],
-            )?,
-            registry,
+            oldest_pending: told(&registry, GaugeVec::new(oldest, &["channel"]))?,
+            registry: registry.clone(),
         };
-        int_gauges(&metrics.registry, "runwatch_build_info", "The version, as a label.", &["version"])?
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
-        let started =
-            gauge(&metrics.registry, "runwatch_start_time_seconds", "When the daemon was started.")?;
-        started.set(seconds(crate::clock::wall()));
         metrics.api_up.set(1);
         metrics.store_up.set(1);
         Ok(metrics)
@@ -178,55 +172,14 @@ fn seconds(at: Timestamp) -> f64 {
     at.as_microsecond() as f64 / 1e6
 }
 
-fn counters(
+/// Puts a metric that was made on the list of those that are told.
+fn told<M: Collector + Clone + 'static>(
     registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let made = IntCounterVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(made.clone()))?;
-    Ok(made)
-}
-
-fn int_gauges(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntGaugeVec> {
-    let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(made.clone()))?;
-    Ok(made)
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
-    let made = GaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(made.clone()))?;
-    Ok(made)
-}
-
-fn int_gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let made = IntGauge::new(name, help)?;
-    registry.register(Box::new(made.clone()))?;
-    Ok(made)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> prometheus::Result<Gauge> {
-    let made = Gauge::new(name, help)?;
-    registry.register(Box::new(made.clone()))?;
-    Ok(made)
-}
-
-fn histogram(
-    registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<HistogramVec> {
-    let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels)?;
-    registry.register(Box::new(made.clone()))?;
-    Ok(made)
+    made: prometheus::Result<M>,
+) -> prometheus::Result<M> {
+    let metric = made?;
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }
 
 /// Shared by the loop, which counts, and the server, which renders.

@@ -15,7 +15,7 @@ mod watch_dir;
 mod watching;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -97,8 +97,8 @@ pub struct Setup {
     pub reread: Reread,
     /// Where the state is kept.
     pub state_dir: PathBuf,
-    /// Where the socket is to be; `None` for none.
-    pub socket: Option<PathBuf>,
+    /// Where the socket is to be.
+    pub socket: PathBuf,
     /// What the loop is asked to do from outside.
     pub orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
 }
@@ -109,7 +109,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     let mut state = State::open(&state_dir)?;
     let counters = Arc::new(Counters::default());
     let mut daemon = Daemon::start(config, &state, Arc::clone(&counters), orders).await?;
-    let _servers = daemon.serve(socket).await?;
+    let _servers = daemon.serve(&socket).await?;
     let mut spool = daemon.open_spool().await;
     let mut resume =
         Resume::new().inspect_err(|error| warn!("a resumed machine will not be noticed: {error}")).ok();
@@ -345,17 +345,13 @@ impl Daemon {
     }
 
     /// Opens the socket, and the port for metrics if there is to be one.
-    async fn serve(&self, socket: Option<PathBuf>) -> Result<Vec<crate::control::Server>, DaemonError> {
-        let mut servers = Vec::new();
-        if let Some(path) = socket {
-            let mode = if self.config.daemon.socket_for_group { 0o660 } else { 0o600 };
-            let serve = Arc::new(routes::Socket(Arc::clone(&self.handle)));
-            let server = serve_unix(&path, mode, serve).map_err(|error| {
-                DaemonError::Config(format!("cannot listen on {}: {error}", path.display()))
-            })?;
-            info!(socket = %path.display(), "listening");
-            servers.push(server);
-        }
+    async fn serve(&self, path: &Path) -> Result<Vec<crate::control::Server>, DaemonError> {
+        let mode = if self.config.daemon.socket_for_group { 0o660 } else { 0o600 };
+        let serve = Arc::new(routes::Socket(Arc::clone(&self.handle)));
+        let server = serve_unix(path, mode, serve)
+            .map_err(|error| DaemonError::Config(format!("cannot listen on {}: {error}", path.display())))?;
+        info!(socket = %path.display(), "listening");
+        let mut servers = vec![server];
         if let Some(address) = self.config.daemon.listen {
             let serve = Arc::new(routes::Port(Arc::clone(&self.handle)));
             let (server, address) = serve_tcp(address, serve).await.map_err(|error| {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hyper::Method;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::handle::{Handle, Refusal};
 use crate::BoxFuture;
-use crate::control::{AddRequest, Answer, ResendRequest, Serve};
+use crate::control::{AddRequest, Answer, Asked, ResendRequest, Serve};
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
 
@@ -20,23 +19,18 @@ const DEFAULT_LIMIT: u32 = 100;
 pub(super) struct Socket(pub(super) Arc<Handle>);
 
 impl Serve for Socket {
-    fn answer<'a>(
-        &'a self,
-        method: &'a Method,
-        path: &'a str,
-        query: &'a str,
-        body: Bytes,
-    ) -> BoxFuture<'a, Answer> {
+    fn answer(&self, asked: Asked) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            let Some(path) = path.strip_prefix("/v1/") else { return look(&self.0, method, path).await };
-            self.do_it(method, path, query, &body).await.unwrap_or_else(Answer::from)
+            let Some(path) = asked.path.strip_prefix("/v1/") else { return look(&self.0, &asked).await };
+            self.do_it(path, &asked).await.unwrap_or_else(Answer::from)
         })
     }
 }
 
 impl Socket {
-    async fn do_it(&self, method: &Method, path: &str, query: &str, body: &[u8]) -> Result<Answer, Refusal> {
+    async fn do_it(&self, path: &str, asked: &Asked) -> Result<Answer, Refusal> {
         let Self(handle) = self;
+        let Asked { method, query, body, .. } = asked;
         Ok(match (method.as_str(), path) {
             ("GET", "status") => Answer::json(&handle.status()),
             ("GET", "runs") => Answer::json(&handle.runs().await?),
@@ -67,22 +61,16 @@ impl Serve for Port {
         0
     }
 
-    fn answer<'a>(
-        &'a self,
-        method: &'a Method,
-        path: &'a str,
-        _: &'a str,
-        _: Bytes,
-    ) -> BoxFuture<'a, Answer> {
-        Box::pin(look(&self.0, method, path))
+    fn answer(&self, asked: Asked) -> BoxFuture<'_, Answer> {
+        Box::pin(async move { look(&self.0, &asked).await })
     }
 }
 
-async fn look(handle: &Handle, method: &Method, path: &str) -> Answer {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+async fn look(handle: &Handle, asked: &Asked) -> Answer {
+    if !matches!(asked.method, Method::GET | Method::HEAD) {
         return Answer::error(405, "only GET is answered here");
     }
-    match path {
+    match asked.path.as_str() {
         "/metrics" => handle.metrics().await,
         // Alive is whatever a restart would not mend.
         "/healthz" if handle.is_alive().await => Answer::text(200, "text/plain", "ok\n".to_owned()),
@@ -94,7 +82,7 @@ async fn look(handle: &Handle, method: &Method, path: &str) -> Answer {
             let lines: Vec<String> = said.into_iter().chain(handle.troubles()).collect();
             Answer::text(status, "text/plain", lines.join("\n") + "\n")
         }
-        _ => Answer::error(404, format!("there is no {path}; there are /metrics, /healthz and /readyz")),
+        path => Answer::error(404, format!("there is no {path}; there are /metrics, /healthz and /readyz")),
     }
 }
 

@@ -1,5 +1,7 @@
-//! The parts that every HTTP client of ours shares: TLS, proxies, and the habits of a careful sender.
+//! The parts that every HTTP client of ours shares: TLS, proxies, and the habits of a careful sender; and the one that every
+//! server does.
 
+mod accept;
 mod retry_after;
 
 use std::error::Error as _;
@@ -10,6 +12,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 
 use crate::run::printable;
 
+pub use accept::{Accept, accept_all};
 pub use retry_after::retry_after;
 
 /// `runwatch/0.1.0`.

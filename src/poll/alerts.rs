@@ -9,7 +9,6 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::run::{EventKind, Moment, RunState};
-use crate::store::Watched;
 
 /// When to warn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,18 +33,18 @@ pub struct Warning {
 }
 
 impl Alerts {
-    /// When a run is or will be overdue.
-    pub fn overdue_at(&self, run: &Watched) -> Option<Timestamp> {
-        let begun = run.state.created_at.unwrap_or(run.state.watched_at);
-        begun.checked_add(run.deadline.or(self.overdue_after)?).ok()
+    /// When a run is or will be overdue; `deadline` is its own.
+    pub fn overdue_at(&self, deadline: Option<Duration>, state: &RunState) -> Option<Timestamp> {
+        let begun = state.created_at.unwrap_or(state.watched_at);
+        begun.checked_add(deadline.or(self.overdue_after)?).ok()
     }
 
-    /// The warnings that are due about a run, in `state` now. What is told is noted in the state.
-    pub fn of_run(&self, run: &Watched, state: &mut RunState, now: Timestamp) -> Vec<Warning> {
+    /// The warnings that are due about a run with a `deadline` of its own. What is told is noted in the state.
+    pub fn of_run(&self, deadline: Option<Duration>, state: &mut RunState, now: Timestamp) -> Vec<Warning> {
         if state.ended.is_some() {
             return Vec::new();
         }
-        let overdue_at = self.overdue_at(&Watched { state: state.clone(), ..run.clone() });
+        let overdue_at = self.overdue_at(deadline, state);
         let stalled_at = self.stalled_after.and_then(|after| state.moved_at().checked_add(after).ok());
         let moved_at = state.moved_at();
         let mut warnings = Vec::new();
@@ -80,6 +79,7 @@ mod tests {
     use super::*;
     use crate::clock;
     use crate::run::Subject;
+    use crate::store::Watched;
 
     const ALERTS: Alerts = Alerts {
         stalled_after: Some(Duration::from_secs(100)),
@@ -103,7 +103,7 @@ mod tests {
         let mut state = run.state.clone();
         let mut told = Vec::new();
         for second in 0..=upto {
-            let warnings = alerts.of_run(run, &mut state, at(second));
+            let warnings = alerts.of_run(run.deadline, &mut state, at(second));
             told.extend(warnings.into_iter().map(|warning| (second, warning.kind)));
         }
         told
@@ -125,20 +125,20 @@ mod tests {
     fn progress_begins_a_new_stall() {
         let run = run(None);
         let mut state = run.state.clone();
-        assert_eq!(ALERTS.of_run(&run, &mut state, at(100)).len(), 1);
+        assert_eq!(ALERTS.of_run(run.deadline, &mut state, at(100)).len(), 1);
         state.progress_at = Some(at(150));
         state.stalled_told_at = None;
-        assert!(ALERTS.of_run(&run, &mut state, at(249)).is_empty());
-        assert_eq!(ALERTS.of_run(&run, &mut state, at(250))[0].since, at(150));
+        assert!(ALERTS.of_run(run.deadline, &mut state, at(249)).is_empty());
+        assert_eq!(ALERTS.of_run(run.deadline, &mut state, at(250))[0].since, at(150));
     }
 
     #[test]
     fn the_deadline_counts_from_the_creation() {
         let mut run = run(Some(60));
         run.state.created_at = Some(at(-50));
-        assert_eq!(ALERTS.overdue_at(&run), Some(at(10)));
+        assert_eq!(ALERTS.overdue_at(run.deadline, &run.state), Some(at(10)));
         run.deadline = Some(Duration::MAX);
-        assert_eq!(ALERTS.overdue_at(&run), None, "beyond the calendar is never");
+        assert_eq!(ALERTS.overdue_at(run.deadline, &run.state), None, "beyond the calendar is never");
     }
 
     #[test]

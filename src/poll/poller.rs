@@ -130,7 +130,7 @@ impl Scheduler {
         // Only an answer shows that a run has not got on: it may have ended while nobody could be asked.
         let mut transition = transition;
         let warnings = match self.slots.get(index) {
-            Some(slot) => self.settings.alerts.of_run(&slot.watched, &mut transition.state, now.wall),
+            Some(slot) => self.settings.alerts.of_run(slot.watched.deadline, &mut transition.state, now.wall),
             None => Vec::new(),
         };
         let news = News { details: details.as_deref(), warnings, show: was_in_trouble };
@@ -317,8 +317,8 @@ impl Scheduler {
         let doubt_ends = state.doubt_ends_at(&self.settings.patience).filter(|at| *at > now.mono);
         // So is a deadline.
         let overdue = self.slots.get(index).filter(|_| state.overdue_told_at.is_none()).and_then(|slot| {
-            let run = Watched { state: state.clone(), ..slot.watched.clone() };
-            let wait = self.settings.alerts.overdue_at(&run)?.duration_since(now.wall);
+            let at = self.settings.alerts.overdue_at(slot.watched.deadline, state)?;
+            let wait = at.duration_since(now.wall);
             now.mono.checked_add(Duration::try_from(wait).ok()?)
         });
         let due = [Some(next), doubt_ends, overdue].into_iter().flatten().min().unwrap_or(next);

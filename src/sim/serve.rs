@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -14,10 +13,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::AbortHandle;
 
-/// How long nothing is accepted after accepting failed.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+use crate::http::accept_all;
+
+/// Connections at once: as many as anybody rehearses with.
+const CONNECTIONS: usize = 10_000;
 
 /// What a handler answers.
 pub(super) enum Reply {
@@ -49,23 +50,8 @@ impl Drop for Server {
 pub(super) async fn serve(address: SocketAddr, handler: Arc<impl Handler>) -> io::Result<Server> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let task = tokio::spawn(async move {
-        // Dropped with the task: connections end with the server.
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        connections.spawn(connection(stream, Arc::clone(&handler)));
-                    }
-                    // Out of file descriptors, most likely: some are free again when connections end.
-                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
-                },
-                Some(_) = connections.join_next() => {}
-            }
-        }
-    });
-    Ok(Server { address, task: task.abort_handle() })
+    let task = accept_all(listener, CONNECTIONS, move |stream| connection(stream, Arc::clone(&handler)));
+    Ok(Server { address, task })
 }
 
 async fn connection(stream: TcpStream, handler: Arc<impl Handler>) {

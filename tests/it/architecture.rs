@@ -14,7 +14,7 @@ const MAY_IMPORT: [(&str, &[&str]); 15] = [
     ("notify", &["run", "store", "clock", "http", "secret", "span"]),
     ("poll", &["run", "api", "store", "clock"]),
     ("config", &["run", "notify", "http", "secret", "span"]),
-    ("sim", &["run", "clock", "secret", "span"]),
+    ("sim", &["run", "clock", "http", "secret", "span"]),
     ("words", &["run", "poll", "span", "clock"]),
     ("control", &["run", "http", "store"]),
     (
