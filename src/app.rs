@@ -139,11 +139,11 @@ impl Running {
     }
 
     /// Ends both halves without a word to the store, which is of no use any more; gives what is known of every run.
-    pub async fn abandon(self) -> Vec<FinalRun> {
+    pub async fn abandon(&mut self) -> Vec<FinalRun> {
         self.stop_polling.cancel();
         self.stop_delivering.cancel();
-        let known = bounded("the scheduler", self.scheduler).await;
-        if let Err(error) = bounded("the delivery", self.delivery).await {
+        let known = bounded("the scheduler", &mut self.scheduler).await;
+        if let Err(error) = bounded("the delivery", &mut self.delivery).await {
             warn!("{error}");
         }
         known.unwrap_or_else(|error| {
@@ -155,27 +155,26 @@ impl Running {
     /// Ends both halves in order: no more polls, then deliveries for up to `bound`, or until `hurry` is cancelled.
     /// Retries that are due later than `retries_for` from now are not waited for. The whole of it is bounded.
     pub async fn stop(
-        self,
+        mut self,
         retries_for: Duration,
         bound: Duration,
         hurry: CancellationToken,
     ) -> Result<Ended, AppError> {
         self.stop_polling.cancel();
         // Whatever became of the one half, the other is ended in order too: what was recorded is told.
-        let runs = bounded("the scheduler", self.scheduler).await;
+        let runs = bounded("the scheduler", &mut self.scheduler).await;
         let now = Instant::now();
         // Not `send`: that is lost where the workers have not begun to listen.
         self.drain.send_replace(Some(now + retries_for));
-        let mut delivery = self.delivery;
         let delivered = tokio::select! {
-            ended = timeout_at(now + bound, &mut delivery) => ended.ok(),
+            ended = timeout_at(now + bound, &mut self.delivery) => ended.ok(),
             () = hurry.cancelled() => None,
         };
         if let Some(ended) = delivered {
             ended?;
         } else {
             self.stop_delivering.cancel();
-            bounded("the delivery", delivery).await?;
+            bounded("the delivery", &mut self.delivery).await?;
         }
         let undelivered = match timeout(PART_BOUND, self.outbox.undelivered()).await {
             Ok(undelivered) => undelivered.map_err(AppError::from),
@@ -186,8 +185,8 @@ impl Running {
 }
 
 /// Waits for a task, for a while.
-async fn bounded<T>(what: &'static str, mut task: JoinHandle<T>) -> Result<T, AppError> {
-    if let Ok(ended) = timeout(PART_BOUND, &mut task).await {
+async fn bounded<T>(what: &'static str, task: &mut JoinHandle<T>) -> Result<T, AppError> {
+    if let Ok(ended) = timeout(PART_BOUND, &mut *task).await {
         return Ok(ended?);
     }
     task.abort();

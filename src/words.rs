@@ -39,7 +39,7 @@ pub fn partial(run: &RunView) -> Option<String> {
 /// What is to be said of an update that is not about a run's progress.
 pub fn notice(update: &Update) -> Option<String> {
     Some(match update {
-        Update::Run(..) | Update::Added(_) | Update::Removed => return None,
+        Update::Run(..) | Update::WatchList => return None,
         Update::Doubt { subject, kind, message } => {
             let label = subject.label();
             let message = message.trim_end_matches('.');

@@ -122,6 +122,13 @@ pub struct NewRun {
     pub deadline_seconds: Option<u64>,
 }
 
+impl NewRun {
+    /// A run by its id alone, told to all channels.
+    pub fn of(id: RunId) -> Self {
+        Self { id, name: None, notify: None, deadline_seconds: None }
+    }
+}
+
 /// What became of `POST /v1/runs`. What is in here is durable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Added {

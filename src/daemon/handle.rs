@@ -4,7 +4,6 @@
 //! out of the watch before it is forgotten.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,18 +11,21 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::metrics::{CONTENT_TYPE, Readings, SharedMetrics};
+use super::metrics::{CONTENT_TYPE, Figures, SharedMetrics};
 use crate::clock;
 use crate::config;
 use crate::control::{
     Added, AddedRun, Answer, Deliveries, NewRun, ReloadAnswer, ResendRequest, Run, Runs, Settled, Status,
 };
-use crate::poll::{Command, Counters, RunView, Standing};
-use crate::run::{Ending, RunId, Subject};
+use crate::poll::{Command, Counters, RunView};
+use crate::run::{RunId, Subject};
 use crate::store::{DeliveryFilter, Route, Routes, RunStore as _, SqliteStore, StoreError, Watched};
 
 /// The scheduler answers within this, or it does not move.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long figures are waited for: a disk that hangs holds up these, and nothing else.
+const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Something the loop is asked to do.
 pub enum Order {
@@ -40,14 +42,10 @@ pub(super) struct Handle {
     pub(super) started_at: Timestamp,
     /// What is wrong at the moment, by what it is about.
     pub(super) troubles: Mutex<HashMap<&'static str, String>>,
-    /// Ended runs that are remembered, by their last status.
-    pub(super) ended: Mutex<HashMap<String, i64>>,
-    pub(super) going: AtomicU64,
-    pub(super) pending: AtomicI64,
+    /// The last figures there were, for when they cannot be had.
+    pub(super) figures: Mutex<Figures>,
     /// Held by whoever changes what is watched: what was read meanwhile would be out of date.
     pub(super) changing: tokio::sync::Mutex<()>,
-    /// Whether `ended` has to be counted anew.
-    pub(super) recount: AtomicBool,
 }
 
 /// What can be exchanged while the daemon runs.
@@ -95,6 +93,11 @@ impl Handle {
         self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Exchanges some of the parts.
+    pub(super) fn exchange(&self, change: impl FnOnce(&mut Parts)) {
+        change(&mut self.parts.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn parts(&self) -> Result<Parts, Refusal> {
         let parts = self.parts_now();
         if parts.suspended {
@@ -121,8 +124,6 @@ impl Handle {
         let going = added.into_iter().filter(|run| run.state.ended.is_none()).collect();
         // A scheduler that is gone takes the daemon along: the next start finds the runs in the store.
         let _ = parts.commands.send(Command::Add(going)).await;
-        // One that was given up goes on.
-        self.recount.store(true, Ordering::Relaxed);
         Ok(answer)
     }
 
@@ -133,7 +134,6 @@ impl Handle {
         let parts = self.parts()?;
         parts.stop_watching(id).await;
         parts.store.forget(vec![id.clone()]).await?;
-        self.recount.store(true, Ordering::Relaxed);
         Ok(run)
     }
 
@@ -193,16 +193,17 @@ impl Handle {
         Ok(ReloadAnswer { message })
     }
 
-    pub(super) fn status(&self) -> Status {
+    pub(super) async fn status(&self) -> Status {
         let parts = self.parts_now();
+        let figures = self.figures().await;
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: self.started_at,
             api: parts.api.to_string(),
-            going: self.going.load(Ordering::Relaxed),
-            ended: self.ended().iter().map(|(_, count)| count.unsigned_abs()).sum(),
-            deliveries_pending: self.pending.load(Ordering::Relaxed),
+            going: figures.standing.runs.values().sum(),
+            ended: figures.ended.iter().map(|(_, count)| count.unsigned_abs()).sum(),
+            deliveries_pending: figures.outbox.iter().map(|stats| stats.pending).sum(),
             troubles: self.troubles(),
         }
     }
@@ -232,25 +233,33 @@ impl Handle {
         }
     }
 
-    fn ended(&self) -> Vec<(String, i64)> {
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.iter().map(|(status, count)| (status.clone(), *count)).collect()
+    /// How it stands; what cannot be found out in time is as it last was.
+    async fn figures(&self) -> Figures {
+        let parts = self.parts_now();
+        let store = &parts.store;
+        let (standing, ended, outbox) = tokio::join!(
+            timeout(FIGURES_PATIENCE, self.ask(&parts, Command::Standing)),
+            timeout(FIGURES_PATIENCE, store.ended_by_status()),
+            timeout(FIGURES_PATIENCE, store.stats()),
+        );
+        let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(Ok(standing)) = standing {
+            figures.standing = standing;
+        }
+        if let Ok(Ok(ended)) = ended {
+            figures.ended = ended;
+        }
+        if let Ok(Ok(outbox)) = outbox {
+            figures.outbox = outbox;
+        }
+        figures.clone()
     }
 
     /// What Prometheus reads.
     pub(super) async fn metrics(&self) -> Answer {
-        let parts = self.parts_now();
-        // A scheduler that does not answer, and a store that fails, are seen in the figures they have.
-        let standing: Standing = self.ask(&parts, Command::Standing).await.unwrap_or_default();
-        let stats = parts.store.stats().await.unwrap_or_default();
-        let readings = Readings {
-            counters: &self.counters,
-            standing: &standing,
-            ended: &self.ended(),
-            requests_per_minute: parts.requests_per_minute,
-            stats: &stats,
-        };
-        match self.metrics.render(&readings) {
+        let budget = self.parts_now().requests_per_minute;
+        let figures = self.figures().await;
+        match self.metrics.render(&self.counters, &figures, budget) {
             Ok(text) => Answer::text(200, CONTENT_TYPE, text),
             Err(error) => Answer::error(500, error.to_string()),
         }
@@ -321,12 +330,4 @@ fn seen(run: Watched, view: &RunView) -> Run {
     let trouble = view.trouble.as_ref().map(|trouble| trouble.message.to_string());
     let seen = Run::of(&Watched { state: view.state.clone(), ..run });
     Run { trouble, seconds_left: left.map(|left| left.as_secs()), ..seen }
-}
-
-/// The status under which an ended run is counted.
-pub(super) fn ended_status(run: &crate::run::RunState) -> String {
-    match (run.ended, &run.status) {
-        (Some(Ending::Finished(_)), Some(status)) => status.as_str().to_owned(),
-        _ => "LOST".to_owned(),
-    }
 }

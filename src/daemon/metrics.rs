@@ -34,14 +34,14 @@ pub(super) struct Metrics {
     oldest_pending: GaugeVec,
 }
 
-/// What the figures are read from when somebody asks.
-pub(super) struct Readings<'a> {
-    pub(super) counters: &'a Counters,
-    pub(super) standing: &'a Standing,
-    /// Ended runs by their last status.
-    pub(super) ended: &'a [(String, i64)],
-    pub(super) requests_per_minute: u32,
-    pub(super) stats: &'a [Stats],
+/// How the daemon stands at one moment.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Figures {
+    pub(super) standing: Standing,
+    /// Ended runs that are remembered, by their last status.
+    pub(super) ended: Vec<(String, i64)>,
+    /// What waits to be told, by channel.
+    pub(super) outbox: Vec<Stats>,
 }
 
 impl Metrics {
@@ -134,26 +134,31 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub(super) fn render(&self, readings: &Readings<'_>) -> prometheus::Result<String> {
-        for (outcome, count) in readings.counters.polls() {
+    pub(super) fn render(
+        &self,
+        polls: &Counters,
+        figures: &Figures,
+        budget: u32,
+    ) -> prometheus::Result<String> {
+        for (outcome, count) in polls.polls() {
             let counter = self.polls.with_label_values(&[outcome]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
-        self.last_poll.set(readings.counters.last_poll().map_or(0.0, seconds));
+        self.last_poll.set(polls.last_poll().map_or(0.0, seconds));
         self.runs.reset();
-        for (status, count) in &readings.standing.runs {
+        for (status, count) in &figures.standing.runs {
             self.runs.with_label_values(&[status]).add(i64::try_from(*count).unwrap_or(i64::MAX));
         }
-        for (status, count) in readings.ended {
+        for (status, count) in &figures.ended {
             self.runs.with_label_values(&[status]).add(*count);
         }
-        self.in_flight.set(i64::try_from(readings.standing.in_flight).unwrap_or(i64::MAX));
-        self.budget.set(i64::from(readings.requests_per_minute));
-        self.budget_used.set(readings.standing.budget_used);
+        self.in_flight.set(i64::try_from(figures.standing.in_flight).unwrap_or(i64::MAX));
+        self.budget.set(i64::from(budget));
+        self.budget_used.set(figures.standing.budget_used);
         self.pending.reset();
         self.dead.reset();
         self.oldest_pending.reset();
-        for stats in readings.stats {
+        for stats in &figures.outbox {
             let channel = [&*stats.channel];
             self.pending.with_label_values(&channel).set(stats.pending);
             self.dead.with_label_values(&channel).set(stats.dead);

@@ -1,11 +1,12 @@
 //! Reading the configuration again: all of it or nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tracing::{info, warn};
 
-use super::{Daemon, Reread, channels, client, settings, warn_of_unknown_channels, watch_list};
+use super::setup::{channels, client, settings, warn_of_unknown_channels};
+use super::watching::watch_list;
+use super::{Daemon, Reread};
 use crate::config::Config;
 use crate::notify::delivery::Change;
 use crate::poll::Command;
@@ -45,13 +46,12 @@ impl Daemon {
         if let Err(error) = store.give_up_on_others(channels, crate::clock::wall()).await {
             warn!("cannot give up on what is for channels that are gone: {error}");
         }
-        self.exchange(|parts, _| {
+        handle.exchange(|parts| {
             parts.routes = routes;
             parts.api = config.api.base_url.as_str().into();
             parts.requests_per_minute = config.poll.requests_per_minute;
         });
         (self.config, self.source, self.channels) = (config, source, new_channels);
-        self.handle.recount.store(true, Ordering::Relaxed);
         self.soon();
         let message = format!("{going} runs going, {ended} ended, {} channels", self.channels.len());
         info!("the configuration was read again: {message}");

@@ -32,7 +32,7 @@ impl Socket {
         let Self(handle) = self;
         let Asked { method, query, body, .. } = asked;
         Ok(match (method.as_str(), path) {
-            ("GET", "status") => Answer::json(&handle.status()),
+            ("GET", "status") => Answer::json(&handle.status().await),
             ("GET", "runs") => Answer::json(&handle.runs().await?),
             ("POST", "runs") => Answer::json(&handle.add(read::<AddRequest>(body)?.runs).await?),
             ("GET", "deliveries") => {

@@ -265,7 +265,7 @@ impl Scheduler {
     fn add(&mut self, run: Watched) {
         let Some(index) = self.slots.find(&run.subject.id) else {
             self.watch(run);
-            return self.tell(Update::Added(1));
+            return self.tell(Update::WatchList);
         };
         if let Some(slot) = self.slots.get_mut(index) {
             let Watched { subject, notify, deadline, added, .. } = run;
@@ -287,9 +287,7 @@ impl Scheduler {
     /// Takes a run out, and breaks off what is under way for it.
     pub(super) fn leave(&mut self, index: u32) {
         let Some(slot) = self.slots.remove(index) else { return };
-        if slot.is_active() {
-            self.tell(Update::Removed);
-        }
+        self.tell(Update::WatchList);
         let Slot { polling, leaving, .. } = slot;
         if let Some(poll) = polling {
             self.polled.remove(&poll.id());

@@ -38,10 +38,8 @@ pub enum Update {
     StoreWell,
     /// The API accepts the key again, which it had refused.
     KeyAccepted,
-    /// So many runs were added to the watch.
-    Added(u64),
-    /// A run that had not ended was taken out of the watch.
-    Removed,
+    /// A run was added to those that are watched, or taken out.
+    WatchList,
 }
 
 /// One run as it looks now.

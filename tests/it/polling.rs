@@ -209,7 +209,7 @@ impl Watch {
         let mut notices = Vec::new();
         while let Ok(update) = self.updates.try_recv() {
             match update {
-                Update::Run(..) | Update::Added(_) | Update::Removed | Update::KeyAccepted => {}
+                Update::Run(..) | Update::WatchList | Update::KeyAccepted => {}
                 Update::Doubt { .. } => notices.push("doubt"),
                 Update::ApiDown(..) => notices.push("down"),
                 Update::ApiUp(_) => notices.push("up"),

@@ -1,0 +1,85 @@
+//! From a configuration to the parts of a daemon, and what is to be said about it at the start and after a reload.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::DaemonError;
+use super::watching::{WatchList, watch_list};
+use crate::api::ApiClient;
+use crate::app;
+use crate::config::{ChannelKind, Config, ConfiguredChannel};
+use crate::notify::{Channel, session_bus};
+use crate::poll::{Counters, Settings};
+use crate::run::Patience;
+use crate::store::{Routes, SqliteStore, StoreError, Watched};
+
+/// Counts are written down this often: what a crash loses of them is read again.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+
+pub(super) fn client(config: &Config) -> Result<Arc<ApiClient>, DaemonError> {
+    let client = ApiClient::new(&app::api_settings(config));
+    client.map(Arc::new).map_err(|error| DaemonError::Config(error.to_string()))
+}
+
+pub(super) fn channels(config: &Config) -> Result<Vec<Channel>, DaemonError> {
+    let build = |channel: &ConfiguredChannel| app::channel(channel, &config.retry_delays);
+    let channels: Result<_, _> = config.channels.iter().map(build).collect();
+    channels.map_err(|error| DaemonError::Config(error.to_string()))
+}
+
+pub(super) fn settings(config: &Config, counters: &Arc<Counters>) -> Settings {
+    let patience = Patience { grace: config.poll.grace, unknown_after: None, refused_ends: false };
+    let settings = app::poll_settings(config, app::routes(&config.channels, []), patience, false);
+    Settings { keep_ended: false, save_every: Some(SAVE_EVERY), counters: Arc::clone(counters), ..settings }
+}
+
+pub(super) async fn list(config: &Config, store: &SqliteStore) -> Result<WatchList, DaemonError> {
+    watch_list(config, store).await.map_err(|error| store_failed(&error))
+}
+
+pub(super) fn store_failed(error: &StoreError) -> DaemonError {
+    DaemonError::Internal(format!("the store failed: {error}"))
+}
+
+/// Says what is watched, and what may surprise.
+pub(super) fn announce(config: &Config, list: &WatchList, routes: &Routes) {
+    info!(
+        runs = list.going.len(),
+        ended = list.ended,
+        channels = config.channels.len(),
+        api = config.api.base_url.as_str(),
+        "watching"
+    );
+    warn_of_unknown_channels(&list.going, routes);
+    for id in &list.dropped {
+        info!(run_id = id.as_str(), "not watched any more: it is not in the configuration");
+    }
+    if config.channels.is_empty() {
+        warn!("no channel is configured: nobody will be told; add a [[notify.…]] table");
+    }
+    let desktop = config.channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop { .. }));
+    if desktop && session_bus().is_none() {
+        warn!(
+            "a desktop channel is configured, and there is no session bus to show it on; a system service has \
+             none: run the daemon as a user service (systemd/user/runwatch.service)"
+        );
+    }
+}
+
+/// Says which runs are to be told to channels that are not there.
+pub(super) fn warn_of_unknown_channels(runs: &[Watched], routes: &Routes) {
+    for run in runs {
+        let names = run.notify.iter().flat_map(|names| names.iter()).map(|name| &**name);
+        let gone: Vec<&str> = names.filter(|name| !routes.has(name)).collect();
+        if !gone.is_empty() {
+            let run_id = run.subject.id.as_str();
+            warn!(
+                run_id,
+                "it is to be told to channels that are not configured: {}; told to all if none is left",
+                gone.join(", ")
+            );
+        }
+    }
+}
