@@ -242,6 +242,7 @@ pub fn poll_settings(config: &Config, routes: Routes, patience: Patience, keep_b
             Batch::Never => Mode::Never,
             Batch::Always => Mode::Always,
         },
+        discovery: None,
         keep_bodies,
         keep_ended: true,
         counters: Arc::default(),

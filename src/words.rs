@@ -39,7 +39,8 @@ pub fn partial(run: &RunView) -> Option<String> {
 /// What is to be said of an update that is not about a run's progress.
 pub fn notice(update: &Update) -> Option<String> {
     Some(match update {
-        Update::Run(..) | Update::WatchList => return None,
+        Update::Run(..) | Update::WatchList | Update::Found(_) => return None,
+        Update::LookFailed(error) => format!("new runs cannot be found: {error}"),
         Update::Doubt { subject, kind, message } => {
             let label = subject.label();
             let message = message.trim_end_matches('.');

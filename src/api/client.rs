@@ -132,12 +132,13 @@ impl ApiClient {
     ) -> Result<Listing, PollError> {
         let mut response = self.get(&self.runs).await?;
         let html = is_html(response.headers());
-        let (mut splitter, mut kept, mut bytes) = (Splitter::default(), Vec::new(), 0);
+        let (mut splitter, mut listing) = (Splitter::default(), Listing::default());
+        let mut bytes = 0;
         let mut take = |element: &[u8]| {
-            if let Some(listed) = list::element(element)
-                && keep(&listed)
-            {
-                kept.push(listed);
+            let Some(listed) = list::element(element) else { return };
+            listing.newest = listing.newest.max(listed.run.created_at);
+            if keep(&listed) {
+                listing.runs.push(listed);
             }
         };
         loop {
@@ -147,7 +148,7 @@ impl ApiClient {
             splitter.feed(&chunk, &mut take)?;
         }
         splitter.finish().map_err(|error| if html { not_a_run(&NotARun::Html) } else { error })?;
-        Ok(Listing { runs: kept, bytes })
+        Ok(Listing { bytes, ..listing })
     }
 
     async fn get_run(&self, id: &RunId) -> Result<Answer, PollError> {
@@ -209,7 +210,7 @@ impl RunSource for ApiClient {
     }
 
     fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
-        Box::pin(async move { self.list_runs(|listed| wanted(&listed.id)).await })
+        Box::pin(async move { self.list_runs(|listed| wanted(listed)).await })
     }
 
     fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {

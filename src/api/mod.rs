@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::BoxFuture;
 use crate::run::{DoubtKind, Run, RunId};
@@ -30,7 +31,7 @@ pub struct Answer {
 }
 
 /// Which runs of a list are wanted.
-pub type Wanted = Arc<dyn Fn(&RunId) -> bool + Send + Sync>;
+pub type Wanted = Arc<dyn Fn(&Listed) -> bool + Send + Sync>;
 
 /// What a list of runs had.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -39,6 +40,8 @@ pub struct Listing {
     pub runs: Vec<Listed>,
     /// How long the whole list was, in bytes.
     pub bytes: usize,
+    /// When the newest run of the whole list was created, wanted or not.
+    pub newest: Option<Timestamp>,
 }
 
 /// Where runs are asked about.

@@ -11,12 +11,12 @@ use super::control::candidates;
 use super::exit::Exit;
 use super::out::Out;
 use super::setup::{self, environment};
-use crate::api::{ApiClient, PollErrorKind, RunSource as _};
-use crate::config::{ChannelKind, Config};
+use crate::api::{ApiClient, Listed, PollErrorKind, RunSource as _};
+use crate::config::{ChannelKind, Config, Discover};
 use crate::control::{Client, ClientError};
 use crate::notify::desktop;
 use crate::run::{DoubtKind, RunId};
-use crate::{app, daemon, http, span};
+use crate::{app, clock, daemon, http, span};
 
 /// More than this between two clocks spoils signatures and the times in messages.
 const MOST_SKEW: Duration = Duration::from_secs(30);
@@ -52,6 +52,9 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
         }
     };
     let mut findings = api(&config).await;
+    if let Some(discover) = &config.discover {
+        findings.extend(self::discover(&config, discover).await);
+    }
     findings.push(session().await);
     findings.push(state(&config));
     findings.push(socket(&config).await);
@@ -130,6 +133,23 @@ async fn api(config: &Config) -> Vec<Finding> {
         )
     }));
     findings
+}
+
+/// The list of all runs, and which of them would be found.
+async fn discover(config: &Config, discover: &Discover) -> Option<Finding> {
+    // Without a key there is nothing to add to what was said of it.
+    let client = ApiClient::new(&app::api_settings(config)).ok()?;
+    let now = clock::wall();
+    let going = |listed: &Listed| listed.run.status.terminal().is_none();
+    let listed = client.list_runs(|listed| going(listed) && discover.matches(&listed.run, now)).await;
+    let state = match listed {
+        Ok(found) => Health::Well(format!("{} runs that go on match", found.runs.len())),
+        Err(error) => Health::Wrong(
+            format!("the list of runs cannot be had: {}", error.message),
+            "see the API above; a large company's list may need a longer request_timeout in [api]".to_owned(),
+        ),
+    };
+    Some(Finding { what: "discover".to_owned(), state })
 }
 
 async fn session() -> Finding {

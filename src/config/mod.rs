@@ -4,9 +4,11 @@
 
 mod channels;
 mod diagnostic;
+mod discover;
 mod key;
 mod locate;
 mod reader;
+mod runs;
 mod sections;
 mod url;
 
@@ -23,9 +25,11 @@ use crate::run::{EventKind, RunId};
 use crate::secret::Secret;
 
 pub use diagnostic::{Problem, Report, Severity};
+pub use discover::{Discover, Since};
 pub use key::KeySource;
 pub use locate::locate;
-pub use sections::{is_level, name_error};
+pub use runs::name_error;
+pub use sections::is_level;
 
 use diagnostic::Problems;
 use reader::Section;
@@ -52,6 +56,8 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// The runs that are always watched.
     pub runs: Vec<ConfiguredRun>,
+    /// Which runs are found and watched by themselves; `None` for none.
+    pub discover: Option<Discover>,
     /// The ways out.
     pub channels: Vec<ConfiguredChannel>,
 }

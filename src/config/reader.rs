@@ -222,6 +222,15 @@ impl<'s> Section<'s> {
         Some(array.iter().filter_map(|value| self.text(value, "a string, in quotes")).collect())
     }
 
+    /// A string or a list of strings, each with where it is.
+    pub(super) fn one_or_more(&self, key: &'static str) -> Vec<(&'s str, Range<usize>)> {
+        match self.get(key).map(Spanned::get_ref) {
+            None => Vec::new(),
+            Some(DeValue::Array(_)) => self.strings(key).unwrap_or_default(),
+            Some(_) => self.string(key).into_iter().collect(),
+        }
+    }
+
     /// A table of strings, each with its key and where it is.
     pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, &'s str, Range<usize>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
@@ -275,7 +284,10 @@ impl<'s> Section<'s> {
     }
 
     fn get(&self, key: &'static str) -> Option<Value<'s>> {
-        self.asked.borrow_mut().push(key);
+        let mut asked = self.asked.borrow_mut();
+        if !asked.contains(&key) {
+            asked.push(key);
+        }
         self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 

@@ -1,28 +1,23 @@
 //! Reads every section but the channels, and checks what concerns several of them.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::channels;
 use super::diagnostic::Problems;
 use super::key::{KeySource, is_world_readable};
-use super::reader::{Section, closest, expected_words, find_word};
+use super::reader::{Section, expected_words, find_word};
 use super::url::{DEFAULT, base_url};
-use super::{
-    Alerts, Api, Batch, Config, ConfiguredChannel, ConfiguredRun, Daemon, Environment, Log, LogFormat,
-    Overrides, Poll,
-};
+use super::{Alerts, Api, Batch, Config, Daemon, Environment, Log, LogFormat, Overrides, Poll};
+use super::{channels, discover, runs};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::notify::RetrySchedule;
-use crate::run::{RunId, printable};
+use crate::run::printable;
 use crate::secret::Secret;
 
 /// Reads the whole document; `None` if something without a default is wrong.
@@ -35,9 +30,11 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
     let log = log(root.table("log"), env, overrides);
     let state_dir = root.path("state_dir").map(|(path, _)| path);
     let channels = channels::read(&root.table("notify"), env, root.problems);
-    let runs = root.tables("run", "run").into_iter().filter_map(|section| run(section, &channels)).collect();
-    let (runs, notify_spans) = distinct(runs, root.problems);
-    warn_of_unused(&channels, &runs, &notify_spans, root.problems);
+    let runs = runs::read(root, &channels);
+    let discover = discover::read(root, &channels, daemon.keep);
+    let choices = runs.iter().map(|run| run.notify.as_ref());
+    let choices = choices.chain(discover.iter().map(|discover| discover.notify.as_ref()));
+    runs::warn_of_unused(&channels, choices, root.problems);
     root.unknown_keys();
     Some(Config {
         api: api?,
@@ -48,6 +45,7 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
         log,
         state_dir,
         runs,
+        discover,
         channels: channels.into_iter().map(|(channel, _)| channel).collect(),
     })
 }
@@ -340,97 +338,4 @@ pub fn is_level(text: &str) -> bool {
         None => part.contains("::") || (part.parse::<LevelFilter>().is_ok() && part.parse::<u8>().is_err()),
     };
     text.split(',').all(|part| known(part.trim())) && text.parse::<Targets>().is_ok()
-}
-
-/// A run with where its id is, and where its channels are chosen.
-type SpannedRun = (ConfiguredRun, Range<usize>, Option<Range<usize>>);
-
-fn run(section: Section<'_>, channels: &[(ConfiguredChannel, Range<usize>)]) -> Option<SpannedRun> {
-    let name = section.string("name").and_then(|(name, span)| {
-        let error = name_error(name);
-        if let Some(error) = error {
-            section.problems.error(span, format!("`name` {error}"), "expected a short line of text");
-        }
-        error.is_none().then(|| Arc::from(name))
-    });
-    let notify = section.strings("notify").map(|names| {
-        let known = |(name, span): &(&str, Range<usize>)| {
-            let known = channels.iter().any(|(channel, _)| &*channel.name == *name);
-            if !known {
-                let names: Vec<&str> = channels.iter().map(|(channel, _)| &*channel.name).collect();
-                let help = match closest(name, names.iter().copied()) {
-                    Some(similar) => format!("did you mean `{similar}`?"),
-                    None if names.is_empty() => "there are no channels: add a [[notify.…]] table".to_owned(),
-                    None => format!("the channels are: {}", names.join(", ")),
-                };
-                section.problems.error(span.clone(), format!("there is no channel `{name}`"), help);
-            }
-            known
-        };
-        names.into_iter().filter(known).map(|(name, _)| Arc::from(name)).collect()
-    });
-    let notify_span = section.span_of("notify");
-    let deadline = section.optional_duration("deadline");
-    let id = section.string("id");
-    if id.is_none() && section.span_of("id").is_none() {
-        section.problems.error(section.span.clone(), "this [[run]] has no `id`", "add id = \"<run id>\"");
-    }
-    let problems = section.problems;
-    section.finish();
-    let (text, span) = id?;
-    let id: RunId =
-        text.parse().map_err(|error| problems.error(span.clone(), format!("`id`: {error}"), "")).ok()?;
-    Some((ConfiguredRun { id, name, notify, deadline }, span, notify_span))
-}
-
-/// What is wrong with what a run is called, if anything.
-pub fn name_error(name: &str) -> Option<&'static str> {
-    if name.trim().is_empty() {
-        Some("is empty")
-    } else if name.chars().any(char::is_control) {
-        Some("has control characters in it")
-    } else if name.chars().count() > 100 {
-        Some("is longer than 100 characters")
-    } else {
-        None
-    }
-}
-
-/// The runs, each id once.
-fn distinct(runs: Vec<SpannedRun>, problems: &Problems) -> (Vec<ConfiguredRun>, Vec<Range<usize>>) {
-    let mut seen = HashSet::new();
-    let mut spans = Vec::new();
-    let mut kept = Vec::new();
-    for (run, span, notify_span) in runs {
-        if !seen.insert(run.id.clone()) {
-            problems.error(span, format!("the run {} is there twice", run.id), "take one of them out");
-            continue;
-        }
-        spans.extend(notify_span);
-        kept.push(run);
-    }
-    (kept, spans)
-}
-
-fn warn_of_unused(
-    channels: &[(ConfiguredChannel, Range<usize>)],
-    runs: &[ConfiguredRun],
-    notify_spans: &[Range<usize>],
-    problems: &Problems,
-) {
-    // As long as one run leaves the choice open, every channel is used.
-    if runs.is_empty() || notify_spans.len() < runs.len() {
-        return;
-    }
-    for (channel, span) in channels {
-        let used =
-            runs.iter().any(|run| run.notify.as_ref().is_some_and(|names| names.contains(&channel.name)));
-        if !used {
-            problems.warning(
-                Some(span.clone()),
-                format!("no run uses the channel `{}`", channel.name),
-                "add it to a run's notify, or leave notify out of a run for all channels",
-            );
-        }
-    }
 }

@@ -59,8 +59,9 @@ impl Daemon {
         let carried: Vec<_> = known.into_iter().map(FinalRun::into_watched).collect();
         store.add(carried.clone()).await.map_err(|error| store_failed(&error))?;
         store.save(carried).await.map_err(|error| store_failed(&error))?;
+        self.newest.remember(self.newest.get(), &store).await.map_err(|error| store_failed(&error))?;
         let list = list(&self.config, &store).await?;
-        let settings = settings(&self.config, &self.counters);
+        let settings = settings(&self.config, &self.counters, &self.newest);
         announce(&self.config, &list, &settings.routes);
         let channels = self.channels.clone();
         let plan = Plan { settings, runs: list.going, channels, outage_told_at: None };
@@ -72,7 +73,7 @@ impl Daemon {
             parts.suspended = false;
         });
         // The new scheduler finds out for itself what is wrong.
-        for about in ["store", "api", "key"] {
+        for about in ["store", "api", "key", "discover"] {
             handle.set_trouble(about, None);
         }
         handle.metrics.set_store_up(true);

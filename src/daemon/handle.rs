@@ -19,7 +19,9 @@ use crate::control::{
 };
 use crate::poll::{Command, Counters, RunView};
 use crate::run::{RunId, Subject};
-use crate::store::{DeliveryFilter, Route, Routes, RunStore as _, SqliteStore, StoreError, Watched};
+use crate::store::{
+    ChannelName, DeliveryFilter, Route, Routes, RunStore as _, SqliteStore, StoreError, Watched,
+};
 
 /// The scheduler answers within this, or it does not move.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -114,17 +116,34 @@ impl Handle {
         let parts = self.parts()?;
         let now = clock::wall();
         let watched = runs.into_iter().map(|run| watched(run, &parts.routes, now));
-        let watched = watched.collect::<Result<Vec<_>, _>>()?;
-        let added = parts.store.add(watched).await?;
+        let added = parts.watch(watched.collect::<Result<_, _>>()?).await?;
         let answers = added.iter().map(|run| AddedRun {
             id: run.subject.id.clone(),
             finished: run.state.status.clone().filter(|_| run.state.ended.is_some()),
         });
-        let answer = Added { runs: answers.collect() };
-        let going = added.into_iter().filter(|run| run.state.ended.is_none()).collect();
-        // A scheduler that is gone takes the daemon along: the next start finds the runs in the store.
-        let _ = parts.commands.send(Command::Add(going)).await;
-        Ok(answer)
+        Ok(Added { runs: answers.collect() })
+    }
+
+    /// Has runs watched that were found; what is known already, or was taken out of the watch, stays as it is. Gives those
+    /// that are new, which is durable when this returns.
+    pub(super) async fn watch_found(
+        &self,
+        runs: Vec<RunId>,
+        notify: Option<Arc<[ChannelName]>>,
+    ) -> Result<Vec<RunId>, Refusal> {
+        let _changing = self.changing.lock().await;
+        let parts = self.parts()?;
+        let now = clock::wall();
+        let unknown = parts.store.unknown(runs).await?;
+        if unknown.is_empty() {
+            return Ok(unknown);
+        }
+        let watched = unknown.iter().map(|id| {
+            let subject = Subject { id: id.clone(), name: None };
+            Watched { notify: notify.clone(), added: true, ..Watched::new(subject, now) }
+        });
+        parts.watch(watched.collect()).await?;
+        Ok(unknown)
     }
 
     /// Has a run watched no more; what is still to be told of it is told.
@@ -133,7 +152,7 @@ impl Handle {
         let run = self.run(id).await?;
         let parts = self.parts()?;
         parts.stop_watching(id).await;
-        parts.store.forget(vec![id.clone()]).await?;
+        parts.store.remove(id.clone(), clock::wall()).await?;
         Ok(run)
     }
 
@@ -225,6 +244,10 @@ impl Handle {
         troubles
     }
 
+    pub(super) fn is_in_trouble(&self, about: &'static str) -> bool {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).contains_key(about)
+    }
+
     pub(super) fn set_trouble(&self, about: &'static str, trouble: Option<String>) {
         let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         match trouble {
@@ -286,6 +309,15 @@ impl Handle {
 }
 
 impl Parts {
+    /// Writes down runs, and then watches those that go on. Gives them with what is known of them.
+    async fn watch(&self, runs: Vec<Watched>) -> Result<Vec<Watched>, StoreError> {
+        let known = self.store.add(runs).await?;
+        let going = known.iter().filter(|run| run.state.ended.is_none()).cloned().collect();
+        // A scheduler that is gone takes the daemon along: the next start finds the runs in the store.
+        let _ = self.commands.send(Command::Add(going)).await;
+        Ok(known)
+    }
+
     /// Has the scheduler let go of a run. Not watched is as good as let go.
     pub(super) async fn stop_watching(&self, id: &RunId) {
         let (reply, done) = oneshot::channel();

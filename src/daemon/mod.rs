@@ -5,6 +5,7 @@
 //! log is its only display.
 
 mod damage;
+mod discover;
 mod handle;
 mod metrics;
 mod reload;
@@ -29,6 +30,7 @@ use tracing::{error, info, warn};
 pub use handle::Order;
 pub use state::directory;
 
+use discover::Newest;
 use handle::{Handle, Parts};
 use metrics::Metrics;
 use resume::Resume;
@@ -174,6 +176,8 @@ struct Daemon {
     /// The channels with what they were made from: those that stay the same are not made again.
     channels: Vec<Channel>,
     handle: Arc<Handle>,
+    /// Of the runs that were looked through.
+    newest: Newest,
     /// When the status line is to be told anew.
     status_at: Option<Instant>,
     /// What is wrong with the store.
@@ -191,7 +195,8 @@ impl Daemon {
         let channels = channels(&config)?;
         let store = Arc::new(state.store.clone());
         let list = list(&config, &store).await?;
-        let settings = settings(&config, &counters);
+        let newest = Newest::load(&config, &store).await.map_err(|error| store_failed(&error))?;
+        let settings = settings(&config, &counters, &newest);
         announce(&config, &list, &settings.routes);
         let outage_told_at = store.moment(OUTAGE_TOLD).await.map_err(|error| store_failed(&error))?;
         let metrics = Metrics::new().map_err(|error| DaemonError::Internal(error.to_string()))?;
@@ -220,7 +225,8 @@ impl Daemon {
         };
         let handle = Arc::new(handle);
         let status_at = Some(Instant::now());
-        let daemon = Self { config, running, source, counters, channels, handle, status_at, store_trouble };
+        let daemon =
+            Self { config, running, source, counters, channels, handle, newest, status_at, store_trouble };
         daemon.warn_of_what_was_set_aside(state);
         Ok(daemon)
     }
@@ -252,7 +258,7 @@ impl Daemon {
         if let Ok(source) = client(&self.config) {
             self.source = source;
         }
-        let settings = Box::new(settings(&self.config, &self.counters));
+        let settings = Box::new(settings(&self.config, &self.counters, &self.newest));
         let source = Arc::clone(&self.source) as _;
         // A scheduler that is gone is found out about elsewhere.
         let _ = self.running.commands.send(Command::Reconfigure(settings, source)).await;
@@ -327,6 +333,13 @@ impl Daemon {
             // The store tells of itself, whoever found out.
             Update::Run(..) | Update::StoreWell | Update::StoreFailed(_) => return,
             Update::WatchList => {}
+            Update::Found(found) => self.found(found),
+            Update::LookFailed(_) => {
+                if !self.handle.is_in_trouble("discover") {
+                    warn!("{words}");
+                }
+                self.handle.set_trouble("discover", Some(words));
+            }
             Update::ApiUp(_) => {
                 info!("{words}");
                 self.handle.metrics.set_api_up(true);

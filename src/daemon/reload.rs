@@ -29,7 +29,11 @@ impl Daemon {
         let list =
             watch_list(&config, &*store).await.map_err(|error| format!("the store failed: {error}"))?;
         self.warn_of_what_needs_a_restart(&config);
-        let settings = settings(&config, &self.counters);
+        if config.discover.is_none() {
+            self.newest.remember(None, &store).await.map_err(|error| format!("the store failed: {error}"))?;
+            handle.set_trouble("discover", None);
+        }
+        let settings = settings(&config, &self.counters, &self.newest);
         let routes = settings.routes.clone();
         let _ = before.send(Command::Reconfigure(Box::new(settings), Arc::clone(&source) as _)).await;
         let (going, ended) = (list.going.len(), list.ended);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::DaemonError;
+use super::discover::{Newest, discovery};
 use super::watching::{WatchList, watch_list};
 use crate::api::ApiClient;
 use crate::app;
@@ -29,10 +30,16 @@ pub(super) fn channels(config: &Config) -> Result<Vec<Channel>, DaemonError> {
     channels.map_err(|error| DaemonError::Config(error.to_string()))
 }
 
-pub(super) fn settings(config: &Config, counters: &Arc<Counters>) -> Settings {
+pub(super) fn settings(config: &Config, counters: &Arc<Counters>, newest: &Newest) -> Settings {
     let patience = Patience { grace: config.poll.grace, unknown_after: None, refused_ends: false };
     let settings = app::poll_settings(config, app::routes(&config.channels, []), patience, false);
-    Settings { keep_ended: false, save_every: Some(SAVE_EVERY), counters: Arc::clone(counters), ..settings }
+    Settings {
+        keep_ended: false,
+        save_every: Some(SAVE_EVERY),
+        counters: Arc::clone(counters),
+        discovery: discovery(config, newest),
+        ..settings
+    }
 }
 
 pub(super) async fn list(config: &Config, store: &SqliteStore) -> Result<WatchList, DaemonError> {

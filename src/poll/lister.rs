@@ -1,19 +1,23 @@
-//! Asking about many runs at once, by the list of all of them.
+//! Asking about many runs at once, by the list of all of them, and looking for runs that nobody named.
 //!
-//! Owns what the list is believed in: that a run goes on. An end, a word nobody knows and an absence are confirmed by asking
-//! about the run itself; so is, once, how many samples it has, which the list does not tell.
+//! Owns when the list is asked for, and what it is believed in: that a run goes on. An end, a word nobody knows and an absence
+//! are confirmed by asking about the run itself; so is, once, how many samples it has, which the list does not tell. What is
+//! found is handed on: whoever has it watched writes it down first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::poller::with_fresh_key;
 use super::scheduler::Scheduler;
-use crate::api::{Answer, Listing, PollError, PollErrorKind};
+use super::update::{Found, Update};
+use crate::api::{Answer, Listed, Listing, PollError, PollErrorKind, Wanted};
 use crate::clock;
-use crate::run::{Moment, Run, RunId, RunStatus};
+use crate::run::{Moment, Run, RunId, RunState, RunStatus};
 
 /// So many runs are asked about by themselves after a list, to learn how many samples they have.
 const DETAILS: usize = 10;
@@ -26,39 +30,71 @@ const BYTES_A_SECOND: f64 = 1e6;
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 
+/// Who asked, where it was no run.
+const LIST: u32 = u32::MAX;
+
+/// So many lists in a row that cannot be had are more than a blip.
+const TROUBLE_FROM: u32 = 2;
+
+/// Looking for runs that nobody named.
+#[derive(Clone)]
+pub struct Discovery {
+    /// A list is read this often, whether or not the watched runs need one.
+    pub every: Duration,
+    /// Which runs are looked for, whether or not they are watched already.
+    pub wanted: Wanted,
+}
+
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").field("every", &self.every).finish_non_exhaustive()
+    }
+}
+
 /// Where the lister stands.
 #[derive(Debug)]
 pub(super) struct Lister {
     pub(super) under_way: bool,
+    /// When runs are looked for next, if they are; `None` for at once.
+    pub(super) look_at: Option<Instant>,
     /// Whether a run that was to be confirmed may not have been asked about yet.
     owes: bool,
     not_before: Option<Instant>,
     /// After the next failure.
     pause: Duration,
+    /// Lists in a row that could not be had.
+    failures: u32,
 }
 
 impl Default for Lister {
     fn default() -> Self {
-        Self { under_way: false, owes: false, not_before: None, pause: FIRST_PAUSE }
+        Self {
+            under_way: false,
+            look_at: None,
+            owes: false,
+            not_before: None,
+            pause: FIRST_PAUSE,
+            failures: 0,
+        }
     }
 }
 
 impl Scheduler {
-    /// Asks for the list in place of the runs that are due, where that is worth it.
-    pub(super) fn list_if_worth(&mut self, now: Instant) {
-        let waits = self.lister.under_way || self.lister.not_before.is_some_and(|at| at > now);
-        // What a list left to be confirmed goes out before the next one.
+    /// Asks for the list, where it is time to look for runs, or worth it in place of the runs that are due.
+    pub(super) fn list_if_due(&mut self, now: Instant) {
         let owes = std::mem::take(&mut self.lister.owes);
-        let spent = self.limiter.next_at(now) > now;
         self.lister.owes = owes && self.slots.iter_due(now).any(|slot| slot.confirm);
-        if waits || self.lister.owes || spent || self.last_look.is_some() || self.refused_since.is_some() {
+        let waits = self.lister.not_before.is_some_and(|at| at > now) || self.limiter.next_at(now) > now;
+        if waits || !self.may_list() {
             return;
         }
-        let Some(enough) = self.costs.list_from(self.settings.batch) else { return };
-        if self.slots.due_for_list(now).take(enough).count() < enough || self.limiter.take(now).is_err() {
+        let enough = self.costs.list_from(self.settings.batch);
+        let worth = enough.is_some_and(|enough| self.slots.due_for_list(now).take(enough).count() >= enough);
+        let looks = self.settings.discovery.is_some() && self.lister.look_at.is_none_or(|at| at <= now);
+        if !(worth || looks) || self.limiter.take(now).is_err() {
             return;
         }
-        let due: Vec<u32> = self.slots.due_for_list(now).collect();
+        let due: Vec<u32> = if worth { self.slots.due_for_list(now).collect() } else { Vec::new() };
         for index in due {
             self.slots.unschedule(index);
             if let Some(slot) = self.slots.get_mut(index) {
@@ -66,9 +102,31 @@ impl Scheduler {
             }
         }
         self.lister.under_way = true;
+        self.lister.look_at = self.settings.discovery.as_ref().and_then(|look| now.checked_add(look.every));
         let source = Arc::clone(&self.source);
-        let watched: Arc<std::collections::HashSet<RunId>> = Arc::new(self.slots.ids());
-        self.lists.spawn(async move { source.list(Arc::new(move |id| watched.contains(id))).await });
+        let watched: HashSet<RunId> = self.slots.ids();
+        let discovery = self.settings.discovery.clone();
+        let wanted = move |listed: &Listed| {
+            watched.contains(&listed.id) || discovery.as_ref().is_some_and(|look| (look.wanted)(listed))
+        };
+        self.lists.spawn(async move {
+            let listed = source.list(Arc::new(wanted)).await;
+            with_fresh_key(&*source, listed).await
+        });
+    }
+
+    /// When a list is to be asked for although no run is due.
+    pub(super) fn list_at(&self, now: Instant) -> Option<Instant> {
+        self.settings.discovery.as_ref().filter(|_| self.may_list())?;
+        let at = self.lister.look_at.max(self.lister.not_before).unwrap_or(now);
+        Some(at.max(self.limiter.next_at(now)))
+    }
+
+    /// Whether nothing stands in the way of a list but time.
+    fn may_list(&self) -> bool {
+        // What a list left to be confirmed goes out before the next one; and a key that is refused is tried with a run.
+        let refused = self.refused_since.is_some() && self.slots.active() > 0;
+        !self.lister.under_way && !self.lister.owes && self.last_look.is_none() && !refused
     }
 
     pub(super) fn listed(&mut self, done: Result<Result<Listing, PollError>, JoinError>) {
@@ -90,13 +148,18 @@ impl Scheduler {
         self.api_answered(now);
         self.api_is_of_use();
         self.costs.saw_list(listing.bytes);
-        self.lister.pause = FIRST_PAUSE;
+        (self.lister.pause, self.lister.failures) = (FIRST_PAUSE, 0);
         if self.last_look.is_some() {
             // It came too early to count.
             return self.break_off_list();
         }
         let spent = Duration::from_secs_f64(listing.bytes as f64 / BYTES_A_SECOND);
         self.lister.not_before = Some(now.mono + spent.max(SHORTEST));
+        if let Some(look) = &self.settings.discovery {
+            let new = |listed: &&Listed| self.slots.find(&listed.id).is_none() && (look.wanted)(listed);
+            let runs = listing.runs.iter().filter(new).cloned().collect();
+            self.tell(Update::Found(Found { runs, newest: listing.newest }));
+        }
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
         let unconfirmed = self.slots.iter().filter(|(_, slot)| slot.confirm).count();
         let mut details = DETAILS.saturating_sub(unconfirmed);
@@ -109,7 +172,12 @@ impl Scheduler {
                 continue;
             }
             let seen = found.remove(&slot.watched.subject.id);
-            slot.unlisted = asked && seen.is_none();
+            if !asked && seen.as_ref().is_some_and(|run| is_no_news(run, &slot.watched.state)) {
+                continue;
+            }
+            if asked || seen.is_some() {
+                slot.unlisted = seen.is_none();
+            }
             let has_ended = seen.as_ref().is_some_and(|run| run.status.terminal().is_some());
             let detailed = slot.polls >= 3 || slot.watched.state.progress.total.is_some();
             let goes_on = |run: &Run| matches!(run.status, RunStatus::Pending | RunStatus::Processing);
@@ -136,6 +204,7 @@ impl Scheduler {
         // Dropped, so that not even what has come already is heard of.
         self.lists = JoinSet::new();
         self.lister.under_way = false;
+        (self.lister.look_at, self.lister.not_before) = (None, None);
         for index in self.slots.active_runs() {
             if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
                 self.slots.schedule(index, Instant::now());
@@ -154,18 +223,34 @@ impl Scheduler {
     }
 
     fn no_list(&mut self, error: &PollError, now: Moment) {
-        let mut hold = error.retry_after.unwrap_or_default();
-        if error.kind == PollErrorKind::Throttled {
-            hold = error.retry_after.unwrap_or(FIRST_PAUSE);
+        let throttled = error.kind == PollErrorKind::Throttled;
+        let hold = error.retry_after.unwrap_or(if throttled { FIRST_PAUSE } else { Duration::ZERO });
+        if self.slots.active() == 0 {
+            // Nobody else asks: what the API is worth shows here.
+            self.api_failed(LIST, error, hold, now);
+        } else if throttled {
             self.limiter.hold(now.mono + hold);
         }
         // Whatever is wrong with the list, the runs by themselves get their turn before it.
+        self.lister.look_at = None;
         self.lister.not_before = Some(now.mono + hold + self.lister.pause);
-        self.lister.pause = (self.lister.pause * 2).min(LONGEST_PAUSE);
+        let every = self.settings.discovery.as_ref().map_or(LONGEST_PAUSE, |look| look.every);
+        self.lister.pause = (self.lister.pause * 2).min(every.clamp(FIRST_PAUSE, LONGEST_PAUSE));
+        self.lister.failures = self.lister.failures.saturating_add(1);
+        if self.settings.discovery.is_some() && self.lister.failures >= TROUBLE_FROM {
+            self.tell(Update::LookFailed(error.message.clone()));
+        }
         for index in self.slots.active_runs() {
             if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
                 self.slots.schedule(index, now.mono);
             }
         }
     }
+}
+
+/// Whether a list says of a run what is known already.
+fn is_no_news(run: &Run, state: &RunState) -> bool {
+    let known = state.progress;
+    state.status.as_ref() == Some(&run.status)
+        && (run.progress.completed, run.progress.failed) == (known.completed, known.failed)
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::alerts::Warning;
 use super::scheduler::Scheduler;
 use super::update::{Trouble, Update};
-use crate::api::{Answer, PollError, PollErrorKind};
+use crate::api::{Answer, PollError, PollErrorKind, RunSource};
 use crate::clock;
 use crate::run::{Change, Details, DoubtKind, Event, Moment, Observation, RunState, Transition, observe};
 use crate::store::{ChannelName, Commit, StoreError, Watched};
@@ -63,22 +63,7 @@ impl Scheduler {
         let (source, id) = (Arc::clone(&self.source), slot.watched.subject.id.clone());
         let task = self.polls.spawn(async move {
             let polled = source.poll(&id).await;
-            if let Err(PollError {
-                kind: PollErrorKind::Doubt(DoubtKind::KeyRefused),
-                message,
-                retry_after,
-            }) = polled
-            {
-                // The key may have been rotated: the next poll goes out with what is there now.
-                let reloaded = source.reload_key().await;
-                let message = reloaded.err().map_or(message.clone(), |error| format!("{message}; {error}"));
-                return Err(PollError {
-                    kind: PollErrorKind::Doubt(DoubtKind::KeyRefused),
-                    message,
-                    retry_after,
-                });
-            }
-            polled
+            with_fresh_key(&*source, polled).await
         });
         self.polled.insert(task.id(), index);
         slot.polling = Some(task);
@@ -137,11 +122,11 @@ impl Scheduler {
         self.settle(index, transition, pause, &news, now);
     }
 
-    /// A poll brought no run.
-    fn failed(&mut self, index: u32, error: &PollError, now: Moment) {
+    /// What an error says of the API and of the key, whoever asked.
+    pub(super) fn api_failed(&mut self, asker: u32, error: &PollError, pause: Duration, now: Moment) {
         match error.kind {
             PollErrorKind::Transient => {
-                if let Some(down) = self.health.failed(index, self.slots.active(), now) {
+                if let Some(down) = self.health.failed(asker, self.slots.active(), now) {
                     self.tell(Update::ApiDown(down, error.message.clone()));
                 }
                 if let Some(since) = self.health.down_since() {
@@ -152,30 +137,34 @@ impl Scheduler {
                 self.api_answered(now);
                 let since = *self.refused_since.get_or_insert(now);
                 self.tell_outage("key_refused", since, now);
+                if !self.settings.patience.refused_ends {
+                    // The key is every run's: ever more seldom, and one at a time.
+                    let refused = now.mono - since.mono;
+                    self.limiter.hold(now.mono + pause.max(refused.min(self.settings.policy.error.max)));
+                }
             }
-            PollErrorKind::Throttled => self.api_answered(now),
+            PollErrorKind::Throttled => {
+                self.api_answered(now);
+                // The limit is the key's, not the run's: nothing more is asked about any run.
+                self.limiter.hold(now.mono + pause);
+                self.end_look();
+            }
             PollErrorKind::Doubt(_) => {
                 self.api_answered(now);
                 self.api_is_of_use();
             }
         }
+    }
+
+    /// A poll brought no run.
+    fn failed(&mut self, index: u32, error: &PollError, now: Moment) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let times = slot.trouble.as_ref().map_or(0, |trouble| trouble.times).saturating_add(1);
         slot.trouble = Some(Trouble { message: error.message.as_str().into(), times });
         slot.not_before = error.retry_after.map(|wait| now.mono + wait);
         let pause = slot.pace.after_error(&self.settings.policy, error.retry_after);
         let before = slot.watched.state.clone();
-        if error.kind == PollErrorKind::Throttled {
-            // The limit is the key's, not the run's: nothing more is asked about any run.
-            self.limiter.hold(now.mono + pause);
-            self.end_look();
-        }
-        let refused = PollErrorKind::Doubt(DoubtKind::KeyRefused);
-        if error.kind == refused && !self.settings.patience.refused_ends {
-            // Nor with a key that is refused, which is every run's: ever more seldom, and one at a time.
-            let refused = self.refused_since.map_or(Duration::ZERO, |since| now.mono - since.mono);
-            self.limiter.hold(now.mono + pause.max(refused.min(self.settings.policy.error.max)));
-        }
+        self.api_failed(index, error, pause, now);
         let PollErrorKind::Doubt(kind) = error.kind else {
             let state = before;
             let unchanged = Transition { state, change: Change::None, new_doubt: None };
@@ -350,5 +339,22 @@ impl Scheduler {
         if let (Some(slot), Some(kind)) = (self.slots.get(index), transition.new_doubt) {
             self.tell(Update::Doubt { subject: slot.watched.subject.clone(), kind, message });
         }
+    }
+}
+
+/// Reads the key again where it was refused: it may have been rotated, and the next request goes out with what is there now.
+pub(super) async fn with_fresh_key<T>(
+    source: &dyn RunSource,
+    asked: Result<T, PollError>,
+) -> Result<T, PollError> {
+    match asked {
+        Err(error) if error.kind == PollErrorKind::Doubt(DoubtKind::KeyRefused) => {
+            let message = match source.reload_key().await {
+                Ok(()) => error.message,
+                Err(reload) => format!("{}; {reload}", error.message),
+            };
+            Err(PollError { message, ..error })
+        }
+        asked => asked,
     }
 }

@@ -18,7 +18,7 @@ use super::counters::{Counters, Standing};
 use super::health::Health;
 use super::last_look::LastLook;
 use super::limiter::Limiter;
-use super::lister::Lister;
+use super::lister::{Discovery, Lister};
 use super::poller::{Committed, Polled, Recording};
 use super::schedule::Policy;
 use super::slots::{Slot, Slots};
@@ -47,6 +47,8 @@ pub struct Settings {
     pub alerts: Alerts,
     /// Whether the list of all runs is asked for in place of many runs.
     pub batch: Mode,
+    /// Whether runs are looked for that nobody named.
+    pub discovery: Option<Discovery>,
     /// Whether the last answer about each run is kept, for the report.
     pub keep_bodies: bool,
     /// Whether runs that have ended are kept, for the report.
@@ -158,8 +160,7 @@ impl Scheduler {
         loop {
             self.start_due();
             self.save_if_due();
-            let wake =
-                [self.wake_at(), self.save_at.filter(|_| self.saves.is_empty())].into_iter().flatten().min();
+            let wake = self.wake_at();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
@@ -189,7 +190,7 @@ impl Scheduler {
     /// Sends the polls that are due, as far as the budget and the bound on polls in flight allow.
     fn start_due(&mut self) {
         let now = Instant::now();
-        self.list_if_worth(now);
+        self.list_if_due(now);
         while self.polls.len() < self.room() {
             let Some(index) = self.slots.first_due(now) else { return };
             if self.last_look.as_ref().is_some_and(|look| look.includes(index)) {
@@ -209,11 +210,11 @@ impl Scheduler {
 
     /// When something is to be done even if nothing happens; `None` if nothing is.
     fn wake_at(&self) -> Option<Instant> {
-        if self.polls.len() >= self.room() {
-            return None;
-        }
-        let due = self.slots.next_due()?;
-        Some(due.max(self.limiter.next_at(Instant::now())))
+        let now = Instant::now();
+        let room = self.polls.len() < self.room();
+        let due = self.slots.next_due().filter(|_| room).map(|due| due.max(self.limiter.next_at(now)));
+        let save = self.save_at.filter(|_| self.saves.is_empty());
+        [due, self.list_at(now), save].into_iter().flatten().min()
     }
 
     pub(super) fn tell(&self, update: Update) {
@@ -234,6 +235,7 @@ impl Scheduler {
                 self.limiter.set_rate(settings.requests_per_minute, Instant::now());
                 self.settings = *settings;
                 self.source = source;
+                self.lister.look_at = None;
             }
             Command::Resumed => self.catch_up(),
             Command::View(id, reply) => {

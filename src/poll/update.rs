@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::health::{Down, Up};
+use crate::api::Listed;
 use crate::run::{Change, DoubtKind, RunState, Subject};
 use crate::store::{ChannelName, StoreError, Watched};
 
@@ -38,8 +40,21 @@ pub enum Update {
     StoreWell,
     /// The API accepts the key again, which it had refused.
     KeyAccepted,
+    /// A list was read, looking for runs that nobody named.
+    Found(Found),
+    /// Such lists cannot be had; why.
+    LookFailed(String),
     /// A run was added to those that are watched, or taken out.
     WatchList,
+}
+
+/// What a list had of the runs that are looked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Those that are not watched.
+    pub runs: Vec<Listed>,
+    /// When the newest run of the whole list was created.
+    pub newest: Option<Timestamp>,
 }
 
 /// One run as it looks now.

@@ -1,6 +1,4 @@
-//! What people do with the outbox: look at it, try again, send again; and how it is kept from growing for ever.
-
-use std::time::Duration;
+//! What people do with the outbox: look at it, try again, send again.
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -248,6 +246,35 @@ impl SqliteStore {
         self.queue.call(move |db| find_run(db, &id)).await
     }
 
+    /// Of these runs, those that are not known, or were given up, and that nobody took out of the watch.
+    pub async fn unknown(&self, runs: Vec<RunId>) -> Result<Vec<RunId>, StoreError> {
+        let unknown = move |db: &rusqlite::Connection| {
+            let mut known = db.prepare_cached(
+                "SELECT 1 FROM runs WHERE id = ?1 AND (ended IS NULL OR ended IN ('SUCCEEDED', 'FAILED', 'CANCELED')) \
+                 UNION ALL SELECT 1 FROM removed_runs WHERE id = ?1",
+            )?;
+            let mut unknown = Vec::new();
+            for run in runs {
+                if !known.exists([run.as_str()])? {
+                    unknown.push(run);
+                }
+            }
+            Ok(unknown)
+        };
+        self.queue.call(unknown).await
+    }
+
+    /// Takes a run out of the watch, so that it is not found again; what is still to be told of it is told.
+    pub async fn remove(&self, run: RunId, now: Timestamp) -> Result<(), StoreError> {
+        let remove = move |db: &rusqlite::Connection| {
+            db.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run.as_str()])?;
+            db.prepare_cached("INSERT OR REPLACE INTO removed_runs (id, at) VALUES (?1, ?2)")?
+                .execute(params![run.as_str(), micros(now)])?;
+            Ok(())
+        };
+        self.queue.call(remove).await
+    }
+
     /// How many ended runs there are, by the API's last word; `LOST` where the end is not the API's.
     pub async fn ended_by_status(&self) -> Result<Vec<(String, i64)>, StoreError> {
         self.queue
@@ -260,47 +287,6 @@ impl SqliteStore {
                 .collect()
             })
             .await
-    }
-
-    /// Forgets what ended longer ago than `keep`: events that have nothing pending, and runs that have no events left.
-    /// A run in `configured` stays known, so that it is not announced again. Gives how many runs were forgotten.
-    pub async fn purge(
-        &self,
-        keep: Duration,
-        configured: Vec<RunId>,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
-        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let before = micros(now).saturating_sub(keep);
-        let purge = move |db: &rusqlite::Connection| {
-            db.execute_batch(
-                "CREATE TEMP TABLE IF NOT EXISTS configured (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; \
-                 DELETE FROM temp.configured; \
-                 CREATE TEMP TABLE IF NOT EXISTS old (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID; \
-                 DELETE FROM temp.old;",
-            )?;
-            let mut insert = db.prepare_cached("INSERT OR IGNORE INTO temp.configured VALUES (?1)")?;
-            configured.iter().try_for_each(|id| insert.execute([id.as_str()]).map(|_| ()))?;
-            // Old is what nobody waits for any more: all its deliveries are settled, and its run has long ended or is
-            // not watched any more.
-            db.execute(
-                "INSERT INTO temp.old SELECT id FROM events WHERE at < ?1 \
-                 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = events.id \
-                                 AND (state = 'pending' OR settled_at >= ?1)) \
-                 AND NOT EXISTS (SELECT 1 FROM runs WHERE runs.id = events.run_id \
-                                 AND (ended IS NULL OR ended_at >= ?1))",
-                [before],
-            )?;
-            db.execute("DELETE FROM deliveries WHERE event_id IN (SELECT id FROM temp.old)", ())?;
-            db.execute("DELETE FROM events WHERE id IN (SELECT id FROM temp.old)", ())?;
-            db.execute(
-                "DELETE FROM runs WHERE ended NOT NULL AND ended_at < ?1 \
-                 AND id NOT IN (SELECT id FROM temp.configured) \
-                 AND NOT EXISTS (SELECT 1 FROM events WHERE run_id = runs.id)",
-                [before],
-            )
-        };
-        self.queue.call(purge).await
     }
 }
 
@@ -328,34 +314,12 @@ fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::run::{Ending, Event, EventKind, Subject, Terminal};
-    use crate::store::{Commit, Follows, Outbox as _, Outcome, Owner, Route, RunStore as _, Watched};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    /// Commits the end of a run at a second, to be told by `ops`.
-    async fn end(store: &SqliteStore, id: &str, second: i64) {
-        let mut run = Watched::new(Subject { id: id.parse().unwrap(), name: None }, at(0));
-        run.state.ended = Some(Ending::Finished(Terminal::Failed));
-        run.state.ended_at = Some(at(second));
-        let ending = Ending::Finished(Terminal::Failed);
-        let event = Event::of_ending("s", &run.subject, ending, &run.state, None, at(second));
-        let events = vec![(event, vec!["ops".into()])];
-        store.commit(Commit { run: Some(run), events, moment: None }).await.unwrap();
-    }
-
-    /// Settles everything that is due at a second.
-    async fn settle(store: &SqliteStore, second: i64, outcome: Outcome) {
-        let (ops, me) = ("ops".into(), Owner("me".into()));
-        for claimed in store.claim(&ops, &me, at(second), Duration::from_secs(1), 99).await.unwrap() {
-            assert!(
-                store.finish(claimed.id, &me, at(second), outcome.clone(), Follows::default()).await.unwrap()
-            );
-        }
-    }
+    use crate::run::{Ending, EventKind, Subject};
+    use crate::store::testing::{at, end, settle, states};
+    use crate::store::{Follows, Outbox as _, Outcome, Owner, Route, RunStore as _, Watched};
 
     /// The channel wants nothing more.
     async fn refuse(store: &SqliteStore, second: i64) {
@@ -364,11 +328,6 @@ mod tests {
         let dead = Outcome::Dead { error: "HTTP 410".into() };
         let follows = Follows { event: None, disable: Some("f".into()) };
         assert!(store.finish(claimed[0].id, &me, at(second), dead, follows).await.unwrap());
-    }
-
-    async fn states(store: &SqliteStore) -> Vec<(String, DeliveryState, u32)> {
-        let all = store.deliveries(DeliveryFilter::default(), 99).await.unwrap();
-        all.into_iter().map(|one| (one.run_id.unwrap(), one.state, one.attempts)).collect()
     }
 
     #[tokio::test]
@@ -423,25 +382,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_old_and_settled_is_purged_and_what_is_configured_stays_known() {
+    async fn what_is_known_or_was_removed_is_not_unknown() {
         let store = SqliteStore::in_memory().unwrap();
-        for id in ["old", "configured"] {
-            end(&store, id, 100).await;
-        }
-        settle(&store, 101, Outcome::Delivered).await;
-        end(&store, "untold", 100).await;
-        end(&store, "young", 1000).await;
-        settle(&store, 999, Outcome::Retry { at: at(5000), error: "down".into() }).await;
-        let configured = vec!["configured".parse().unwrap()];
-        let purged = store.purge(Duration::from_secs(500), configured.clone(), at(1000)).await.unwrap();
-        assert_eq!(purged, 1);
-        let mut runs: Vec<_> =
-            store.load().await.unwrap().iter().map(|run| run.subject.id.to_string()).collect();
-        runs.sort();
-        assert_eq!(runs, ["configured", "untold", "young"]);
-        let mut told: Vec<_> = states(&store).await.into_iter().map(|(run, ..)| run).collect();
-        told.sort();
-        assert_eq!(told, ["untold", "young"], "with its deliveries");
-        assert_eq!(store.purge(Duration::from_secs(500), configured, at(1000)).await.unwrap(), 0);
+        let ids = |names: &[&str]| names.iter().map(|id| id.parse().unwrap()).collect::<Vec<RunId>>();
+        end(&store, "known", 10).await;
+        let mut lost = Watched::new(Subject { id: "lost".parse().unwrap(), name: None }, at(0));
+        store.add(vec![lost.clone()]).await.unwrap();
+        assert_eq!(store.unknown(ids(&["lost"])).await.unwrap(), []);
+        lost.state.ended = Some(Ending::Gone);
+        store.save(vec![lost]).await.unwrap();
+        assert_eq!(store.unknown(ids(&["lost"])).await.unwrap(), ids(&["lost"]), "it is there after all");
+        let removed = Watched::new(Subject { id: "removed".parse().unwrap(), name: None }, at(0));
+        store.add(vec![removed.clone()]).await.unwrap();
+        store.remove(removed.subject.id.clone(), at(20)).await.unwrap();
+        assert_eq!(store.unknown(ids(&["known", "new", "removed"])).await.unwrap(), ids(&["new"]));
+        // Until somebody wants it after all; or nobody can want it any more.
+        store.add(vec![removed.clone()]).await.unwrap();
+        store.forget(vec![removed.subject.id.clone()]).await.unwrap();
+        assert_eq!(store.unknown(ids(&["removed"])).await.unwrap(), ids(&["removed"]));
+        store.remove(removed.subject.id, at(20)).await.unwrap();
+        store.purge(Duration::from_secs(5), Vec::new(), at(26)).await.unwrap();
+        assert_eq!(store.unknown(ids(&["removed"])).await.unwrap(), ids(&["removed"]));
     }
 }

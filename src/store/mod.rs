@@ -7,10 +7,13 @@
 mod admin;
 mod files;
 mod outbox;
+mod purge;
 mod queue;
 mod routes;
 mod runs;
 mod sqlite;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::sync::Arc;

@@ -147,6 +147,7 @@ fn insert_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
 fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
     let Watched { subject, state, notify, deadline, added } = run;
     let notify = notify.as_ref().map(|names| names.iter().map(|name| &**name).collect::<serde_json::Value>());
+    db.prepare_cached("DELETE FROM removed_runs WHERE id = ?1")?.execute([subject.id.as_str()])?;
     let deadline = deadline.map(|deadline| i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX));
     db.prepare_cached(
         "INSERT INTO runs (id, name, notify, deadline, added, watched_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \

@@ -13,7 +13,8 @@ use super::{StoreError, StoreErrorKind};
 
 /// The steps from nothing to the schema of today. The version of a file (`PRAGMA user_version`) is how many of them it
 /// has taken. Files of every version are read for ever: steps are added, none is changed.
-const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Runs and outbox in one SQLite database, on disk for a daemon and in memory for a command. Cheap to clone.
 #[derive(Clone)]
@@ -133,6 +134,27 @@ mod tests {
         assert!(runs.iter().any(|run| run.state.status == Some(RunStatus::Processing)));
         assert!(!store.undelivered().await.unwrap().is_empty(), "what was to be told still is");
         // And once more, now that it is of today's version.
+        drop(store);
+        assert_eq!(SqliteStore::open(&path).unwrap().load().await.unwrap(), runs);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_version_2_is_read_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/v2.db"), &path).unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        let runs = store.load().await.unwrap();
+        let mut ids: Vec<_> = runs.iter().map(|run| run.subject.id.as_str()).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, ["added", "bad", "done", "missing", "slow"]);
+        let added = runs.iter().find(|run| run.subject.id.as_str() == "added").unwrap();
+        assert_eq!(added.notify.as_deref(), Some(&["log".into()][..]));
+        assert!(added.added && added.deadline == Some(std::time::Duration::from_hours(2)));
+        assert_eq!(runs.iter().filter(|run| run.state.ended.is_some()).count(), 2);
+        assert_eq!(store.undelivered().await.unwrap().len(), 6);
+        let fingerprint = "b348f719cb32957acc21a5819d6f0514";
+        assert!(store.disabled(&"gone".into(), fingerprint).await.unwrap().is_some());
         drop(store);
         assert_eq!(SqliteStore::open(&path).unwrap().load().await.unwrap(), runs);
     }

@@ -1,225 +1,19 @@
-//! The scheduler against a scripted API in memory, in virtual time.
+//! The scheduler against a scripted API in memory, in virtual time: when it asks, and what it believes.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::BoxFuture;
-use runwatch::api::{Answer, Listed, Listing, PollError, PollErrorKind, RunSource, Wanted};
-use runwatch::poll::{
-    Alerts, Command, Curve, FinalRun, Mode, OUTAGE_TOLD, Policy, Scheduler, Settings, Update, Watched,
-};
-use runwatch::run::{
-    Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunState, RunStatus, Subject, Terminal,
-};
-use runwatch::store::{
-    Commit, Outbox as _, Route, Routes, RunStore, SqliteStore, StoreError, StoreErrorKind,
-};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use runwatch::api::PollErrorKind;
+use runwatch::poll::{Command, Curve, Policy, Settings, Update, Watched};
+use runwatch::run::{DoubtKind, Ending, Progress, Run, RunId, Subject, Terminal};
+use runwatch::store::{Commit, Outbox as _, RunStore, SqliteStore, StoreError, StoreErrorKind};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
-type Script = Box<dyn Fn(usize, Duration) -> Result<Run, PollError> + Send + Sync>;
-
-/// An API in memory: each run is a function of (how often it was asked, time since the start).
-struct Api {
-    started: Instant,
-    scripts: HashMap<RunId, Script>,
-    asked: Mutex<Vec<(Duration, RunId)>>,
-    reloads: AtomicUsize,
-    in_flight: AtomicUsize,
-    most_in_flight: AtomicUsize,
-    latency: Duration,
-    /// What the list says of a run at a time; without one there is no list.
-    list: Option<ListScript>,
-    lists: AtomicUsize,
-}
-
-/// What a list says of a run at a time; nothing if it leaves it out.
-type ListScript = Box<dyn Fn(Duration, &RunId) -> Option<Run> + Send + Sync>;
-
-impl Api {
-    fn new() -> Self {
-        Self {
-            started: Instant::now(),
-            scripts: HashMap::new(),
-            asked: Mutex::default(),
-            reloads: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
-            most_in_flight: AtomicUsize::new(0),
-            latency: Duration::ZERO,
-            list: None,
-            lists: AtomicUsize::new(0),
-        }
-    }
-
-    fn with(
-        mut self,
-        id: &str,
-        script: impl Fn(usize, Duration) -> Result<Run, PollError> + Send + Sync + 'static,
-    ) -> Self {
-        self.scripts.insert(id.parse().unwrap(), Box::new(script));
-        self
-    }
-
-    fn times(&self, id: &str) -> Vec<f64> {
-        let asked = self.asked.lock().unwrap();
-        asked.iter().filter(|(_, asked)| asked.as_str() == id).map(|(at, _)| at.as_secs_f64()).collect()
-    }
-}
-
-impl RunSource for Api {
-    fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>> {
-        Box::pin(async move {
-            let at = self.started.elapsed();
-            let times = {
-                let mut asked = self.asked.lock().unwrap();
-                asked.push((at, id.clone()));
-                asked.iter().filter(|(_, asked)| asked == id).count()
-            };
-            let flying = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most_in_flight.fetch_max(flying, Ordering::SeqCst);
-            sleep(self.latency).await;
-            self.in_flight.fetch_sub(1, Ordering::SeqCst);
-            self.scripts[id](times, at).map(|run| Answer { run, body: "{}".into() })
-        })
-    }
-
-    fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
-        self.lists.fetch_add(1, Ordering::SeqCst);
-        let at = self.started.elapsed();
-        Box::pin(async move {
-            let Some(list) = &self.list else { return Err(PollError::transient("no list")) };
-            let listed = |id: &RunId| Some(Listed { id: id.clone(), run: list(at, id)? });
-            let runs: Vec<Listed> = self.scripts.keys().filter(|id| wanted(id)).filter_map(listed).collect();
-            Ok(Listing { bytes: runs.len() * 600, runs })
-        })
-    }
-
-    fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
-        self.reloads.fetch_add(1, Ordering::SeqCst);
-        Box::pin(async { Ok(()) })
-    }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "what a script answers")]
-fn status(word: &str) -> Result<Run, PollError> {
-    Ok(Run {
-        status: RunStatus::parse(Some(word)),
-        progress: Progress::default(),
-        created_at: None,
-        completed_at: None,
-        details: None,
-    })
-}
-
-fn fails(kind: PollErrorKind, retry_after: Option<u64>) -> Result<Run, PollError> {
-    let retry_after = retry_after.map(Duration::from_secs);
-    Err(PollError { kind, message: "as scripted".into(), retry_after })
-}
-
-fn doubt(kind: DoubtKind) -> Result<Run, PollError> {
-    fails(PollErrorKind::Doubt(kind), None)
-}
-
-fn seconds(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
-
-fn settings() -> Settings {
-    let curve = |initial, multiplier, max| Curve {
-        initial: seconds(initial),
-        multiplier,
-        max: seconds(max),
-        jitter: 0.0,
-    };
-    Settings {
-        policy: Policy { healthy: curve(1, 1.5, 60), error: curve(1, 2.0, 60), price: None },
-        requests_per_minute: 120,
-        max_in_flight: 8,
-        patience: Patience { grace: seconds(60), unknown_after: Some(seconds(1800)), refused_ends: true },
-        source: "test".into(),
-        routes: Routes::default(),
-        alerts: Alerts {
-            stalled_after: None,
-            overdue_after: None,
-            unreachable_after: Some(seconds(900)),
-            remind_every: seconds(3600),
-        },
-        batch: Mode::Never,
-        keep_bodies: false,
-        keep_ended: true,
-        counters: Arc::default(),
-        save_every: None,
-    }
-}
-
-/// A scheduler at work.
-struct Watch {
-    api: Arc<Api>,
-    store: Arc<SqliteStore>,
-    updates: mpsc::UnboundedReceiver<Update>,
-    commands: mpsc::Sender<Command>,
-    cancel: CancellationToken,
-    task: JoinHandle<Vec<FinalRun>>,
-}
-
-impl Watch {
-    fn start(api: Api, settings: Settings) -> Self {
-        let store = Arc::new(SqliteStore::in_memory().unwrap());
-        Self::start_on(api, settings, Arc::clone(&store) as _, store)
-    }
-
-    fn start_on(api: Api, settings: Settings, runs: Arc<dyn RunStore>, store: Arc<SqliteStore>) -> Self {
-        let api = Arc::new(api);
-        let (sender, updates) = mpsc::unbounded_channel();
-        let (commands, receiver) = mpsc::channel(1);
-        let mut scheduler = Scheduler::new(settings, Arc::clone(&api) as _, runs, sender, receiver);
-        let mut ids: Vec<_> = api.scripts.keys().cloned().collect();
-        ids.sort();
-        for id in ids {
-            let state = RunState::new(Timestamp::UNIX_EPOCH);
-            scheduler
-                .watch(Watched { state, ..Watched::new(Subject { id, name: None }, Timestamp::UNIX_EPOCH) });
-        }
-        let cancel = CancellationToken::new();
-        let task = tokio::spawn(scheduler.run(cancel.clone()));
-        Self { api, store, updates, commands, cancel, task }
-    }
-
-    /// Waits until a run has ended; gives how.
-    async fn ended(&mut self) -> Ending {
-        loop {
-            if let Update::Run(run, Change::Ended) = self.updates.recv().await.unwrap() {
-                return run.state.ended.unwrap();
-            }
-        }
-    }
-
-    async fn stop(self) -> (Vec<FinalRun>, Arc<Api>) {
-        self.cancel.cancel();
-        (self.task.await.unwrap(), self.api)
-    }
-
-    /// The updates so far that are not about runs.
-    fn notices(&mut self) -> Vec<&'static str> {
-        let mut notices = Vec::new();
-        while let Ok(update) = self.updates.try_recv() {
-            match update {
-                Update::Run(..) | Update::WatchList | Update::KeyAccepted => {}
-                Update::Doubt { .. } => notices.push("doubt"),
-                Update::ApiDown(..) => notices.push("down"),
-                Update::ApiUp(_) => notices.push("up"),
-                Update::StoreFailed(_) => notices.push("store failed"),
-                Update::StoreWell => notices.push("store well"),
-            }
-        }
-        notices
-    }
-}
+use crate::support::scripted::{Api, Watch, doubt, fails, one_channel, seconds, settings, status};
 
 #[tokio::test(start_paused = true)]
 async fn no_transient_error_ends_a_watch() {
@@ -474,10 +268,9 @@ impl RunStore for Failing {
 async fn what_cannot_be_recorded_is_not_believed_and_not_lost() {
     let inner = Arc::new(SqliteStore::in_memory().unwrap());
     let failing = Failing { inner: Arc::clone(&inner), failures: AtomicUsize::new(5) };
-    let routes = Routes::new([Route { channel: "ops".into(), events: None }]);
     let api = Api::new().with("r", |_, _| status("FAILED"));
-    let watch = Watch::start_on(api, Settings { routes, ..settings() }, Arc::new(failing), inner);
-    let mut watch = watch;
+    let settings = Settings { routes: one_channel(), ..settings() };
+    let mut watch = Watch::start_on(api, settings, vec!["r".parse().unwrap()], Arc::new(failing), inner);
     assert_eq!(watch.updates.recv().await.map(|update| matches!(update, Update::StoreFailed(_))), Some(true));
     assert_eq!(watch.store.undelivered().await.unwrap(), [], "nothing is to be told that was not recorded");
     assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
@@ -493,77 +286,6 @@ async fn a_run_that_has_ended_is_never_asked_about_again() {
     watch.ended().await;
     sleep(seconds(3600)).await;
     assert_eq!(watch.stop().await.1.times("r"), [0.0]);
-}
-
-/// Channels of which one tells everything.
-fn one_channel() -> Routes {
-    Routes::new([Route { channel: "ops".into(), events: None }])
-}
-
-/// The types and reasons of what is still to be told, in order.
-async fn to_be_told(store: &SqliteStore) -> Vec<(String, Option<String>)> {
-    let told = store.undelivered().await.unwrap();
-    let told = told.iter().map(|one| serde_json::from_str::<serde_json::Value>(&one.payload).unwrap());
-    told.map(|one| {
-        (one["type"].as_str().unwrap().to_owned(), one["data"]["reason"].as_str().map(str::to_owned))
-    })
-    .collect()
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_overdue_and_a_stalled_run_are_told_once_and_watched_on() {
-    let created_at = Timestamp::now() - seconds(7200);
-    let api = Api::new().with("late", move |_, at| {
-        let word = if at < seconds(600) { "PROCESSING" } else { "SUCCEEDED" };
-        status(word).map(|run| Run { created_at: Some(created_at), ..run })
-    });
-    let alerts = Alerts {
-        overdue_after: Some(seconds(3600)),
-        // The wall clock stands still in here but for the time that the test itself takes.
-        stalled_after: Some(Duration::from_nanos(1)),
-        ..settings().alerts
-    };
-    let mut watch = Watch::start(api, Settings { alerts, routes: one_channel(), ..settings() });
-    assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
-    let mut told: Vec<_> = to_be_told(&watch.store).await.into_iter().map(|(kind, _)| kind).collect();
-    told.sort();
-    assert_eq!(told, ["run.overdue", "run.stalled", "run.succeeded"]);
-    let stored = watch.store.load().await.unwrap();
-    assert!(stored[0].state.overdue_told_at.is_some(), "a restart does not tell it again");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_api_that_stays_away_is_told_after_its_time_and_forgotten_when_it_is_back() {
-    let api = Api::new().with("r", |_, at| match at.as_secs() {
-        0..2000 => fails(PollErrorKind::Transient, None),
-        _ => status("PROCESSING"),
-    });
-    let watch = Watch::start(api, Settings { routes: one_channel(), ..settings() });
-    sleep(seconds(890)).await;
-    assert_eq!(to_be_told(&watch.store).await, []);
-    sleep(seconds(80)).await;
-    let expected = [("api.unreachable".to_owned(), Some("no_answer".to_owned()))];
-    assert_eq!(to_be_told(&watch.store).await, expected);
-    assert!(watch.store.moment(OUTAGE_TOLD).await.unwrap().is_some(), "a restart does not tell it again");
-    sleep(seconds(1200)).await;
-    assert_eq!(to_be_told(&watch.store).await, expected);
-    assert_eq!(watch.store.moment(OUTAGE_TOLD).await.unwrap(), None);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_key_that_stays_refused_is_told_and_not_tried_for_every_run() {
-    let mut api = Api::new();
-    let ids: Vec<String> = (0..200).map(|n| format!("r{n}")).collect();
-    for id in &ids {
-        api = api.with(id, |_, _| doubt(DoubtKind::KeyRefused));
-    }
-    let patience = Patience { refused_ends: false, ..settings().patience };
-    let watch = Watch::start(api, Settings { patience, routes: one_channel(), ..settings() });
-    sleep(seconds(1000)).await;
-    let expected = [("api.unreachable".to_owned(), Some("key_refused".to_owned()))];
-    assert_eq!(to_be_told(&watch.store).await, expected);
-    let asked = watch.api.asked.lock().unwrap().len();
-    assert!(asked < 50, "{asked} requests with a refused key in 1000 s");
 }
 
 #[tokio::test(start_paused = true)]
@@ -673,56 +395,4 @@ async fn the_counts_say_when_to_ask() {
         late_aimed < seconds(5) && late_aimed < late_plainly,
         "{late_aimed:?} late instead of {late_plainly:?}"
     );
-}
-
-/// A script for one run in a list of many.
-fn going(completed: u64) -> Run {
-    Run {
-        progress: Progress { completed: Some(completed), failed: Some(0), total: None },
-        ..status("PROCESSING").unwrap()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn one_request_for_many_runs() {
-    let mut api = Api::new();
-    let ids: Vec<String> = (0..300).map(|n| format!("r{n:03}")).collect();
-    for id in &ids {
-        api = api.with(id, |_, at| status(if at < seconds(600) { "PROCESSING" } else { "SUCCEEDED" }));
-    }
-    api.list = Some(Box::new(move |at, id| {
-        let ended = if at < seconds(600) { going(1) } else { status("SUCCEEDED").unwrap() };
-        // One is not in the list, although it is there.
-        (id.as_str() != "r007").then_some(ended)
-    }));
-    let mut watch = Watch::start(api, Settings { batch: Mode::Auto, routes: one_channel(), ..settings() });
-    for _ in &ids {
-        assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
-    }
-    let late = watch.api.started.elapsed().saturating_sub(seconds(600));
-    let told = watch.store.undelivered().await.unwrap().len();
-    let (_, api) = watch.stop().await;
-    assert_eq!(told, 300, "each once");
-    // At 120 a minute the ends alone take two minutes and a half: each is confirmed by itself.
-    assert!(late < seconds(240), "{late:?} late");
-    let before: usize = api.asked.lock().unwrap().iter().filter(|(at, _)| *at < seconds(600)).count();
-    let lists = api.lists.load(Ordering::SeqCst);
-    // By themselves the runs would have taken 1200 requests in that time, and waited two and a half minutes for each.
-    assert!(before < 700 && lists > 5, "{before} requests and {lists} lists");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_list_that_fails_costs_nothing_but_itself() {
-    let mut api = Api::new();
-    for n in 0..20 {
-        api = api.with(&format!("r{n:02}"), |_, at| {
-            status(if at < seconds(60) { "PROCESSING" } else { "FAILED" })
-        });
-    }
-    let mut watch = Watch::start(api, Settings { batch: Mode::Always, ..settings() });
-    for _ in 0..20 {
-        assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
-    }
-    let (_, api) = watch.stop().await;
-    assert!(api.lists.load(Ordering::SeqCst) < 12, "ever more seldom");
 }

@@ -35,6 +35,14 @@ impl RunBody {
         self
     }
 
+    /// As the list has it.
+    pub fn in_list(mut self) -> Value {
+        for field in ["runtime_params", "generated_files"] {
+            self.0.as_object_mut().unwrap().remove(field);
+        }
+        self.0
+    }
+
     /// As it goes over the wire.
     pub fn bytes(&self) -> Vec<u8> {
         self.0.to_string().into_bytes()

@@ -4,7 +4,7 @@
 pub mod bin;
 pub mod body;
 pub mod daemon;
-
 pub mod need;
+pub mod scripted;
 pub mod stub;
 pub mod world;

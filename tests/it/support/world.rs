@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::body::run;
+use super::body::{RunBody, run};
 use super::stub::{Asked, read_request};
 
 /// Nothing here takes longer.
@@ -36,12 +36,20 @@ pub struct Course {
     words: Vec<&'static str>,
     /// Answers so far.
     pub answers: usize,
+    /// More that is said of it.
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl Course {
     /// Through these words.
     pub fn through(words: &[&'static str]) -> Self {
-        Self { words: words.to_vec(), answers: 0 }
+        Self { words: words.to_vec(), answers: 0, fields: Vec::new() }
+    }
+
+    /// With this field.
+    pub fn with(mut self, field: &'static str, value: impl Into<Value>) -> Self {
+        self.fields.push((field, value.into()));
+        self
     }
 
     /// How it ends.
@@ -54,10 +62,17 @@ impl Course {
         self.answers >= self.words.len()
     }
 
-    fn next(&mut self) -> &'static str {
+    /// What the next answer says.
+    fn body(&self, id: &str) -> RunBody {
         let word = self.words[self.answers.min(self.words.len() - 1)];
+        let body = run().set("id", id.into()).status(word);
+        self.fields.iter().fold(body, |body, (field, value)| body.set(field, value.clone()))
+    }
+
+    fn next(&mut self, id: &str) -> RunBody {
+        let body = self.body(id);
         self.answers += 1;
-        word
+        body
     }
 }
 
@@ -193,9 +208,15 @@ impl Inner {
         let bytes = {
             let mut sides = self.sides.lock().unwrap();
             let fails = one_in(sides.temper.api_fails, &mut sides.count);
-            let word = sides.courses.get_mut(run_id).filter(|_| !fails).map(Course::next);
-            match word {
-                Some(word) => http(200, &run().set("id", run_id.into()).status(word).bytes()),
+            let answer = if run_id == "runs" {
+                // The list of all, which leaves each as it is.
+                let all = sides.courses.iter().map(|(id, course)| course.body(id).in_list());
+                Some(all.collect::<Value>().to_string().into_bytes())
+            } else {
+                sides.courses.get_mut(run_id).filter(|_| !fails).map(|course| course.next(run_id).bytes())
+            };
+            match answer.filter(|_| !fails) {
+                Some(body) => http(200, &body),
                 None if fails => http(500, b"{\"detail\":\"as scripted\"}"),
                 None => http(404, b"{\"detail\":\"Not found.\"}"),
             }

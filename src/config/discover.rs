@@ -1,0 +1,234 @@
+//! `[discover]`: which runs of the account are watched without being named, and reading that.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use glob::{MatchOptions, Pattern};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+use super::reader::Section;
+use super::runs::{Channels, chosen_channels};
+use crate::run::{Run, printable};
+use crate::span;
+
+/// How often is looked where nobody says.
+const INTERVAL: Duration = Duration::from_mins(1);
+
+/// `[discover]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Discover {
+    /// A new run is seen within this.
+    pub interval: Duration,
+    /// Runs that have ended since then are told of although nobody watched them.
+    pub announce_past: Option<Since>,
+    /// The channels that tell of what is found; `None` for all.
+    pub notify: Option<Vec<Arc<str>>>,
+    /// Globs, of which one has to match the name of the spec; none for any name, or none.
+    pub spec_name: Vec<Pattern>,
+    /// The same for who started it.
+    pub created_by_email: Vec<Pattern>,
+    /// The same for the seed dataset.
+    pub dataset_name: Vec<Pattern>,
+    /// Only what was created since then.
+    pub created_after: Option<Since>,
+}
+
+/// A moment in the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// This one.
+    At(Timestamp),
+    /// So long before now, whenever that is.
+    Ago(Duration),
+}
+
+impl Discover {
+    /// Whether a run is one of those.
+    pub fn matches(&self, run: &Run, now: Timestamp) -> bool {
+        let details = run.details.as_deref();
+        let created_since =
+            |since: &Since| run.created_at.is_some_and(|created| created >= since.before(now));
+        one_of(&self.spec_name, details.and_then(|details| details.spec_name.as_deref()))
+            && one_of(&self.created_by_email, details.and_then(|details| details.created_by_email.as_deref()))
+            && one_of(&self.dataset_name, details.and_then(|details| details.dataset_name.as_deref()))
+            && self.created_after.as_ref().is_none_or(created_since)
+    }
+}
+
+impl Since {
+    /// The moment it is at `now`.
+    pub fn before(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(at) => at,
+            Self::Ago(ago) => now.checked_sub(ago).unwrap_or(Timestamp::MIN),
+        }
+    }
+
+    /// Reads a time (RFC 3339), a day (its beginning in UTC) or a length of time.
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if let Ok(at) = text.parse::<Timestamp>() {
+            return Ok(Self::At(at));
+        }
+        let midnight = |day: Date| TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok();
+        if let Some(at) = text.parse().ok().and_then(midnight) {
+            return Ok(Self::At(at));
+        }
+        span::parse(text)
+            .map(Self::Ago)
+            .map_err(|_| format!("`{}` is neither a time nor a length of time", printable(text, 40)))
+    }
+}
+
+fn one_of(globs: &[Pattern], text: Option<&str>) -> bool {
+    // Names are no paths, and people write them and addresses in either case.
+    let options = MatchOptions {
+        case_sensitive: false,
+        require_literal_separator: false,
+        require_literal_leading_dot: false,
+    };
+    globs.is_empty() || text.is_some_and(|text| globs.iter().any(|glob| glob.matches_with(text, options)))
+}
+
+/// Reads the table; `None` if it is not there. What ended is remembered for `keep`.
+pub(super) fn read(root: &Section<'_>, channels: &Channels, keep: Duration) -> Option<Discover> {
+    let there = root.span_of("discover").is_some();
+    let section = root.table("discover");
+    let discover = Discover {
+        interval: section.duration("interval", INTERVAL),
+        announce_past: since(&section, "announce_past"),
+        notify: chosen_channels(&section, channels),
+        spec_name: globs(&section, "spec_name"),
+        created_by_email: globs(&section, "created_by_email"),
+        dataset_name: globs(&section, "dataset_name"),
+        created_after: since(&section, "created_after"),
+    };
+    if let Some(Since::Ago(ago)) = discover.announce_past
+        && ago > keep
+        && let Some(span) = section.span_of("announce_past")
+    {
+        let title = "`announce_past` goes back further than `keep` in [daemon]";
+        section.problems.error(span, title, format!("expected at most {}", span::human(keep)));
+    }
+    section.finish();
+    there.then_some(discover)
+}
+
+fn since(section: &Section<'_>, key: &'static str) -> Option<Since> {
+    let (text, span) = section.string(key)?;
+    let help = "expected a time such as \"2026-11-01T09:00:00Z\", a day such as \"2026-11-01\", or a length of time \
+                such as \"2h\"";
+    Since::parse(text).map_err(|error| section.problems.error(span, format!("`{key}`: {error}"), help)).ok()
+}
+
+fn globs(section: &Section<'_>, key: &'static str) -> Vec<Pattern> {
+    let glob = |(text, span): (&str, Range<usize>)| match Pattern::new(text) {
+        Ok(_) if text.is_empty() => {
+            section.problems.error(
+                span,
+                format!("`{key}` is empty"),
+                "expected a glob, such as \"nightly-*\"",
+            );
+            None
+        }
+        Ok(glob) => Some(glob),
+        Err(error) => {
+            let title = format!("`{key}`: `{}` is no glob: {}", printable(text, 40), error.msg);
+            section.problems.error(
+                span,
+                title,
+                "expected text with *, ? and [abc] in it, such as \"nightly-*\"",
+            );
+            None
+        }
+    };
+    section.one_or_more(key).into_iter().filter_map(glob).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, parse};
+    use crate::run::{Details, Progress, RunStatus};
+
+    fn discover(text: &str) -> Result<Option<Discover>, String> {
+        let parsed = parse(Some((std::path::Path::new("c"), text)), &|_| None, &Overrides::default());
+        parsed.map(|loaded| loaded.config.discover).map_err(|report| format!("{:?}", report.problems))
+    }
+
+    fn run(spec: &str, by: &str, created: i64) -> Run {
+        Run {
+            status: RunStatus::Processing,
+            progress: Progress::default(),
+            created_at: Timestamp::from_second(created).ok(),
+            completed_at: None,
+            details: Some(Box::new(Details {
+                spec_name: Some(spec.to_owned()),
+                created_by_email: Some(by.to_owned()),
+                ..Details::default()
+            })),
+        }
+    }
+
+    #[test]
+    fn without_the_table_nothing_is_found_and_with_an_empty_one_everything_is() {
+        assert_eq!(discover("[api]\n").unwrap(), None);
+        let all = discover("[discover]\n").unwrap().unwrap();
+        assert_eq!((all.interval, &all.announce_past), (Duration::from_mins(1), &None));
+        let nothing_known = Run { created_at: None, details: None, ..run("", "", 0) };
+        assert!(all.matches(&nothing_known, Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn every_glob_that_is_set_has_to_match() {
+        let text =
+            "[discover]\nspec_name = [\"nightly-*\", \"weekly\"]\ncreated_by_email = \"*@example.com\"\n";
+        let some = discover(text).unwrap().unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        for (spec, by, matches) in [
+            ("nightly-a/b", "Ana@Example.com", true),
+            ("Weekly", "ana@example.com", true),
+            ("weekly-2", "ana@example.com", false),
+            ("nightly-1", "ana@example.org", false),
+        ] {
+            assert_eq!(some.matches(&run(spec, by, 0), now), matches, "{spec} by {by}");
+        }
+        let unnamed = Run { details: None, ..run("", "", 0) };
+        assert!(!some.matches(&unnamed, now), "what has no name matches no glob");
+        let seeds = discover("[discover]\ndataset_name = \"*\"\n").unwrap().unwrap();
+        assert!(!seeds.matches(&run("s", "a", 0), now), "nor does a run without seeds have any");
+    }
+
+    #[test]
+    fn a_moment_is_a_time_a_day_or_so_long_ago() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        for (text, second) in
+            [("1970-01-02T01:00:00+01:00", 86_400), ("1970-01-02", 86_400), ("1h 30m", 1_000_000 - 5400)]
+        {
+            let since = discover(&format!("[discover]\ncreated_after = \"{text}\"\n")).unwrap().unwrap();
+            assert_eq!(since.created_after.unwrap().before(now).as_second(), second, "{text}");
+            assert!(since.matches(&run("s", "a", second), now));
+            assert!(!since.matches(&run("s", "a", second - 1), now));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for (line, told) in [
+            ("spec_name = \"[a\"", "is no glob"),
+            ("spec_name = \"\"", "is empty"),
+            ("spec_name = 7", "integer"),
+            ("created_after = \"yesterday\"", "neither a time nor a length"),
+            ("announce_past = \"60d\"", "further than `keep`"),
+            ("interval = \"0s\"", "no time at all"),
+            ("notify = [\"nobody\"]", "there is no channel `nobody`"),
+            ("spec = \"x\"", "unknown key `spec`"),
+        ] {
+            let error = discover(&format!("[discover]\n{line}\n")).unwrap_err();
+            assert!(error.contains(told), "{line}: {error}");
+        }
+    }
+}

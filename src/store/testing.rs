@@ -1,0 +1,41 @@
+//! What the tests of several files of the store begin with: runs that ended, and deliveries that were settled.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    Commit, DeliveryFilter, DeliveryState, Follows, Outbox as _, Outcome, Owner, RunStore as _, SqliteStore,
+    Watched,
+};
+use crate::run::{Ending, Event, Subject, Terminal};
+
+pub(super) fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Commits the end of a run at a second, to be told by `ops`.
+pub(super) async fn end(store: &SqliteStore, id: &str, second: i64) {
+    let mut run = Watched::new(Subject { id: id.parse().unwrap(), name: None }, at(0));
+    run.state.ended = Some(Ending::Finished(Terminal::Failed));
+    run.state.ended_at = Some(at(second));
+    let ending = Ending::Finished(Terminal::Failed);
+    let event = Event::of_ending("s", &run.subject, ending, &run.state, None, at(second));
+    let events = vec![(event, vec!["ops".into()])];
+    store.commit(Commit { run: Some(run), events, moment: None }).await.unwrap();
+}
+
+/// Settles everything that is due at a second.
+pub(super) async fn settle(store: &SqliteStore, second: i64, outcome: Outcome) {
+    let (ops, me) = ("ops".into(), Owner("me".into()));
+    for claimed in store.claim(&ops, &me, at(second), Duration::from_secs(1), 99).await.unwrap() {
+        assert!(
+            store.finish(claimed.id, &me, at(second), outcome.clone(), Follows::default()).await.unwrap()
+        );
+    }
+}
+
+pub(super) async fn states(store: &SqliteStore) -> Vec<(String, DeliveryState, u32)> {
+    let all = store.deliveries(DeliveryFilter::default(), 99).await.unwrap();
+    all.into_iter().map(|one| (one.run_id.unwrap(), one.state, one.attempts)).collect()
+}

@@ -1,0 +1,310 @@
+//! A scheduler at work against a scripted API in memory, in virtual time.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use runwatch::BoxFuture;
+use runwatch::api::{Answer, Listed, Listing, PollError, PollErrorKind, RunSource, Wanted};
+use runwatch::poll::{
+    Alerts, Command, Curve, FinalRun, Found, Mode, Policy, Scheduler, Settings, Update, Watched,
+};
+use runwatch::run::{
+    Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunState, RunStatus, Subject,
+};
+use runwatch::store::{Outbox as _, Route, Routes, RunStore, SqliteStore};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+pub type Script = Box<dyn Fn(usize, Duration) -> Result<Run, PollError> + Send + Sync>;
+
+/// An API in memory: each run is a function of (how often it was asked, time since the start).
+pub struct Api {
+    pub started: Instant,
+    pub scripts: HashMap<RunId, Script>,
+    pub asked: Mutex<Vec<(Duration, RunId)>>,
+    pub reloads: AtomicUsize,
+    pub in_flight: AtomicUsize,
+    pub most_in_flight: AtomicUsize,
+    pub latency: Duration,
+    /// Without one there is no list.
+    pub list: Option<ListScript>,
+    pub list_latency: Duration,
+    /// When lists were asked for.
+    pub listed: Mutex<Vec<Duration>>,
+}
+
+/// What a list says, by how often it was asked for and the time since the start.
+pub type ListScript = Box<dyn Fn(usize, Duration) -> Result<Vec<Listed>, PollError> + Send + Sync>;
+
+impl Api {
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            scripts: HashMap::new(),
+            asked: Mutex::default(),
+            reloads: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            most_in_flight: AtomicUsize::new(0),
+            latency: Duration::ZERO,
+            list: None,
+            list_latency: Duration::ZERO,
+            listed: Mutex::default(),
+        }
+    }
+
+    pub fn with(
+        mut self,
+        id: &str,
+        script: impl Fn(usize, Duration) -> Result<Run, PollError> + Send + Sync + 'static,
+    ) -> Self {
+        self.scripts.insert(id.parse().unwrap(), Box::new(script));
+        self
+    }
+
+    pub fn with_list(
+        mut self,
+        list: impl Fn(usize, Duration) -> Result<Vec<Listed>, PollError> + Send + Sync + 'static,
+    ) -> Self {
+        self.list = Some(Box::new(list));
+        self
+    }
+
+    /// When lists were asked for, in seconds.
+    pub fn lists(&self) -> Vec<f64> {
+        self.listed.lock().unwrap().iter().map(Duration::as_secs_f64).collect()
+    }
+
+    pub fn times(&self, id: &str) -> Vec<f64> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|(_, asked)| asked.as_str() == id).map(|(at, _)| at.as_secs_f64()).collect()
+    }
+}
+
+impl RunSource for Api {
+    fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>> {
+        Box::pin(async move {
+            let at = self.started.elapsed();
+            let times = {
+                let mut asked = self.asked.lock().unwrap();
+                asked.push((at, id.clone()));
+                asked.iter().filter(|(_, asked)| asked == id).count()
+            };
+            let flying = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_in_flight.fetch_max(flying, Ordering::SeqCst);
+            sleep(self.latency).await;
+            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            self.scripts[id](times, at).map(|run| Answer { run, body: "{}".into() })
+        })
+    }
+
+    fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
+        let at = self.started.elapsed();
+        let times = {
+            let mut listed = self.listed.lock().unwrap();
+            listed.push(at);
+            listed.len()
+        };
+        Box::pin(async move {
+            let list = self
+                .list
+                .as_ref()
+                .map_or_else(|| fails(PollErrorKind::Transient, None), |list| list(times, at));
+            sleep(self.list_latency).await;
+            let mut runs = list?;
+            let (bytes, newest) = (runs.len() * 600, runs.iter().filter_map(|one| one.run.created_at).max());
+            runs.retain(|listed| wanted(listed));
+            Ok(Listing { runs, bytes, newest })
+        })
+    }
+
+    fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
+        self.reloads.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what a script answers")]
+pub fn status(word: &str) -> Result<Run, PollError> {
+    Ok(Run {
+        status: RunStatus::parse(Some(word)),
+        progress: Progress::default(),
+        created_at: None,
+        completed_at: None,
+        details: None,
+    })
+}
+
+pub fn fails<T>(kind: PollErrorKind, retry_after: Option<u64>) -> Result<T, PollError> {
+    let retry_after = retry_after.map(Duration::from_secs);
+    Err(PollError { kind, message: "as scripted".into(), retry_after })
+}
+
+pub fn doubt<T>(kind: DoubtKind) -> Result<T, PollError> {
+    fails(PollErrorKind::Doubt(kind), None)
+}
+
+pub fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn settings() -> Settings {
+    let curve = |initial, multiplier, max| Curve {
+        initial: seconds(initial),
+        multiplier,
+        max: seconds(max),
+        jitter: 0.0,
+    };
+    Settings {
+        policy: Policy { healthy: curve(1, 1.5, 60), error: curve(1, 2.0, 60), price: None },
+        requests_per_minute: 120,
+        max_in_flight: 8,
+        patience: Patience { grace: seconds(60), unknown_after: Some(seconds(1800)), refused_ends: true },
+        source: "test".into(),
+        routes: Routes::default(),
+        alerts: Alerts {
+            stalled_after: None,
+            overdue_after: None,
+            unreachable_after: Some(seconds(900)),
+            remind_every: seconds(3600),
+        },
+        batch: Mode::Never,
+        discovery: None,
+        keep_bodies: false,
+        keep_ended: true,
+        counters: Arc::default(),
+        save_every: None,
+    }
+}
+
+/// A scheduler at work.
+pub struct Watch {
+    pub api: Arc<Api>,
+    pub store: Arc<SqliteStore>,
+    pub updates: mpsc::UnboundedReceiver<Update>,
+    pub commands: mpsc::Sender<Command>,
+    pub cancel: CancellationToken,
+    pub task: JoinHandle<Vec<FinalRun>>,
+}
+
+impl Watch {
+    /// Watches every run that has a script.
+    pub fn start(api: Api, settings: Settings) -> Self {
+        let ids = api.scripts.keys().cloned().collect();
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        Self::start_on(api, settings, ids, Arc::clone(&store) as _, store)
+    }
+
+    /// Watches nothing to begin with.
+    pub fn idle(api: Api, settings: Settings) -> Self {
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        Self::start_on(api, settings, Vec::new(), Arc::clone(&store) as _, store)
+    }
+
+    /// Watches these, recording to `runs`.
+    pub fn start_on(
+        api: Api,
+        settings: Settings,
+        mut ids: Vec<RunId>,
+        runs: Arc<dyn RunStore>,
+        store: Arc<SqliteStore>,
+    ) -> Self {
+        let api = Arc::new(api);
+        let (sender, updates) = mpsc::unbounded_channel();
+        let (commands, receiver) = mpsc::channel(1);
+        let mut scheduler = Scheduler::new(settings, Arc::clone(&api) as _, runs, sender, receiver);
+        ids.sort();
+        for id in ids {
+            let state = RunState::new(Timestamp::UNIX_EPOCH);
+            scheduler
+                .watch(Watched { state, ..Watched::new(Subject { id, name: None }, Timestamp::UNIX_EPOCH) });
+        }
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(scheduler.run(cancel.clone()));
+        Self { api, store, updates, commands, cancel, task }
+    }
+
+    /// Waits until a run has ended; gives how.
+    pub async fn ended(&mut self) -> Ending {
+        loop {
+            if let Update::Run(run, Change::Ended) = self.updates.recv().await.unwrap() {
+                return run.state.ended.unwrap();
+            }
+        }
+    }
+
+    pub async fn stop(self) -> (Vec<FinalRun>, Arc<Api>) {
+        self.cancel.cancel();
+        (self.task.await.unwrap(), self.api)
+    }
+
+    /// Has a command answered.
+    pub async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> T {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    /// What was found so far, by list: the runs, and when the newest of all was created.
+    pub fn found(&mut self) -> Vec<(Vec<String>, Option<Timestamp>)> {
+        let mut found = Vec::new();
+        while let Ok(update) = self.updates.try_recv() {
+            if let Update::Found(Found { runs, newest }) = update {
+                found.push((runs.iter().map(|listed| listed.id.to_string()).collect(), newest));
+            }
+        }
+        found
+    }
+
+    /// The updates so far that are not about runs.
+    pub fn notices(&mut self) -> Vec<&'static str> {
+        let mut notices = Vec::new();
+        while let Ok(update) = self.updates.try_recv() {
+            match update {
+                Update::Run(..)
+                | Update::WatchList
+                | Update::KeyAccepted
+                | Update::Found(_)
+                | Update::LookFailed(_) => {}
+                Update::Doubt { .. } => notices.push("doubt"),
+                Update::ApiDown(..) => notices.push("down"),
+                Update::ApiUp(_) => notices.push("up"),
+                Update::StoreFailed(_) => notices.push("store failed"),
+                Update::StoreWell => notices.push("store well"),
+            }
+        }
+        notices
+    }
+}
+
+/// A script for one run in a list of many.
+pub fn going(completed: u64) -> Run {
+    Run {
+        progress: Progress { completed: Some(completed), failed: Some(0), total: None },
+        ..status("PROCESSING").unwrap()
+    }
+}
+
+/// A run as a list has it.
+pub fn listed(id: &str, run: Run) -> Listed {
+    Listed { id: id.parse().unwrap(), run }
+}
+
+/// Channels of which one tells everything.
+pub fn one_channel() -> Routes {
+    Routes::new([Route { channel: "ops".into(), events: None }])
+}
+
+/// The types and reasons of what is still to be told, in order.
+pub async fn to_be_told(store: &SqliteStore) -> Vec<(String, Option<String>)> {
+    let told = store.undelivered().await.unwrap();
+    let told = told.iter().map(|one| serde_json::from_str::<serde_json::Value>(&one.payload).unwrap());
+    told.map(|one| {
+        (one["type"].as_str().unwrap().to_owned(), one["data"]["reason"].as_str().map(str::to_owned))
+    })
+    .collect()
+}
