@@ -12,12 +12,13 @@
     reason = "counts made of shares, all of them small and positive"
 )]
 
+mod company;
 mod populations;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runwatch::poll::{Curve, Outlook, Pace, Policy};
+use runwatch::poll::{Curve, Mode, Outlook, Pace, Policy};
 use runwatch::run::{Moment, Progress, RunState};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ struct Outcome {
 }
 
 fn main() {
+    // The jitter is the same each time.
+    fastrand::seed(7);
     let files: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let populations: Vec<(String, Vec<Trace>)> = if files.is_empty() {
         populations::all(400).into_iter().map(|(name, traces)| (name.to_owned(), traces)).collect()
@@ -56,11 +59,48 @@ fn main() {
         "population", "policy", "requests", "mean s", "p50 s", "p95 s", "p99 s", "cost s"
     );
     for (name, traces) in &populations {
-        for (policy_name, price) in
-            [("backoff", None), ("low", Some(8.0)), ("normal", Some(2.0)), ("high", Some(0.5))]
+        for (policy, price) in
+            [("backoff", None), ("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))]
         {
-            let outcomes: Vec<Outcome> = traces.iter().map(|trace| replay(trace, price)).collect();
-            show(name, policy_name, &outcomes);
+            show(name, policy, &traces.iter().map(|trace| replay(trace, price)).collect::<Vec<_>>());
+        }
+    }
+    // All of them as one, at more prices: what so many requests buy.
+    let all = || populations.iter().flat_map(|(_, traces)| traces);
+    show("all", "backoff", &all().map(|trace| replay(trace, None)).collect::<Vec<_>>());
+    for price in [0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 20.0] {
+        show(
+            "all",
+            &format!("{price} s"),
+            &all().map(|trace| replay(trace, Some(price))).collect::<Vec<_>>(),
+        );
+    }
+    let some: Vec<Trace> =
+        populations.iter().flat_map(|(_, traces)| traces.iter().take(30)).take(300).cloned().collect();
+    many(&some);
+}
+
+/// All of these at once, by the list of all and one by one.
+fn many(traces: &[Trace]) {
+    println!("\n{} runs of one account at once", traces.len());
+    println!(
+        "{:8} {:8} {:>14} {:>14} {:>7} {:>7} {:>7}",
+        "batch", "policy", "lists a run", "by id a run", "mean s", "p50 s", "p99 s"
+    );
+    for (batch, mode) in [("auto", Mode::Auto), ("always", Mode::Always), ("never", Mode::Never)] {
+        for (policy, price) in [("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))] {
+            let mut bill = company::watch(traces, mode, price);
+            bill.delays.sort_by(f64::total_cmp);
+            let at = |share: f64| bill.delays[((bill.delays.len() - 1) as f64 * share).round() as usize];
+            let count = traces.len() as f64;
+            println!(
+                "{batch:8} {policy:8} {:14.2} {:14.2} {:7.1} {:7.1} {:7.1}",
+                bill.lists as f64 / count,
+                bill.by_id as f64 / count,
+                bill.delays.iter().sum::<f64>() / count,
+                at(0.5),
+                at(0.99),
+            );
         }
     }
 }

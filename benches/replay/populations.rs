@@ -4,7 +4,7 @@ use super::Trace;
 
 /// Every population with so many traces.
 pub(super) fn all(count: usize) -> Vec<(&'static str, Vec<Trace>)> {
-    let kinds: [(&str, Make); 10] = [
+    let kinds: [(&str, Make); 11] = [
         ("steady", |dice| Shape::drawn(dice).trace(dice)),
         ("queueing", |dice| Shape { queue: dice.log_normal(120.0, 1.0), ..Shape::drawn(dice) }.trace(dice)),
         ("bursts", |dice| Shape { burst: 8 + dice.below(25), ..Shape::drawn(dice) }.trace(dice)),
@@ -19,6 +19,7 @@ pub(super) fn all(count: usize) -> Vec<(&'static str, Vec<Trace>)> {
         }),
         ("short", |dice| Shape { reached: 0.7 + 0.29 * dice.unit(), ..Shape::drawn(dice) }.trace(dice)),
         ("beyond", |dice| Shape { reached: 1.0 + 0.1 * dice.unit(), ..Shape::drawn(dice) }.trace(dice)),
+        ("falling", |dice| Shape { falls: Some(0.2 + 0.7 * dice.unit()), ..Shape::drawn(dice) }.trace(dice)),
         ("attached", |dice| {
             let shape = Shape { queue: dice.log_normal(30.0, 1.0), ..Shape::drawn(dice) };
             let mut trace = shape.trace(dice);
@@ -75,32 +76,37 @@ struct Shape {
     stall: Option<(f64, f64)>,
     /// The share of its samples at which the count ends.
     reached: f64,
+    /// At this share a quarter of what was done is taken back and done again.
+    falls: Option<f64>,
 }
 
 impl Shape {
-    /// Durations as they are found: half under eight minutes, with a long tail.
+    /// Durations as they are found: half under ten minutes, with a long tail.
     fn drawn(dice: &mut Dice) -> Self {
         Self {
             samples: dice.log_normal(200.0, 1.0).clamp(5.0, 20_000.0) as u64,
-            lasts: dice.log_normal(480.0, 1.4).clamp(5.0, 86_400.0),
+            lasts: dice.log_normal(600.0, 1.3).clamp(20.0, 21_600.0),
             queue: 3.0 * dice.unit(),
             burst: 1,
             change: None,
             stragglers: false,
             stall: None,
             reached: 1.0,
+            falls: None,
         }
     }
 
     fn trace(&self, dice: &mut Dice) -> Trace {
         let count = ((self.samples as f64 * self.reached) as u64).max(1);
-        let mut weights: Vec<f64> = (0..count).map(|_| -(dice.unit().max(1e-9)).ln()).collect();
+        // What is taken back is done again.
+        let again = self.falls.map_or(0, |share| (share * count as f64).ceil() as u64 / 4);
+        let mut weights: Vec<f64> = (0..count + again).map(|_| -(dice.unit().max(1e-9)).ln()).collect();
         if let Some((share, factor)) = self.change {
             let from = (count as f64 * share) as usize;
             weights[from..].iter_mut().for_each(|weight| *weight /= factor);
         }
         // Otherwise each takes as long as another on average.
-        let mut scale = self.lasts / count as f64;
+        let mut scale = self.lasts / weights.len() as f64;
         if self.stragglers {
             let tail = (count as usize / 50).max(1).min(weights.len());
             let from = weights.len() - tail;
@@ -112,6 +118,8 @@ impl Shape {
         let mut at = self.queue;
         let mut progress = vec![(0.0, 0, 0)];
         let mut stalled = self.stall;
+        let mut falls = self.falls;
+        let mut taken_back = 0;
         for (index, weight) in weights.iter().enumerate() {
             at += weight * scale;
             if let Some((share, pause)) = stalled
@@ -120,8 +128,13 @@ impl Shape {
                 at += pause;
                 stalled = None;
             }
-            let done = index as u64 + 1;
-            if done.is_multiple_of(self.burst.max(1)) || done == count {
+            let counted = index as u64 + 1;
+            if falls.is_some_and(|share| counted as f64 >= share * count as f64) {
+                falls = None;
+                taken_back = counted / 4;
+            }
+            let done = counted - taken_back;
+            if done.is_multiple_of(self.burst.max(1)) || counted == count + again {
                 let failed = done / 50;
                 progress.push((at, done - failed, failed));
             }

@@ -256,7 +256,7 @@ const MOST_RETRIES: usize = 50;
 
 /// How much a request is worth, in seconds of delay, by how eager one is; off, the counts are not looked at.
 const PRICES: [(&str, Option<f64>); 4] =
-    [("off", None), ("low", Some(8.0)), ("normal", Some(2.0)), ("high", Some(0.5))];
+    [("off", None), ("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))];
 
 const BATCHES: [(&str, Batch); 3] =
     [("auto", Batch::Auto), ("never", Batch::Never), ("always", Batch::Always)];

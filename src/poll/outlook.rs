@@ -133,7 +133,7 @@ impl Remaining {
 
     /// For people: how long it may still take; `None` once that has passed.
     pub fn expected(&self) -> Option<Duration> {
-        Duration::try_from_secs_f64(self.median - self.passed).ok().filter(|rest| !rest.is_zero())
+        Duration::try_from_secs_f64(self.left()).ok().filter(|rest| !rest.is_zero())
     }
 
     /// How likely the end is `after` seconds from now, per second, if it has not come by then.
@@ -166,6 +166,11 @@ impl Remaining {
             after += step;
         }
         Duration::try_from_secs_f64(after).unwrap_or(cap).clamp(floor, cap.max(floor))
+    }
+
+    /// What is left by the guess, in seconds; below zero once that has passed.
+    pub fn left(&self) -> f64 {
+        self.median - self.passed
     }
 
     /// For how long counts have been seen: what is known no longer than that is not to be trusted for much longer.

@@ -66,14 +66,20 @@ impl Policy {
         FLOOR.min(self.healthy.initial)
     }
 
-    /// The longest.
-    fn cap(&self) -> Duration {
-        self.healthy.max.saturating_mul(2)
+    /// The longest, where requests are worth `price` and so many seconds are left by the guess. Where they are dear it is more
+    /// far from the end: a fifth of what is left.
+    fn cap(&self, price: f64, left: f64) -> Duration {
+        let cap = self.healthy.max.saturating_mul(2);
+        let most = cap.as_secs_f64() * (price / DEAR).clamp(1.0, 4.0);
+        cap.max(Duration::try_from_secs_f64(most.min(left / 5.0)).unwrap_or_default())
     }
 }
 
 /// However near the end is, a run is not asked about more often.
 const FLOOR: Duration = Duration::from_secs(1);
+
+/// A request that is worth more seconds of delay than this is dear.
+const DEAR: f64 = 2.0;
 
 /// Where one run stands on the two curves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -105,7 +111,7 @@ impl Pace {
         self.healthy = next;
         let (Some(price), Some(remaining)) = (policy.price, remaining) else { return wait };
         // Not longer than twice the time it has been watched: what a first look promises may fail at once.
-        let cap = policy.cap().min(remaining.watched().saturating_mul(2).max(wait));
+        let cap = policy.cap(price, remaining.left()).min(remaining.watched().saturating_mul(2).max(wait));
         let pause = remaining.pause(price, policy.floor(), cap);
         if remaining.is_beyond(wait) { pause.max(wait) } else { pause }
     }
@@ -173,6 +179,32 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever the counts say: never below the floor, nor above twice the longest interval; far from the end, where requests
+        /// are dear, up to four times that.
+        #[test]
+        fn the_counts_move_it_within_bounds(
+            counts in prop::collection::vec((1u64..5000, 0u64..2000), 1..20),
+            total in 1u64..2000,
+            price in 0.01f64..100.0,
+        ) {
+            let (start, policy) = (crate::clock::now(), Policy { price: Some(price), ..policy() });
+            let (mut pace, mut outlook) = (Pace::new(&policy), crate::poll::Outlook::default());
+            let mut state = crate::run::RunState::new(start.wall);
+            let mut now = start;
+            for (wait, done) in counts {
+                let wait = Duration::from_secs(wait);
+                now = crate::run::Moment { mono: now.mono + wait, wall: now.wall + wait };
+                state.progress.completed = Some(done);
+                state.progress.total = Some(total);
+                outlook.observe(&state, now);
+                let remaining = outlook.remaining(&state, now.mono);
+                let pause = pace.after_answer(&policy, false, remaining).as_secs_f64();
+                let far = remaining.map_or(0.0, |remaining| remaining.left() / 5.0);
+                let most = if price <= 2.0 { 120.0 } else { far.clamp(120.0, 480.0) };
+                prop_assert!((1.0..=most + 1e-6).contains(&pause), "{pause} s at {price}, {far}");
+            }
+        }
+
         /// Within the jitter of where the curve is, never above the cap, whatever the numbers.
         #[test]
         fn stays_within_bounds(

@@ -1,0 +1,149 @@
+//! Many runs of one account at once, through the scheduler itself in virtual time: what the list of all of them is worth.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use runwatch::BoxFuture;
+use runwatch::api::{Answer, Listed, Listing, PollError, RunSource, Wanted};
+use runwatch::poll::{Alerts, Mode, Scheduler, Settings, Update, Watched};
+use runwatch::run::{Change, Patience, Progress, Run, RunId, RunStatus, Subject};
+use runwatch::store::{Routes, SqliteStore};
+use tokio::time::Instant;
+
+use super::{Trace, policy};
+
+/// How long a run's entry in the list is, in bytes, and an answer about it.
+const LISTED: usize = 600;
+const ANSWER: usize = 1000;
+
+/// How long the API takes to answer.
+const LATENCY: Duration = Duration::from_millis(200);
+
+/// The account.
+struct Account {
+    started: Instant,
+    epoch: Timestamp,
+    traces: HashMap<RunId, Trace>,
+    asked: AtomicUsize,
+    listed: AtomicUsize,
+}
+
+/// What so many runs cost.
+pub(super) struct Bill {
+    pub(super) lists: usize,
+    pub(super) by_id: usize,
+    /// Seconds from each end to when it was known.
+    pub(super) delays: Vec<f64>,
+}
+
+/// Watches all of these to their ends.
+pub(super) fn watch(traces: &[Trace], mode: Mode, price: Option<f64>) -> Bill {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(async {
+        let id = |number: usize| format!("r{number:04}").parse::<RunId>().unwrap();
+        let account = Arc::new(Account {
+            started: Instant::now(),
+            epoch: Timestamp::from_second(1_800_000_000).unwrap(),
+            traces: traces.iter().enumerate().map(|(number, trace)| (id(number), trace.clone())).collect(),
+            asked: AtomicUsize::new(0),
+            listed: AtomicUsize::new(0),
+        });
+        let (sender, mut updates) = tokio::sync::mpsc::unbounded_channel();
+        let (_commands, receiver) = tokio::sync::mpsc::channel(1);
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        let mut scheduler =
+            Scheduler::new(settings(mode, price), Arc::clone(&account) as _, store, sender, receiver);
+        for number in 0..traces.len() {
+            let subject = Subject { id: id(number), name: None };
+            scheduler.watch(Watched::new(subject, account.epoch));
+        }
+        let task = tokio::spawn(scheduler.run(tokio_util::sync::CancellationToken::new()));
+        let mut delays = Vec::new();
+        while delays.len() < traces.len() {
+            if let Some(Update::Run(run, Change::Ended)) = updates.recv().await {
+                let end = account.traces[&run.subject.id].end;
+                delays.push(account.started.elapsed().as_secs_f64() - end);
+            }
+        }
+        task.abort();
+        Bill {
+            lists: account.listed.load(Ordering::Relaxed),
+            by_id: account.asked.load(Ordering::Relaxed),
+            delays,
+        }
+    })
+}
+
+fn settings(mode: Mode, price: Option<f64>) -> Settings {
+    Settings {
+        policy: policy(price),
+        requests_per_minute: 120,
+        max_in_flight: 8,
+        patience: Patience { grace: Duration::from_mins(1), unknown_after: None, refused_ends: false },
+        source: "replay".into(),
+        routes: Routes::default(),
+        alerts: Alerts {
+            stalled_after: None,
+            overdue_after: None,
+            unreachable_after: None,
+            remind_every: Duration::from_hours(6),
+        },
+        batch: mode,
+        discovery: None,
+        keep_bodies: false,
+        keep_ended: false,
+        counters: Arc::default(),
+        save_every: None,
+    }
+}
+
+impl Account {
+    fn run(&self, trace: &Trace, by_id: bool) -> Run {
+        let now = self.started.elapsed().as_secs_f64();
+        let seen = trace.progress.iter().take_while(|(at, ..)| *at <= now).last();
+        let word = match seen {
+            _ if now >= trace.end => "SUCCEEDED",
+            Some((_, completed, failed)) if completed + failed > 0 => "PROCESSING",
+            _ => "PENDING",
+        };
+        Run {
+            status: RunStatus::parse(Some(word)),
+            progress: Progress {
+                completed: seen.map(|(_, completed, _)| *completed),
+                failed: seen.map(|(_, _, failed)| *failed),
+                total: by_id.then_some(trace.samples),
+            },
+            created_at: Some(self.epoch),
+            completed_at: None,
+            details: None,
+        }
+    }
+}
+
+impl RunSource for Account {
+    fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            tokio::time::sleep(LATENCY).await;
+            Ok(Answer { run: self.run(&self.traces[id], true), body: vec![b' '; ANSWER].into() })
+        })
+    }
+
+    fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
+        self.listed.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            tokio::time::sleep(LATENCY).await;
+            let all =
+                self.traces.iter().map(|(id, trace)| Listed { id: id.clone(), run: self.run(trace, false) });
+            let runs = all.filter(|listed| wanted(listed)).collect();
+            Ok(Listing { runs, bytes: self.traces.len() * LISTED, newest: None })
+        })
+    }
+
+    fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+}
