@@ -15,11 +15,12 @@ mod process;
 
 type Figure = (&'static str, fn());
 
-const FIGURES: [Figure; 7] = [
+const FIGURES: [Figure; 8] = [
     ("oneshot", oneshot::run),
     ("cpu", cpu::run),
     ("idle", idle::run),
     ("memory", many::memory),
+    ("list", many::list),
     ("startup", many::startup),
     ("latency", latency::latency),
     ("fsync", latency::fsync),

@@ -43,6 +43,29 @@ pub fn memory() {
     }
 }
 
+/// A daemon that looks for runs in a list of 50,000, finds none, and watches one of them.
+pub fn list() {
+    const LISTS: usize = 10;
+    let runtime = runtime();
+    let ids = ids(50_000);
+    let runs = ids.iter().map(|id| format!("id={id},samples=20,duration=1h,age=1h").parse().unwrap());
+    let simulator = simulate(&runtime, runs.collect());
+    let dir = tempfile::tempdir().unwrap();
+    let config = "[discover]\ninterval = \"1s\"\nspec_name = \"no such spec\"\n[log]\nlevel = \"warn\"\n";
+    let watcher = daemon(&dir, config, &simulator.url());
+    let began = Instant::now();
+    while simulator.requests().len() <= LISTS {
+        assert!(began.elapsed() < Duration::from_mins(5), "{} lists", simulator.requests().len());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let cpu = watcher.usage().cpu.as_secs_f64() / LISTS as f64;
+    println!(
+        "{LISTS} lists of 50,000 runs: {:.1} MB resident at most, {cpu:.2} s of CPU each",
+        watcher.peak_mb()
+    );
+    println!("to reach: under 32 MB");
+}
+
 pub fn startup() {
     let runtime = runtime();
     let ids = ids(100_000);

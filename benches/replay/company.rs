@@ -1,14 +1,15 @@
-//! Many runs of one account at once, through the scheduler itself in virtual time: what the list of all of them is worth.
+//! Many runs of one account at once, through the scheduler itself in virtual time: what the list of all of them is worth. As
+//! soon as one ends another begins, so that there are always as many.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::api::{Answer, Listed, Listing, PollError, RunSource, Wanted};
-use runwatch::poll::{Alerts, Mode, Scheduler, Settings, Update, Watched};
+use runwatch::poll::{Alerts, Command, Mode, Scheduler, Settings, Update, Watched};
 use runwatch::run::{Change, Patience, Progress, Run, RunId, RunStatus, Subject};
 use runwatch::store::{Routes, SqliteStore};
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ struct Account {
     started: Instant,
     epoch: Timestamp,
     traces: HashMap<RunId, Trace>,
+    /// When each was created, since the start.
+    begun: Mutex<HashMap<RunId, Duration>>,
     asked: AtomicUsize,
     listed: AtomicUsize,
 }
@@ -39,8 +42,8 @@ pub(super) struct Bill {
     pub(super) delays: Vec<f64>,
 }
 
-/// Watches all of these to their ends.
-pub(super) fn watch(traces: &[Trace], mode: Mode, price: Option<f64>) -> Bill {
+/// Watches all of these to their ends, `many` at a time.
+pub(super) fn watch(traces: &[Trace], many: usize, mode: Mode, price: f64, requests_per_minute: u32) -> Bill {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
         let id = |number: usize| format!("r{number:04}").parse::<RunId>().unwrap();
@@ -48,39 +51,57 @@ pub(super) fn watch(traces: &[Trace], mode: Mode, price: Option<f64>) -> Bill {
             started: Instant::now(),
             epoch: Timestamp::from_second(1_800_000_000).unwrap(),
             traces: traces.iter().enumerate().map(|(number, trace)| (id(number), trace.clone())).collect(),
+            begun: Mutex::default(),
             asked: AtomicUsize::new(0),
             listed: AtomicUsize::new(0),
         });
         let (sender, mut updates) = tokio::sync::mpsc::unbounded_channel();
-        let (_commands, receiver) = tokio::sync::mpsc::channel(1);
+        let (commands, receiver) = tokio::sync::mpsc::channel(1);
         let store = Arc::new(SqliteStore::in_memory().unwrap());
-        let mut scheduler =
-            Scheduler::new(settings(mode, price), Arc::clone(&account) as _, store, sender, receiver);
-        for number in 0..traces.len() {
-            let subject = Subject { id: id(number), name: None };
-            scheduler.watch(Watched::new(subject, account.epoch));
-        }
+        let mut scheduler = Scheduler::new(
+            settings(mode, price, requests_per_minute),
+            Arc::clone(&account) as _,
+            store,
+            sender,
+            receiver,
+        );
+        let watched = |number| {
+            account.begun.lock().unwrap().insert(id(number), account.started.elapsed());
+            Watched::new(Subject { id: id(number), name: None }, account.epoch)
+        };
+        (0..many).for_each(|number| scheduler.watch(watched(number)));
         let task = tokio::spawn(scheduler.run(tokio_util::sync::CancellationToken::new()));
         let mut delays = Vec::new();
-        while delays.len() < traces.len() {
+        // The last ones would be fewer and fewer, and long.
+        while many + delays.len() <= traces.len() {
             if let Some(Update::Run(run, Change::Ended)) = updates.recv().await {
-                let end = account.traces[&run.subject.id].end;
-                delays.push(account.started.elapsed().as_secs_f64() - end);
+                let id = &run.subject.id;
+                let ended = account.begun.lock().unwrap()[id].as_secs_f64() + account.traces[id].end;
+                if delays.len() == many {
+                    // From here on as many begin as end.
+                    account.asked.store(0, Ordering::Relaxed);
+                    account.listed.store(0, Ordering::Relaxed);
+                }
+                delays.push(account.started.elapsed().as_secs_f64() - ended);
+                let next = many + delays.len() - 1;
+                if next < traces.len() {
+                    commands.send(Command::Add(vec![watched(next)])).await.unwrap();
+                }
             }
         }
         task.abort();
         Bill {
             lists: account.listed.load(Ordering::Relaxed),
             by_id: account.asked.load(Ordering::Relaxed),
-            delays,
+            delays: delays.split_off(many),
         }
     })
 }
 
-fn settings(mode: Mode, price: Option<f64>) -> Settings {
+fn settings(mode: Mode, price: f64, requests_per_minute: u32) -> Settings {
     Settings {
-        policy: policy(price),
-        requests_per_minute: 120,
+        policy: policy(Some(price)),
+        requests_per_minute,
         max_in_flight: 8,
         patience: Patience { grace: Duration::from_mins(1), unknown_after: None, refused_ends: false },
         source: "replay".into(),
@@ -101,8 +122,9 @@ fn settings(mode: Mode, price: Option<f64>) -> Settings {
 }
 
 impl Account {
-    fn run(&self, trace: &Trace, by_id: bool) -> Run {
-        let now = self.started.elapsed().as_secs_f64();
+    fn run(&self, id: &RunId, begun: Duration, by_id: bool) -> Run {
+        let trace = &self.traces[id];
+        let now = self.started.elapsed().as_secs_f64() - begun.as_secs_f64();
         let seen = trace.progress.iter().take_while(|(at, ..)| *at <= now).last();
         let word = match seen {
             _ if now >= trace.end => "SUCCEEDED",
@@ -116,7 +138,7 @@ impl Account {
                 failed: seen.map(|(_, _, failed)| *failed),
                 total: by_id.then_some(trace.samples),
             },
-            created_at: Some(self.epoch),
+            created_at: Some(self.epoch + begun),
             completed_at: None,
             details: None,
         }
@@ -128,7 +150,10 @@ impl RunSource for Account {
         self.asked.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             tokio::time::sleep(LATENCY).await;
-            Ok(Answer { run: self.run(&self.traces[id], true), body: vec![b' '; ANSWER].into() })
+            Ok(Answer {
+                run: self.run(id, self.begun.lock().unwrap()[id], true),
+                body: vec![b' '; ANSWER].into(),
+            })
         })
     }
 
@@ -136,10 +161,11 @@ impl RunSource for Account {
         self.listed.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             tokio::time::sleep(LATENCY).await;
+            let begun = self.begun.lock().unwrap();
             let all =
-                self.traces.iter().map(|(id, trace)| Listed { id: id.clone(), run: self.run(trace, false) });
+                begun.iter().map(|(id, begun)| Listed { id: id.clone(), run: self.run(id, *begun, false) });
             let runs = all.filter(|listed| wanted(listed)).collect();
-            Ok(Listing { runs, bytes: self.traces.len() * LISTED, newest: None })
+            Ok(Listing { runs, bytes: begun.len() * LISTED, newest: None })
         })
     }
 

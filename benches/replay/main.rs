@@ -75,26 +75,33 @@ fn main() {
             &all().map(|trace| replay(trace, Some(price))).collect::<Vec<_>>(),
         );
     }
-    let some: Vec<Trace> =
-        populations.iter().flat_map(|(_, traces)| traces.iter().take(30)).take(300).cloned().collect();
-    many(&some);
+    many(&populations.iter().flat_map(|(_, traces)| traces.iter().take(150)).cloned().collect::<Vec<_>>());
 }
 
-/// All of these at once, by the list of all and one by one.
+/// Many of these at a time, by the list of all and one by one.
 fn many(traces: &[Trace]) {
-    println!("\n{} runs of one account at once", traces.len());
+    const AT_A_TIME: usize = 300;
+    let mut order: Vec<&Trace> = traces.iter().collect();
+    fastrand::shuffle(&mut order);
+    let traces: Vec<Trace> = order.into_iter().cloned().collect();
+    println!("\n{AT_A_TIME} runs of one account at a time, {} in all", traces.len());
     println!(
-        "{:8} {:8} {:>14} {:>14} {:>7} {:>7} {:>7}",
+        "{:18} {:8} {:>14} {:>14} {:>7} {:>7} {:>7}",
         "batch", "policy", "lists a run", "by id a run", "mean s", "p50 s", "p99 s"
     );
-    for (batch, mode) in [("auto", Mode::Auto), ("always", Mode::Always), ("never", Mode::Never)] {
-        for (policy, price) in [("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))] {
-            let mut bill = company::watch(traces, mode, price);
+    for (batch, mode, budget) in [
+        ("auto", Mode::Auto, 120),
+        ("always", Mode::Always, 120),
+        ("never", Mode::Never, 120),
+        ("never, any budget", Mode::Never, 600_000),
+    ] {
+        for (policy, price) in [("low", 10.0), ("normal", 2.0), ("high", 0.5)] {
+            let mut bill = company::watch(&traces, AT_A_TIME, mode, price, budget);
             bill.delays.sort_by(f64::total_cmp);
             let at = |share: f64| bill.delays[((bill.delays.len() - 1) as f64 * share).round() as usize];
-            let count = traces.len() as f64;
+            let count = bill.delays.len() as f64;
             println!(
-                "{batch:8} {policy:8} {:14.2} {:14.2} {:7.1} {:7.1} {:7.1}",
+                "{batch:18} {policy:8} {:14.2} {:14.2} {:7.1} {:7.1} {:7.1}",
                 bill.lists as f64 / count,
                 bill.by_id as f64 / count,
                 bill.delays.iter().sum::<f64>() / count,

@@ -32,6 +32,7 @@ const EXAMPLE: &str = include_str!("../../config.example.toml");
 fn example_with_everything() -> String {
     let is_setting = |line: &str| {
         line.starts_with("[[")
+            || line == "[discover]"
             || line.split_once(" = ").is_some_and(|(key, _)| !key.is_empty() && !key.contains(' '))
     };
     let lines = EXAMPLE.lines().map(|line| match line.strip_prefix("# ") {
@@ -61,6 +62,7 @@ fn the_example_has_every_key_there_is() {
         .join("\n");
     let loaded = read(&text).map_err(|report| report.render(Severity::Error, false)).unwrap();
     assert_eq!((loaded.config.runs.len(), loaded.config.channels.len()), (1, 4));
+    assert!(loaded.config.discover.is_some_and(|discover| discover.announce_past.is_some()));
     // Ask for each section's keys by giving it one that cannot be there.
     for header in [
         "",
@@ -71,6 +73,7 @@ fn the_example_has_every_key_there_is() {
         "[daemon]",
         "[log]",
         "[[run]]",
+        "[discover]",
         "[notify]",
         "[[notify.webhook]]",
         "[[notify.desktop]]",

@@ -19,12 +19,12 @@ use crate::api::{Answer, Listed, Listing, PollError, PollErrorKind, Wanted};
 use crate::clock;
 use crate::run::{Moment, Run, RunId, RunState, RunStatus};
 
-/// So many runs are asked about by themselves after a list, to learn how many samples they have.
-const DETAILS: usize = 10;
-
 /// No list is asked for sooner after another; and no more than this many bytes a second are spent on them.
 const SHORTEST: Duration = Duration::from_secs(1);
 const BYTES_A_SECOND: f64 = 1e6;
+
+/// What a request is worth where nobody says, in seconds of delay.
+const PRICE: f64 = 2.0;
 
 /// The pauses after a list that could not be had: the first, doubled up to the last. Runs are asked about by themselves then.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -60,6 +60,8 @@ pub(super) struct Lister {
     /// Whether a run that was to be confirmed may not have been asked about yet.
     owes: bool,
     not_before: Option<Instant>,
+    /// Until then another list would not be worth its price.
+    spaced_until: Option<Instant>,
     /// After the next failure.
     pause: Duration,
     /// Lists in a row that could not be had.
@@ -73,6 +75,7 @@ impl Default for Lister {
             look_at: None,
             owes: false,
             not_before: None,
+            spaced_until: None,
             pause: FIRST_PAUSE,
             failures: 0,
         }
@@ -80,21 +83,31 @@ impl Default for Lister {
 }
 
 impl Scheduler {
-    /// Asks for the list, where it is time to look for runs, or worth it in place of the runs that are due.
+    /// Asks for the list, where it is time to look for runs, or worth it in place of the runs that are due by themselves.
     pub(super) fn list_if_due(&mut self, now: Instant) {
         let owes = std::mem::take(&mut self.lister.owes);
         self.lister.owes = owes && self.slots.iter_due(now).any(|slot| slot.confirm);
-        let waits = self.lister.not_before.is_some_and(|at| at > now) || self.limiter.next_at(now) > now;
-        if waits || !self.may_list() {
+        let waits = self.lister.not_before.is_some_and(|at| at > now);
+        if self.limiter.next_at(now) > now || (waits && self.lister.failures > 0) {
             return;
         }
-        let enough = self.costs.list_from(self.settings.batch);
-        let worth = enough.is_some_and(|enough| self.slots.due_for_list(now).take(enough).count() >= enough);
+        // Those that would be due before the next list are taken along.
+        let spacing = self.list_spacing();
+        let soon = now.checked_add(spacing).unwrap_or(now);
+        let enough = self.costs.list_from(self.settings.batch, self.settings.requests_per_minute);
+        let worth = enough.is_some_and(|enough| self.slots.are_due_for_list(now, soon, enough));
+        let spaced = self.lister.spaced_until.is_none_or(|at| at <= now);
         let looks = self.settings.discovery.is_some() && self.lister.look_at.is_none_or(|at| at <= now);
-        if !(worth || looks) || self.limiter.take(now).is_err() {
+        if waits || !self.may_list() || !(looks || (worth && spaced)) {
+            if worth && !self.is_refused() && self.last_look.is_none() {
+                self.hold_for_list(now);
+            }
             return;
         }
-        let due: Vec<u32> = if worth { self.slots.due_for_list(now).collect() } else { Vec::new() };
+        if self.limiter.take(now).is_err() {
+            return;
+        }
+        let due: Vec<u32> = if worth { self.slots.due_for_list(soon).collect() } else { Vec::new() };
         for index in due {
             self.slots.unschedule(index);
             if let Some(slot) = self.slots.get_mut(index) {
@@ -122,11 +135,31 @@ impl Scheduler {
         Some(at.max(self.limiter.next_at(now)))
     }
 
+    /// Has the runs that are due wait for the next list.
+    fn hold_for_list(&mut self, now: Instant) {
+        let next = self.lister.spaced_until.max(self.lister.not_before).filter(|at| *at > now);
+        let next = next.unwrap_or(now + SHORTEST);
+        let due: Vec<u32> = self.slots.due_for_list(now).collect();
+        for index in due {
+            self.slots.schedule(index, next);
+        }
+    }
+
+    /// How far apart lists are worth their price.
+    fn list_spacing(&self) -> Duration {
+        let price = self.settings.policy.price.unwrap_or(PRICE);
+        self.costs.spacing(price, self.settings.requests_per_minute).max(SHORTEST)
+    }
+
     /// Whether nothing stands in the way of a list but time.
     fn may_list(&self) -> bool {
-        // What a list left to be confirmed goes out before the next one; and a key that is refused is tried with a run.
-        let refused = self.refused_since.is_some() && self.slots.active() > 0;
-        !self.lister.under_way && !self.lister.owes && self.last_look.is_none() && !refused
+        // What a list left to be confirmed goes out before the next one.
+        !self.lister.under_way && !self.lister.owes && self.last_look.is_none() && !self.is_refused()
+    }
+
+    /// Whether the key is refused, and there is a run to try it with.
+    fn is_refused(&self) -> bool {
+        self.refused_since.is_some() && self.slots.active() > 0
     }
 
     pub(super) fn listed(&mut self, done: Result<Result<Listing, PollError>, JoinError>) {
@@ -155,14 +188,13 @@ impl Scheduler {
         }
         let spent = Duration::from_secs_f64(listing.bytes as f64 / BYTES_A_SECOND);
         self.lister.not_before = Some(now.mono + spent.max(SHORTEST));
+        self.lister.spaced_until = Some(now.mono + self.list_spacing());
         if let Some(look) = &self.settings.discovery {
             let new = |listed: &&Listed| self.slots.find(&listed.id).is_none() && (look.wanted)(listed);
             let runs = listing.runs.iter().filter(new).cloned().collect();
             self.tell(Update::Found(Found { runs, newest: listing.newest }));
         }
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
-        let unconfirmed = self.slots.iter().filter(|(_, slot)| slot.confirm).count();
-        let mut details = DETAILS.saturating_sub(unconfirmed);
         for index in self.slots.active_runs() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
             let asked = std::mem::take(&mut slot.listing);
@@ -179,16 +211,11 @@ impl Scheduler {
                 slot.unlisted = seen.is_none();
             }
             let has_ended = seen.as_ref().is_some_and(|run| run.status.terminal().is_some());
-            let detailed = slot.polls >= 3 || slot.watched.state.progress.total.is_some();
             let goes_on = |run: &Run| matches!(run.status, RunStatus::Pending | RunStatus::Processing);
             match seen.filter(goes_on) {
-                Some(run) if detailed || details == 0 => {
+                Some(run) => {
                     self.slots.unschedule(index);
                     self.observed(index, Answer { run, body: bytes::Bytes::new() }, now);
-                }
-                Some(_) => {
-                    details -= 1;
-                    self.confirm(index, now.mono);
                 }
                 // An absence concerns only those whose turn it is: a list may leave out what is there.
                 None if asked || has_ended => {
@@ -217,8 +244,10 @@ impl Scheduler {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.confirm = true;
             self.lister.owes = true;
-            let due = slot.not_before.unwrap_or(now).max(now);
-            self.slots.schedule(index, due);
+            // Before all others: of most it is known already that they have ended.
+            let later = slot.not_before.filter(|at| *at > now);
+            let first = self.slots.next_due().unwrap_or(now).min(now);
+            self.slots.schedule(index, later.unwrap_or(first));
         }
     }
 

@@ -13,6 +13,12 @@ use super::update::{FinalRun, RunView, Trouble};
 use crate::run::{Moment, RunId, RunState};
 use crate::store::Watched;
 
+/// So many runs that are due and that no list can tell of are passed over, looking for others.
+const PASSED_OVER: usize = 100;
+
+/// So many times a run is asked how many samples it has.
+const TRIES: u32 = 3;
+
 /// One watched run.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and there are many slots")]
@@ -62,6 +68,13 @@ impl Slot {
     /// Whether what a poll brought is being recorded.
     pub(super) fn is_recording(&self) -> bool {
         self.is_active() && self.due.is_none() && self.polling.is_none() && !self.listing
+    }
+
+    /// Whether a list tells all that is to be known of it. Not how many samples it has: what does not say that the first few times
+    /// does not know it.
+    fn can_be_listed(&self) -> bool {
+        let has_total = self.watched.state.progress.total.is_some() || self.polls >= TRIES;
+        has_total && !self.confirm && !self.unlisted
     }
 
     /// Whether it waits for its turn.
@@ -206,10 +219,18 @@ impl Slots {
         self.due.range(..=(now, u32::MAX)).filter_map(|(_, index)| self.get(*index))
     }
 
-    /// The runs that are due and that a list can tell of.
+    /// The runs that are due then and that a list can tell of.
     pub(super) fn due_for_list(&self, now: Instant) -> impl Iterator<Item = u32> {
         let due = self.due.range(..=(now, u32::MAX)).map(|(_, index)| *index);
-        due.filter(|index| self.get(*index).is_some_and(|slot| !slot.confirm && !slot.unlisted))
+        due.filter(|index| self.get(*index).is_some_and(Slot::can_be_listed))
+    }
+
+    /// Whether a run that a list can tell of is due, and `enough` of them soon. Only the first are looked at.
+    pub(super) fn are_due_for_list(&self, now: Instant, soon: Instant, enough: usize) -> bool {
+        let first = self.due.range(..=(soon, u32::MAX)).take(enough.saturating_add(PASSED_OVER));
+        let mut listed = first.filter(|(_, index)| self.get(*index).is_some_and(Slot::can_be_listed));
+        let Some((due, _)) = listed.next() else { return false };
+        *due <= now && listed.take(enough.saturating_sub(1)).count() >= enough.saturating_sub(1)
     }
 
     /// The ids of all runs.

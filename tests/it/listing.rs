@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::api::{Listed, PollErrorKind};
-use runwatch::poll::{Command, Discovery, Mode, Settings, Watched};
-use runwatch::run::{DoubtKind, Ending, Patience, Run, Subject, Terminal};
+use runwatch::poll::{Command, Discovery, Mode, Policy, Settings};
+use runwatch::run::{DoubtKind, Ending, Patience, Run, Terminal};
 use runwatch::store::Outbox as _;
 use tokio::time::sleep;
 
 use crate::support::scripted::{
-    Api, Watch, doubt, fails, going, listed, one_channel, seconds, settings, status, to_be_told,
+    Api, Watch, doubt, fails, going, listed, one_channel, seconds, settings, status, to_be_told, watched,
 };
 
 /// Every list that is worth anything.
@@ -32,7 +32,7 @@ async fn one_request_for_many_runs() {
         // One is not in the list, although it is there.
         Ok(in_list.iter().filter(|id| *id != "r007").map(|id| listed(id, run())).collect())
     });
-    let mut watch = Watch::start(api, Settings { batch: Mode::Auto, routes: one_channel(), ..settings() });
+    let mut watch = Watch::known(api, Settings { batch: Mode::Auto, routes: one_channel(), ..settings() });
     for _ in &ids {
         assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
     }
@@ -69,7 +69,7 @@ async fn a_throttled_list_leaves_the_runs_their_turn() {
     let api = Api::new()
         .with("r", |times, _| status(if times < 2 { "PROCESSING" } else { "SUCCEEDED" }))
         .with_list(|_, _| fails(PollErrorKind::Throttled, Some(30)));
-    let mut watch = Watch::start(api, always());
+    let mut watch = Watch::known(api, always());
     assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
     let (_, api) = watch.stop().await;
     assert_eq!(api.lists(), [0.0]);
@@ -85,7 +85,7 @@ async fn what_a_list_left_to_be_confirmed_goes_out_before_the_next_list() {
     }
     let api = api
         .with_list(move |_, _| Ok(ids.iter().map(|id| listed(id, status("SUCCEEDED").unwrap())).collect()));
-    let mut watch = Watch::start(api, Settings { requests_per_minute: 6, ..always() });
+    let mut watch = Watch::known(api, Settings { requests_per_minute: 6, ..always() });
     for _ in 0..30 {
         watch.ended().await;
     }
@@ -104,8 +104,7 @@ async fn a_list_changes_nothing_that_was_answered_after_it_was_asked_for() {
     let discovery = Discovery { every: seconds(3600), wanted: Arc::new(|_| true) };
     let mut watch = Watch::idle(api, Settings { discovery: Some(discovery), ..settings() });
     sleep(seconds(10)).await;
-    let new = Watched::new(Subject { id: "new".parse().unwrap(), name: None }, Timestamp::UNIX_EPOCH);
-    watch.commands.send(Command::Add(vec![new])).await.unwrap();
+    watch.commands.send(Command::Add(vec![watched("new".parse().unwrap())])).await.unwrap();
     sleep(seconds(30)).await;
     let view = watch.ask(|reply| Command::View("new".parse().unwrap(), reply)).await.unwrap();
     assert_eq!(view.state.status, Some(status("PROCESSING").unwrap().status));
@@ -118,7 +117,7 @@ async fn a_run_that_the_list_does_not_have_is_asked_about_by_itself() {
         .with("listed", |_, _| Ok(going(1)))
         .with("unlisted", |_, at| status(if at < seconds(300) { "PROCESSING" } else { "FAILED" }))
         .with_list(|_, _| Ok(vec![listed("listed", going(1))]));
-    let mut watch = Watch::start(api, always());
+    let mut watch = Watch::known(api, always());
     assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
     let (_, api) = watch.stop().await;
     assert!(api.times("unlisted").len() > 8, "on its own schedule: {:?}", api.times("unlisted"));
@@ -226,4 +225,33 @@ async fn looking_keeps_to_the_budget() {
     let most =
         lists.iter().map(|at| lists.iter().filter(|other| (*at..at + 60.0).contains(*other)).count()).max();
     assert!(most <= Some(4) && lists.len() > 30, "{lists:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_that_are_due_between_two_lists_wait_for_the_next() {
+    // 40 runs that end one after the other, as their counts foretell.
+    let ids: Vec<String> = (0..40).map(|n| format!("r{n:02}")).collect();
+    let now = |number: usize, at: Duration| {
+        let done = at.as_secs() * 100 / (100 + 2 * number as u64);
+        if done >= 100 { status("SUCCEEDED").unwrap() } else { going(done) }
+    };
+    let mut api = Api::new();
+    for (number, id) in ids.iter().enumerate() {
+        api = api.with(id, move |_, at| Ok(now(number, at)));
+    }
+    let api = api.with_list(move |_, at| {
+        Ok(ids.iter().enumerate().map(|(number, id)| listed(id, now(number, at))).collect())
+    });
+    let policy = Policy { price: Some(2.0), ..settings().policy };
+    let mut watch = Watch::known(api, Settings { batch: Mode::Auto, policy, ..settings() });
+    for number in 0..40 {
+        watch.ended().await;
+        let late = watch.api.started.elapsed().saturating_sub(seconds(100 + 2 * number));
+        assert!(late < seconds(5), "{number} {late:?} late");
+    }
+    let (_, api) = watch.stop().await;
+    let by_id = api.asked.lock().unwrap().len();
+    assert!(by_id <= 60, "{by_id} requests by id, for 40 ends");
+    let lists = api.lists();
+    assert!(lists.windows(2).all(|pair| pair[1] - pair[0] >= 2.0), "apart as is worth it: {lists:?}");
 }

@@ -13,7 +13,7 @@ use runwatch::store::{Commit, Outbox as _, RunStore, SqliteStore, StoreError, St
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::support::scripted::{Api, Watch, doubt, fails, one_channel, seconds, settings, status};
+use crate::support::scripted::{Api, Watch, doubt, fails, one_channel, seconds, settings, status, watched};
 
 #[tokio::test(start_paused = true)]
 async fn no_transient_error_ends_a_watch() {
@@ -270,7 +270,8 @@ async fn what_cannot_be_recorded_is_not_believed_and_not_lost() {
     let failing = Failing { inner: Arc::clone(&inner), failures: AtomicUsize::new(5) };
     let api = Api::new().with("r", |_, _| status("FAILED"));
     let settings = Settings { routes: one_channel(), ..settings() };
-    let mut watch = Watch::start_on(api, settings, vec!["r".parse().unwrap()], Arc::new(failing), inner);
+    let mut watch =
+        Watch::start_on(api, settings, vec![watched("r".parse().unwrap())], Arc::new(failing), inner);
     assert_eq!(watch.updates.recv().await.map(|update| matches!(update, Update::StoreFailed(_))), Some(true));
     assert_eq!(watch.store.undelivered().await.unwrap(), [], "nothing is to be told that was not recorded");
     assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));

@@ -11,9 +11,7 @@ use runwatch::api::{Answer, Listed, Listing, PollError, PollErrorKind, RunSource
 use runwatch::poll::{
     Alerts, Command, Curve, FinalRun, Found, Mode, Policy, Scheduler, Settings, Update, Watched,
 };
-use runwatch::run::{
-    Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunState, RunStatus, Subject,
-};
+use runwatch::run::{Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunStatus, Subject};
 use runwatch::store::{Outbox as _, Route, Routes, RunStore, SqliteStore};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -181,6 +179,11 @@ pub fn settings() -> Settings {
     }
 }
 
+/// A run that nobody has asked about.
+pub fn watched(id: RunId) -> Watched {
+    Watched::new(Subject { id, name: None }, Timestamp::UNIX_EPOCH)
+}
+
 /// A scheduler at work.
 pub struct Watch {
     pub api: Arc<Api>,
@@ -194,9 +197,21 @@ pub struct Watch {
 impl Watch {
     /// Watches every run that has a script.
     pub fn start(api: Api, settings: Settings) -> Self {
-        let ids = api.scripts.keys().cloned().collect();
+        let runs = api.scripts.keys().cloned().map(watched).collect();
         let store = Arc::new(SqliteStore::in_memory().unwrap());
-        Self::start_on(api, settings, ids, Arc::clone(&store) as _, store)
+        Self::start_on(api, settings, runs, Arc::clone(&store) as _, store)
+    }
+
+    /// Watches every run that has a script, knowing how many samples it has, which no list tells.
+    pub fn known(api: Api, settings: Settings) -> Self {
+        let runs = api.scripts.keys().map(|id| {
+            let mut run = watched(id.clone());
+            run.state.progress.total = Some(100);
+            run
+        });
+        let runs = runs.collect();
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        Self::start_on(api, settings, runs, Arc::clone(&store) as _, store)
     }
 
     /// Watches nothing to begin with.
@@ -205,23 +220,21 @@ impl Watch {
         Self::start_on(api, settings, Vec::new(), Arc::clone(&store) as _, store)
     }
 
-    /// Watches these, recording to `runs`.
+    /// Watches these, recording to `recorder`.
     pub fn start_on(
         api: Api,
         settings: Settings,
-        mut ids: Vec<RunId>,
-        runs: Arc<dyn RunStore>,
+        mut runs: Vec<Watched>,
+        recorder: Arc<dyn RunStore>,
         store: Arc<SqliteStore>,
     ) -> Self {
         let api = Arc::new(api);
         let (sender, updates) = mpsc::unbounded_channel();
         let (commands, receiver) = mpsc::channel(1);
-        let mut scheduler = Scheduler::new(settings, Arc::clone(&api) as _, runs, sender, receiver);
-        ids.sort();
-        for id in ids {
-            let state = RunState::new(Timestamp::UNIX_EPOCH);
-            scheduler
-                .watch(Watched { state, ..Watched::new(Subject { id, name: None }, Timestamp::UNIX_EPOCH) });
+        let mut scheduler = Scheduler::new(settings, Arc::clone(&api) as _, recorder, sender, receiver);
+        runs.sort_by(|a, b| a.subject.id.cmp(&b.subject.id));
+        for run in runs {
+            scheduler.watch(run);
         }
         let cancel = CancellationToken::new();
         let task = tokio::spawn(scheduler.run(cancel.clone()));
