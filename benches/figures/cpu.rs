@@ -19,7 +19,7 @@ pub fn run() {
     let runs =
         ids.iter().map(|id| format!("id={id},samples=20000,duration=5h,age=2h").parse().unwrap()).collect();
     let simulator = simulate(&runtime, runs);
-    let mut config = "[poll]\ninitial_interval = \"1s\"\nmax_interval = \"1s\"\nrequests_per_minute = 30000\nmax_in_flight = 64\n".to_owned();
+    let mut config = "[poll]\ninitial_interval = \"1s\"\nmax_interval = \"1s\"\nrequests_per_minute = 30000\nmax_in_flight = 64\nbatch = \"never\"\n".to_owned();
     for id in &ids {
         writeln!(config, "[[run]]\nid = \"{id}\"").unwrap();
     }

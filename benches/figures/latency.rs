@@ -17,7 +17,7 @@ const AT_ONCE: u32 = 1000;
 
 fn config(url: &str) -> String {
     format!(
-        "[poll]\nrequests_per_minute = 600000\nmax_in_flight = 64\n[log]\nlevel = \"warn\"\n\
+        "[poll]\nrequests_per_minute = 600000\nmax_in_flight = 64\nbatch = \"never\"\n[log]\nlevel = \"warn\"\n\
          [[notify.webhook]]\nurl = \"{url}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n"
     )
 }

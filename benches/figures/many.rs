@@ -24,7 +24,7 @@ pub fn memory() {
         prefill(&dir, &ids, Some(&processing()));
         // Each is asked about once, as fast as may be, and then again in an hour.
         let config = "[poll]\ninitial_interval = \"1h\"\nmax_interval = \"1h\"\nrequests_per_minute = 600000\n\
-                      [log]\nlevel = \"warn\"\n";
+                      batch = \"never\"\n                      [log]\nlevel = \"warn\"\n";
         let watcher = daemon(&dir, config, &simulator.url());
         while simulator.requests().len() < count {
             std::thread::sleep(Duration::from_millis(500));

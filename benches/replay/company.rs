@@ -140,6 +140,7 @@ impl Account {
             },
             created_at: Some(self.epoch + begun),
             completed_at: None,
+            spec_id: None,
             details: None,
         }
     }
@@ -164,7 +165,7 @@ impl RunSource for Account {
             let begun = self.begun.lock().unwrap();
             let all =
                 begun.iter().map(|(id, begun)| Listed { id: id.clone(), run: self.run(id, *begun, false) });
-            let runs = all.filter(|listed| wanted(listed)).collect();
+            let runs = all.filter_map(|mut listed| wanted(&mut listed).then_some(listed)).collect();
             Ok(Listing { runs, bytes: begun.len() * LISTED, newest: None })
         })
     }

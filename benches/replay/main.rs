@@ -18,8 +18,9 @@ mod populations;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use runwatch::poll::{Curve, Mode, Outlook, Pace, Policy};
+use runwatch::poll::{Curve, Mode, Outlook, Pace, Policy, Prior};
 use runwatch::run::{Moment, Progress, RunState};
+use runwatch::store::Took;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -36,6 +37,9 @@ struct Trace {
     progress: Vec<(f64, u64, u64)>,
     /// When it ended.
     end: f64,
+    /// What earlier runs of its spec took, in seconds.
+    #[serde(default)]
+    earlier: Vec<f64>,
 }
 
 /// What a policy made of a trace.
@@ -55,25 +59,28 @@ fn main() {
         files.iter().map(|file| (file.clone(), read(file))).collect()
     };
     println!(
-        "{:16} {:8} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9}",
+        "{:18} {:8} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9}",
         "population", "policy", "requests", "mean s", "p50 s", "p95 s", "p99 s", "cost s"
     );
     for (name, traces) in &populations {
-        for (policy, price) in
-            [("backoff", None), ("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))]
-        {
-            show(name, policy, &traces.iter().map(|trace| replay(trace, price)).collect::<Vec<_>>());
+        show(name, "backoff", traces, None, false);
+        for (policy, price) in [("low", 10.0), ("normal", 2.0), ("high", 0.5)] {
+            show(name, policy, traces, Some(price), false);
         }
+        show(name, "known", traces, Some(2.0), true);
     }
-    // All of them as one, at more prices: what so many requests buy.
-    let all = || populations.iter().flat_map(|(_, traces)| traces);
-    show("all", "backoff", &all().map(|trace| replay(trace, None)).collect::<Vec<_>>());
-    for price in [0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 20.0] {
-        show(
-            "all",
-            &format!("{price} s"),
-            &all().map(|trace| replay(trace, Some(price))).collect::<Vec<_>>(),
-        );
+    // Many as one, at more prices: what so many requests buy.
+    let counted = |name: &str| name != "no counts";
+    let prices = [0.25, 0.5, 1.0, 2.0, 4.0, 10.0, 20.0];
+    for (title, chosen) in [("with counts", &counted as &dyn Fn(&str) -> bool), ("all", &|_| true)] {
+        let chosen = populations.iter().filter(|(name, _)| chosen(name));
+        let traces: Vec<Trace> = chosen.flat_map(|(_, traces)| traces).cloned().collect();
+        show(title, "backoff", &traces, None, false);
+        for (title, history) in [(title.to_owned(), false), (format!("{title}, known"), true)] {
+            for price in prices {
+                show(&title, &format!("{price} s"), &traces, Some(price), history);
+            }
+        }
     }
     many(&populations.iter().flat_map(|(_, traces)| traces.iter().take(150)).cloned().collect::<Vec<_>>());
 }
@@ -131,7 +138,7 @@ fn policy(price: Option<f64>) -> Policy {
     Policy { healthy: curve(1.5), error: curve(2.0), price }
 }
 
-fn replay(trace: &Trace, price: Option<f64>) -> Outcome {
+fn replay(trace: &Trace, price: Option<f64>, history: bool) -> Outcome {
     let policy = policy(price);
     let origin = Instant::now() + Duration::from_hours(10_000);
     let epoch = Timestamp::from_second(1_800_000_000).unwrap();
@@ -139,6 +146,9 @@ fn replay(trace: &Trace, price: Option<f64>) -> Outcome {
         let since = Duration::from_secs_f64(at);
         Moment { mono: origin + since, wall: epoch + since }
     };
+    let earlier = trace.earlier.iter().filter(|_| history);
+    let prior =
+        Prior::from(&earlier.map(|seconds| Took { seconds: *seconds, samples: None }).collect::<Vec<_>>());
     let (mut pace, mut outlook) = (Pace::new(&policy), Outlook::default());
     let mut state = RunState::new(moment(trace.attach).wall);
     state.created_at = Some(moment(trace.created).wall);
@@ -156,12 +166,13 @@ fn replay(trace: &Trace, price: Option<f64>) -> Outcome {
         let moved = requests == 1 || (!started && completed + failed > 0);
         started |= completed + failed > 0;
         outlook.observe(&state, moment(at));
-        let remaining = outlook.remaining(&state, moment(at).mono);
+        let remaining = outlook.remaining(&state, prior.as_ref(), moment(at));
         at += pace.after_answer(&policy, moved, remaining).as_secs_f64();
     }
 }
 
-fn show(population: &str, policy: &str, outcomes: &[Outcome]) {
+fn show(population: &str, policy: &str, traces: &[Trace], price: Option<f64>, history: bool) {
+    let outcomes: Vec<Outcome> = traces.iter().map(|trace| replay(trace, price, history)).collect();
     let count = outcomes.len() as f64;
     let requests = outcomes.iter().map(|outcome| f64::from(outcome.requests)).sum::<f64>() / count;
     let mut delays: Vec<f64> = outcomes.iter().map(|outcome| outcome.delay).collect();
@@ -169,7 +180,7 @@ fn show(population: &str, policy: &str, outcomes: &[Outcome]) {
     let mean = delays.iter().sum::<f64>() / count;
     let at = |share: f64| delays[((delays.len() - 1) as f64 * share).round() as usize];
     println!(
-        "{population:16} {policy:8} {requests:9.1} {mean:7.1} {:7.1} {:7.1} {:7.1} {:9.1}",
+        "{population:18} {policy:8} {requests:9.1} {mean:7.1} {:7.1} {:7.1} {:7.1} {:9.1}",
         at(0.5),
         at(0.95),
         at(0.99),

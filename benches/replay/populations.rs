@@ -38,6 +38,10 @@ pub(super) fn all(count: usize) -> Vec<(&'static str, Vec<Trace>)> {
 /// Makes one trace.
 type Make = fn(&mut Dice) -> Trace;
 
+/// How far runs of one spec are apart (the spread of the logarithm), and how many there were before.
+const SPEC_SPREAD: f64 = 0.25;
+const EARLIER: usize = 5;
+
 /// Seeded chance.
 struct Dice(fastrand::Rng);
 
@@ -140,6 +144,9 @@ impl Shape {
             }
         }
         let end = at + dice.log_normal(2.0, 0.7);
-        Trace { created: 0.0, attach: 0.0, samples: self.samples, progress, end }
+        // Runs of one spec take about as long as each other.
+        let typical = dice.log_normal(end, SPEC_SPREAD);
+        let earlier = (0..EARLIER).map(|_| dice.log_normal(typical, SPEC_SPREAD)).collect();
+        Trace { created: 0.0, attach: 0.0, samples: self.samples, progress, end, earlier }
     }
 }

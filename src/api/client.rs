@@ -128,16 +128,16 @@ impl ApiClient {
     /// kept takes no memory.
     pub async fn list_runs(
         &self,
-        mut keep: impl FnMut(&Listed) -> bool + Send,
+        mut keep: impl FnMut(&mut Listed) -> bool + Send,
     ) -> Result<Listing, PollError> {
         let mut response = self.get(&self.runs).await?;
         let html = is_html(response.headers());
         let (mut splitter, mut listing) = (Splitter::default(), Listing::default());
         let mut bytes = 0;
         let mut take = |element: &[u8]| {
-            let Some(listed) = list::element(element) else { return };
+            let Some(mut listed) = list::element(element) else { return };
             listing.newest = listing.newest.max(listed.run.created_at);
-            if keep(&listed) {
+            if keep(&mut listed) {
                 listing.runs.push(listed);
             }
         };

@@ -30,8 +30,8 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Which runs of a list are wanted.
-pub type Wanted = Arc<dyn Fn(&Listed) -> bool + Send + Sync>;
+/// Which runs of a list are wanted; what is not wanted of one may be taken out.
+pub type Wanted = Arc<dyn Fn(&mut Listed) -> bool + Send + Sync>;
 
 /// What a list of runs had.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -10,7 +10,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use crate::run::{Details, MAX_TEXT, Progress, Run, RunId, RunStatus, printable};
+use crate::run::{Details, MAX_TEXT, Progress, Run, RunId, RunStatus, SpecId, printable};
 
 /// Why a body is no run.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,6 +104,8 @@ struct WireRun<'a> {
     created_at: Scalar<'a>,
     #[serde(borrow, default)]
     completed_at: Scalar<'a>,
+    #[serde(borrow, default)]
+    spec_id: Scalar<'a>,
     #[serde(default)]
     runtime_params: NumberOfSamples,
 }
@@ -120,6 +122,7 @@ impl WireRun<'_> {
             },
             created_at: self.created_at.time(),
             completed_at: self.completed_at.time(),
+            spec_id: self.spec_id.text().and_then(SpecId::parse),
             details: None,
         }
     }

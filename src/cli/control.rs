@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::args::{AddArgs, Global, ListArgs, RemoveArgs, ShowArgs, StatusOutput};
+use super::args::{Global, ListFormat};
+use super::daemon_args::{AddArgs, ListArgs, RemoveArgs, ShowArgs};
 use super::exit::Exit;
 use super::out::Out;
 use super::setup::{self, environment};
@@ -135,13 +136,13 @@ async fn try_list(global: &Global, args: &ListArgs) -> Result<Exit, Failure> {
     if !args.all {
         runs.runs.retain(|run| run.ended.is_none());
     }
-    let text = match args.output {
-        StatusOutput::Json => json(&runs),
-        StatusOutput::Text if runs.runs.is_empty() && args.all => "no runs\n".to_owned(),
-        StatusOutput::Text if runs.runs.is_empty() => {
+    let text = match args.output.format {
+        ListFormat::Json => json(&runs),
+        ListFormat::Text if runs.runs.is_empty() && args.all => "no runs\n".to_owned(),
+        ListFormat::Text if runs.runs.is_empty() => {
             format!("no runs are going, {ended} have ended (see --all)\n")
         }
-        StatusOutput::Text => {
+        ListFormat::Text => {
             let mut rows = vec![["RUN", "NAME", "STATUS", "SAMPLES", "LEFT", "TROUBLE"].map(str::to_owned)];
             rows.extend(runs.runs.iter().map(row));
             table::render(&rows)
@@ -186,9 +187,9 @@ async fn try_show(global: &Global, args: &ShowArgs) -> Result<Exit, Failure> {
     let run = client.run(&args.run).await?;
     let filter = DeliveryFilter { run: Some(args.run.clone()), ..DeliveryFilter::default() };
     let told = client.deliveries(&filter, 1000).await?;
-    let text = match args.output {
-        StatusOutput::Json => json(&serde_json::json!({ "run": run, "deliveries": told.deliveries })),
-        StatusOutput::Text => {
+    let text = match args.output.format {
+        ListFormat::Json => json(&serde_json::json!({ "run": run, "deliveries": told.deliveries })),
+        ListFormat::Text => {
             let mut text = described(&run);
             if !told.deliveries.is_empty() {
                 text.push('\n');

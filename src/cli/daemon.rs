@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
-use super::args::{DaemonArgs, Global};
+use super::args::Global;
+use super::daemon_args::DaemonArgs;
 use super::exit::Exit;
 use super::out::Out;
 use super::setup::{self, environment};

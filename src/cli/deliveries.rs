@@ -1,7 +1,8 @@
 //! `runwatch deliveries`: what the daemon told and has to tell.
 
-use super::args::{DeliveriesVerb, Global, StateArg, StatusOutput, WhichDeliveries};
+use super::args::{Global, ListFormat};
 use super::control::{Failure, connect, end, json};
+use super::daemon_args::{DeliveriesVerb, StateArg, WhichDeliveries};
 use super::exit::Exit;
 use super::out::Out;
 use super::{setup, table};
@@ -20,10 +21,10 @@ async fn deliveries(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Result
     match verb {
         DeliveriesVerb::List { which, limit, output } => {
             let found = client.deliveries(&filter(which), *limit).await?;
-            setup::print_result(&match output {
-                StatusOutput::Json => json(&found),
-                StatusOutput::Text if found.deliveries.is_empty() => "no deliveries\n".to_owned(),
-                StatusOutput::Text => listed(&found.deliveries),
+            setup::print_result(&match output.format {
+                ListFormat::Json => json(&found),
+                ListFormat::Text if found.deliveries.is_empty() => "no deliveries\n".to_owned(),
+                ListFormat::Text => listed(&found.deliveries),
             })?;
         }
         DeliveriesVerb::Show { id } => {

@@ -141,7 +141,8 @@ async fn discover(config: &Config, discover: &Discover) -> Option<Finding> {
     let client = ApiClient::new(&app::api_settings(config)).ok()?;
     let now = clock::wall();
     let going = |listed: &Listed| listed.run.status.terminal().is_none();
-    let listed = client.list_runs(|listed| going(listed) && discover.matches(&listed.run, now)).await;
+    let listed =
+        client.list_runs(|listed: &mut Listed| going(listed) && discover.matches(&listed.run, now)).await;
     let state = match listed {
         Ok(found) => Health::Well(format!("{} runs that go on match", found.runs.len())),
         Err(error) => Health::Wrong(

@@ -8,6 +8,7 @@ mod block;
 mod check;
 mod control;
 mod daemon;
+mod daemon_args;
 mod deliveries;
 #[cfg(feature = "simulator")]
 mod demo;

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 
 use tracing::level_filters::LevelFilter;
 
-use super::args::{Global, RunsArgs, StatusOutput, WatchArgs};
+use super::args::{Global, ListFormat, RunsArgs, WatchArgs};
 use super::control::json;
 use super::exit::Exit;
 use super::out::{self, Out};
@@ -29,7 +29,7 @@ async fn runs(out: &Out, global: &Global, args: &RunsArgs) -> Result<Exit, Exit>
     let client = ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?;
     let mine = args.mine.as_deref().map(|mine| email(&config, mine)).transpose()?;
     let mut left = args.limit;
-    let wanted = |listed: &Listed| {
+    let wanted = |listed: &mut Listed| {
         let wanted = (args.all || is_going(listed)) && mine.as_deref().is_none_or(|mine| is_of(listed, mine));
         // The newest come first: what is beyond the limit is not kept.
         wanted && left > 0 && {
@@ -38,14 +38,14 @@ async fn runs(out: &Out, global: &Global, args: &RunsArgs) -> Result<Exit, Exit>
         }
     };
     let listed = client.list_runs(wanted).await.map_err(|error| refused(out, &error))?.runs;
-    let text = match args.output {
-        StatusOutput::Json => {
+    let text = match args.output.format {
+        ListFormat::Json => {
             let runs: Vec<_> = listed.iter().map(described).collect();
             json(&serde_json::json!({ "version": 1, "runs": runs }))
         }
-        StatusOutput::Text if listed.is_empty() && args.all => "no runs\n".to_owned(),
-        StatusOutput::Text if listed.is_empty() => "no run is going (see --all)\n".to_owned(),
-        StatusOutput::Text => listing(&listed),
+        ListFormat::Text if listed.is_empty() && args.all => "no runs\n".to_owned(),
+        ListFormat::Text if listed.is_empty() => "no run is going (see --all)\n".to_owned(),
+        ListFormat::Text => listing(&listed),
     };
     out.finish();
     setup::print_result(&text)?;
@@ -102,7 +102,7 @@ pub(super) async fn choose(
     }
     let mine = args.mine.as_deref().map(|mine| email(config, mine)).transpose()?;
     let (latest, mut found) = (args.latest, 0);
-    let wanted = |listed: &Listed| {
+    let wanted = |listed: &mut Listed| {
         let ours = mine.as_deref().is_none_or(|mine| is_of(listed, mine));
         let wanted = ours && if latest { found == 0 } else { is_going(listed) };
         found += usize::from(wanted);
@@ -209,6 +209,7 @@ mod tests {
                 progress: Progress::default(),
                 created_at: None,
                 completed_at: None,
+                spec_id: None,
                 details: None,
             },
         };

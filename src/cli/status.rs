@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::level_filters::LevelFilter;
 
-use super::args::{Global, StatusArgs, StatusOutput};
+use super::args::{Global, ListFormat, StatusArgs};
 use super::exit::Exit;
 use super::out::Out;
 use super::verdict::{Cut, Gate, Judged, judge};
@@ -29,9 +29,9 @@ async fn status(out: &Out, global: &Global, args: &StatusArgs) -> Result<Exit, E
     let runs = ask_all(&config, &client, setup::subjects(&config, &args.runs)).await;
     let (judged, exit) = judge(runs, &Gate::default(), Cut::OnePoll);
     report::reasons(out, &judged);
-    let text = match args.output {
-        StatusOutput::Text => report::text(&judged),
-        StatusOutput::Json => {
+    let text = match args.output.format {
+        ListFormat::Text => report::text(&judged),
+        ListFormat::Json => {
             report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.subject.id)))
         }
     };

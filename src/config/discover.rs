@@ -165,6 +165,7 @@ mod tests {
             progress: Progress::default(),
             created_at: Timestamp::from_second(created).ok(),
             completed_at: None,
+            spec_id: None,
             details: Some(Box::new(Details {
                 spec_name: Some(spec.to_owned()),
                 created_by_email: Some(by.to_owned()),

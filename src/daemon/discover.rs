@@ -71,7 +71,7 @@ pub(super) fn discovery(config: &Config, newest: &Newest) -> Option<Discovery> {
     let (newest, keep) = (newest.clone(), config.daemon.keep);
     Some(Discovery {
         every: discover.interval,
-        wanted: Arc::new(move |listed: &Listed| {
+        wanted: Arc::new(move |listed: &mut Listed| {
             let now = clock::wall();
             discover.matches(&listed.run, now)
                 && (listed.run.status.terminal().is_none()
@@ -97,11 +97,15 @@ fn told_since(announce_past: Option<Since>, keep: Duration, now: Timestamp) -> O
 impl Daemon {
     /// Has watched what was found.
     pub(super) fn found(&self, found: &Found) {
-        self.handle.set_trouble("discover", None);
+        if self.handle.is_in_trouble("discover") {
+            info!("new runs can be found again");
+            self.handle.set_trouble("discover", None);
+        }
         let Found { runs, newest } = found.clone();
         let known = self.newest.get();
-        // A list without runs is one too: whatever comes after it is new.
-        let newest = newest.max(known).or(Some(Timestamp::UNIX_EPOCH));
+        // A list without runs is one too: whatever is created after it is new. A clock that is far ahead hides nothing for long.
+        let (now, apart) = (clock::wall(), |at: Timestamp| at.checked_add(SKEW).unwrap_or(at));
+        let newest = newest.map(|at| at.min(apart(now))).max(known).or_else(|| now.checked_sub(SKEW).ok());
         let Some(config::Discover { notify, .. }) = &self.config.discover else { return };
         if runs.is_empty() && newest == known {
             return;
@@ -149,6 +153,7 @@ mod tests {
             progress: Progress::default(),
             created_at: created.map(at),
             completed_at: completed.map(at),
+            spec_id: None,
             details: None,
         }
     }

@@ -334,6 +334,8 @@ impl Daemon {
             Update::Run(..) | Update::StoreWell | Update::StoreFailed(_) => return,
             Update::WatchList => {}
             Update::Found(found) => self.found(found),
+            // One from before a reload that turned it off.
+            Update::LookFailed(_) if self.config.discover.is_none() => {}
             Update::LookFailed(_) => {
                 if !self.handle.is_in_trouble("discover") {
                     warn!("{words}");

@@ -26,13 +26,13 @@ impl Daemon {
         let parts = handle.parts_now();
         let store = Arc::clone(&parts.store);
         let before = self.running.commands.clone();
-        let list =
-            watch_list(&config, &*store).await.map_err(|error| format!("the store failed: {error}"))?;
-        self.warn_of_what_needs_a_restart(&config);
         if config.discover.is_none() {
             self.newest.remember(None, &store).await.map_err(|error| format!("the store failed: {error}"))?;
             handle.set_trouble("discover", None);
         }
+        let list =
+            watch_list(&config, &*store).await.map_err(|error| format!("the store failed: {error}"))?;
+        self.warn_of_what_needs_a_restart(&config);
         let settings = settings(&config, &self.counters, &self.newest);
         let routes = settings.routes.clone();
         let _ = before.send(Command::Reconfigure(Box::new(settings), Arc::clone(&source) as _)).await;

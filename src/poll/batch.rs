@@ -34,8 +34,9 @@ pub enum Mode {
 pub struct Costs {
     /// The mean length of an answer about one run, in bytes.
     run: Option<f64>,
-    /// The length of the list, in bytes.
+    /// How long reading the list takes, in seconds: by its length, or as it did.
     list: Option<f64>,
+    took: Option<Duration>,
 }
 
 impl Costs {
@@ -45,9 +46,15 @@ impl Costs {
         self.run = Some(self.run.map_or(bytes, |mean| mean + NEWS * (bytes - mean)));
     }
 
-    /// Takes in the length of a list.
-    pub fn saw_list(&mut self, bytes: usize) {
-        self.list = Some(bytes as f64);
+    /// Takes in the length of a list, and how long it took.
+    pub fn saw_list(&mut self, bytes: usize, took: Duration) {
+        self.list = Some((bytes as f64 / BYTES_A_SECOND).max(took.as_secs_f64()));
+        self.took = Some(took);
+    }
+
+    /// How long a list may well take.
+    pub fn list_took(&self) -> Option<Duration> {
+        self.took.map(|took| took.saturating_mul(2))
     }
 
     /// How many runs have to be due at about the same time for one list to be better than asking about each of them; `None` if
@@ -68,18 +75,18 @@ impl Costs {
     }
 
     /// How far apart lists are worth their price: runs that are due in between wait for the next, or are taken along before their
-    /// time. As for a single run (`√(2·price/h)`, with a run that may end this very second and a list in place of a request).
+    /// time. As for a single run (`√(2·price/h)`, with a run that may end within two seconds and a list in place of a request).
     pub fn spacing(&self, price: f64, requests_per_minute: u32) -> Duration {
         let lists = self.ratio(requests_per_minute).unwrap_or(1.0);
-        Duration::try_from_secs_f64((2.0 * price * lists).sqrt()).unwrap_or(LONGEST).min(LONGEST)
+        Duration::try_from_secs_f64(2.0 * (price * lists).sqrt()).unwrap_or(LONGEST).min(LONGEST)
     }
 
     /// So many requests about one run are as dear as a list; `None` before there was one. Each costs the time to read it, and
     /// its share of the budget.
     fn ratio(&self, requests_per_minute: u32) -> Option<f64> {
         let share = 60.0 / f64::from(requests_per_minute.max(1));
-        let cost = |bytes: f64| bytes / BYTES_A_SECOND + share;
-        Some(cost(self.list?) / cost(self.run.unwrap_or_default()))
+        let run = self.run.unwrap_or_default() / BYTES_A_SECOND;
+        Some((self.list? + share) / (run + share))
     }
 }
 
@@ -94,14 +101,14 @@ mod tests {
         assert_eq!(auto(&costs), Some(TRY_FROM), "to find out");
         costs.saw_run(1000);
         // A short list is worth it for a few runs, one of a large company for many only.
-        costs.saw_list(60_000);
+        costs.saw_list(60_000, Duration::ZERO);
         assert_eq!(auto(&costs), Some(2));
-        costs.saw_list(30_000_000);
+        costs.saw_list(30_000_000, Duration::ZERO);
         assert_eq!(auto(&costs), Some(299));
         // For one run it is worth nothing, however short.
-        costs.saw_list(10);
+        costs.saw_list(10, Duration::ZERO);
         assert_eq!(auto(&costs), Some(2));
-        costs.saw_list(30_000_000);
+        costs.saw_list(30_000_000, Duration::ZERO);
         // Where requests are plenty, bytes are what counts.
         assert_eq!(costs.list_from(Mode::Auto, 1200), Some(2729));
         // Runs with thousands of files are dear by themselves.
@@ -109,17 +116,21 @@ mod tests {
             costs.saw_run(3_000_000);
         }
         assert_eq!(auto(&costs), Some(10));
+        // So is a short list that takes long.
+        let mut slow = Costs::default();
+        slow.saw_list(1000, Duration::from_secs(20));
+        assert_eq!(auto(&slow), Some(42));
         assert_eq!((costs.list_from(Mode::Never, 120), costs.list_from(Mode::Always, 120)), (None, Some(1)));
     }
 
     #[test]
     fn dear_lists_are_far_apart() {
         let mut costs = Costs::default();
-        assert_eq!(costs.spacing(2.0, 120), Duration::from_secs(2));
+        assert_eq!(costs.spacing(1.0, 120), Duration::from_secs(2));
         costs.saw_run(1000);
-        costs.saw_list(1_000_000);
+        costs.saw_list(1_000_000, Duration::ZERO);
         let spacing = |price| costs.spacing(price, 120).as_secs();
-        assert_eq!((spacing(0.5), spacing(2.0), spacing(10.0)), (3, 6, 14));
+        assert_eq!((spacing(0.5), spacing(2.0), spacing(10.0)), (4, 9, 20));
         assert_eq!(costs.spacing(f64::MAX, 120), LONGEST);
     }
 }

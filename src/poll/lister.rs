@@ -19,6 +19,17 @@ use crate::api::{Answer, Listed, Listing, PollError, PollErrorKind, Wanted};
 use crate::clock;
 use crate::run::{Moment, Run, RunId, RunState, RunStatus};
 
+/// So many runs are asked about by themselves after a list, to learn how many samples they have; and each so many times, for
+/// what does not say it then does not know it.
+const DETAILS: usize = 10;
+const TRIES: u32 = 3;
+
+/// A run that a list did not have is asked about by itself for so long.
+const UNLISTED: Duration = Duration::from_mins(10);
+
+/// How long the first list is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// No list is asked for sooner after another; and no more than this many bytes a second are spent on them.
 const SHORTEST: Duration = Duration::from_secs(1);
 const BYTES_A_SECOND: f64 = 1e6;
@@ -55,6 +66,12 @@ impl fmt::Debug for Discovery {
 #[derive(Debug)]
 pub(super) struct Lister {
     pub(super) under_way: bool,
+    /// Since when it is, or was last.
+    asked_at: Instant,
+    /// Until then the runs that it was asked for wait for it.
+    patient_until: Option<Instant>,
+    /// Whether the next request is for a run, if one is due.
+    pub(super) runs_turn: bool,
     /// When runs are looked for next, if they are; `None` for at once.
     pub(super) look_at: Option<Instant>,
     /// Whether a run that was to be confirmed may not have been asked about yet.
@@ -72,6 +89,9 @@ impl Default for Lister {
     fn default() -> Self {
         Self {
             under_way: false,
+            asked_at: Instant::now(),
+            patient_until: None,
+            runs_turn: false,
             look_at: None,
             owes: false,
             not_before: None,
@@ -85,42 +105,51 @@ impl Default for Lister {
 impl Scheduler {
     /// Asks for the list, where it is time to look for runs, or worth it in place of the runs that are due by themselves.
     pub(super) fn list_if_due(&mut self, now: Instant) {
+        if self.lister.patient_until.is_some_and(|at| at <= now) {
+            self.go_on_without_list(now);
+        }
         let owes = std::mem::take(&mut self.lister.owes);
         self.lister.owes = owes && self.slots.iter_due(now).any(|slot| slot.confirm);
-        let waits = self.lister.not_before.is_some_and(|at| at > now);
-        if self.limiter.next_at(now) > now || (waits && self.lister.failures > 0) {
+        if self.limiter.next_at(now) > now || !self.may_ever_list() {
             return;
         }
-        // Those that would be due before the next list are taken along.
-        let spacing = self.list_spacing();
-        let soon = now.checked_add(spacing).unwrap_or(now);
+        // Those that would be due before the next list are taken along, unless it is asked for to see whether it comes.
+        let soon = now.checked_add(self.list_spacing()).unwrap_or(now);
         let enough = self.costs.list_from(self.settings.batch, self.settings.requests_per_minute);
         let worth = enough.is_some_and(|enough| self.slots.are_due_for_list(now, soon, enough));
-        let spaced = self.lister.spaced_until.is_none_or(|at| at <= now);
-        let looks = self.settings.discovery.is_some() && self.lister.look_at.is_none_or(|at| at <= now);
-        if waits || !self.may_list() || !(looks || (worth && spaced)) {
-            if worth && !self.is_refused() && self.last_look.is_none() {
-                self.hold_for_list(now);
-            }
+        let held_until = if worth && self.lister.failures == 0 { self.next_list_for_runs(now) } else { None };
+        if let Some(until) = held_until {
+            self.slots.hold_for_list(now, until);
+        }
+        let waits = self.lister.under_way || self.lister.not_before.is_some_and(|at| at > now);
+        let looks = self.is_looking() && self.lister.look_at.is_none_or(|at| at <= now);
+        let for_runs = worth && held_until.is_none() && !self.lister.owes;
+        if waits || !(for_runs || looks) || self.limiter.take(now).is_err() {
             return;
         }
-        if self.limiter.take(now).is_err() {
-            return;
-        }
-        let due: Vec<u32> = if worth { self.slots.due_for_list(soon).collect() } else { Vec::new() };
-        for index in due {
-            self.slots.unschedule(index);
-            if let Some(slot) = self.slots.get_mut(index) {
-                slot.listing = true;
+        if for_runs && self.lister.failures == 0 {
+            for index in self.slots.take_for_list(soon) {
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.listing = true;
+                }
             }
         }
+        self.lister.asked_at = now;
+        self.lister.patient_until =
+            now.checked_add(self.costs.list_took().unwrap_or(PATIENCE).max(self.list_spacing()));
+        self.lister.runs_turn = true;
         self.lister.under_way = true;
         self.lister.look_at = self.settings.discovery.as_ref().and_then(|look| now.checked_add(look.every));
         let source = Arc::clone(&self.source);
         let watched: HashSet<RunId> = self.slots.ids();
         let discovery = self.settings.discovery.clone();
-        let wanted = move |listed: &Listed| {
-            watched.contains(&listed.id) || discovery.as_ref().is_some_and(|look| (look.wanted)(listed))
+        let wanted = move |listed: &mut Listed| {
+            if watched.contains(&listed.id) {
+                // Told of nobody: of many runs it would be much.
+                listed.run.details = None;
+                return true;
+            }
+            discovery.as_ref().is_some_and(|look| (look.wanted)(listed))
         };
         self.lists.spawn(async move {
             let listed = source.list(Arc::new(wanted)).await;
@@ -128,21 +157,31 @@ impl Scheduler {
         });
     }
 
-    /// When a list is to be asked for although no run is due.
+    /// When the list wants something done although no run is due.
     pub(super) fn list_at(&self, now: Instant) -> Option<Instant> {
-        self.settings.discovery.as_ref().filter(|_| self.may_list())?;
+        if self.lister.under_way {
+            return self.lister.patient_until;
+        }
         let at = self.lister.look_at.max(self.lister.not_before).unwrap_or(now);
-        Some(at.max(self.limiter.next_at(now)))
+        (self.may_ever_list() && self.is_looking()).then(|| at.max(self.limiter.next_at(now)))
     }
 
-    /// Has the runs that are due wait for the next list.
-    fn hold_for_list(&mut self, now: Instant) {
-        let next = self.lister.spaced_until.max(self.lister.not_before).filter(|at| *at > now);
-        let next = next.unwrap_or(now + SHORTEST);
-        let due: Vec<u32> = self.slots.due_for_list(now).collect();
-        for index in due {
-            self.slots.schedule(index, next);
+    /// Until when runs that are due wait for a list that brings them; `None` if it may be asked for now.
+    fn next_list_for_runs(&self, now: Instant) -> Option<Instant> {
+        let later = |at: Option<Instant>| at.filter(|at| *at > now);
+        if self.lister.under_way {
+            // Out of patience with it, they are asked about by themselves.
+            return later(self.lister.patient_until);
         }
+        // What the last one left to be confirmed goes out before the next.
+        let owes = self.lister.owes.then(|| now + SHORTEST);
+        later(self.lister.spaced_until.max(self.lister.not_before)).or(owes)
+    }
+
+    /// Whether runs are looked for, and it is not the turn of those that are due: a small budget is for both.
+    fn is_looking(&self) -> bool {
+        let runs_turn = self.lister.runs_turn && self.slots.next_due().is_some_and(|at| at <= Instant::now());
+        self.settings.discovery.is_some() && !runs_turn
     }
 
     /// How far apart lists are worth their price.
@@ -151,19 +190,25 @@ impl Scheduler {
         self.costs.spacing(price, self.settings.requests_per_minute).max(SHORTEST)
     }
 
-    /// Whether nothing stands in the way of a list but time.
-    fn may_list(&self) -> bool {
-        // What a list left to be confirmed goes out before the next one.
-        !self.lister.under_way && !self.lister.owes && self.last_look.is_none() && !self.is_refused()
+    /// Whether nothing stands in the way of a list but time. A key that is refused is tried with a run, if there is one.
+    fn may_ever_list(&self) -> bool {
+        let refused = self.refused_since.is_some() && self.slots.active() > 0;
+        self.last_look.is_none() && !refused
     }
 
-    /// Whether the key is refused, and there is a run to try it with.
-    fn is_refused(&self) -> bool {
-        self.refused_since.is_some() && self.slots.active() > 0
+    /// The list takes longer than lists do: the runs that wait for it are asked about by themselves.
+    fn go_on_without_list(&mut self, now: Instant) {
+        self.lister.patient_until = None;
+        for index in self.slots.active_runs() {
+            if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
+                self.slots.schedule(index, now);
+            }
+        }
     }
 
     pub(super) fn listed(&mut self, done: Result<Result<Listing, PollError>, JoinError>) {
         self.lister.under_way = false;
+        self.lister.patient_until = None;
         if done.as_ref().is_err_and(JoinError::is_cancelled) {
             return;
         }
@@ -177,10 +222,10 @@ impl Scheduler {
         }
     }
 
-    fn read_list(&mut self, listing: Listing, now: Moment) {
+    fn read_list(&mut self, mut listing: Listing, now: Moment) {
         self.api_answered(now);
         self.api_is_of_use();
-        self.costs.saw_list(listing.bytes);
+        self.costs.saw_list(listing.bytes, now.mono.saturating_duration_since(self.lister.asked_at));
         (self.lister.pause, self.lister.failures) = (FIRST_PAUSE, 0);
         if self.last_look.is_some() {
             // It came too early to count.
@@ -190,10 +235,12 @@ impl Scheduler {
         self.lister.not_before = Some(now.mono + spent.max(SHORTEST));
         self.lister.spaced_until = Some(now.mono + self.list_spacing());
         if let Some(look) = &self.settings.discovery {
-            let new = |listed: &&Listed| self.slots.find(&listed.id).is_none() && (look.wanted)(listed);
-            let runs = listing.runs.iter().filter(new).cloned().collect();
+            let new = |listed: &mut Listed| self.slots.find(&listed.id).is_none() && (look.wanted)(listed);
+            let runs = listing.runs.extract_if(.., new).collect();
             self.tell(Update::Found(Found { runs, newest: listing.newest }));
         }
+        let unconfirmed = self.slots.iter().filter(|(_, slot)| slot.confirm).count();
+        let mut details = DETAILS.saturating_sub(unconfirmed);
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
         for index in self.slots.active_runs() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
@@ -204,15 +251,20 @@ impl Scheduler {
                 continue;
             }
             let seen = found.remove(&slot.watched.subject.id);
+            if asked || seen.is_some() {
+                slot.unlisted_until = if seen.is_none() { now.mono.checked_add(UNLISTED) } else { None };
+            }
             if !asked && seen.as_ref().is_some_and(|run| is_no_news(run, &slot.watched.state)) {
                 continue;
             }
-            if asked || seen.is_some() {
-                slot.unlisted = seen.is_none();
-            }
+            let detailed = slot.polls >= TRIES || slot.watched.state.progress.total.is_some();
             let has_ended = seen.as_ref().is_some_and(|run| run.status.terminal().is_some());
             let goes_on = |run: &Run| matches!(run.status, RunStatus::Pending | RunStatus::Processing);
             match seen.filter(goes_on) {
+                Some(_) if !detailed && details > 0 => {
+                    details -= 1;
+                    self.confirm(index, now.mono);
+                }
                 Some(run) => {
                     self.slots.unschedule(index);
                     self.observed(index, Answer { run, body: bytes::Bytes::new() }, now);
@@ -231,12 +283,8 @@ impl Scheduler {
         // Dropped, so that not even what has come already is heard of.
         self.lists = JoinSet::new();
         self.lister.under_way = false;
-        (self.lister.look_at, self.lister.not_before) = (None, None);
-        for index in self.slots.active_runs() {
-            if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
-                self.slots.schedule(index, Instant::now());
-            }
-        }
+        self.lister.look_at = None;
+        self.go_on_without_list(Instant::now());
     }
 
     /// Has a run asked about by itself, now.
@@ -269,11 +317,7 @@ impl Scheduler {
         if self.settings.discovery.is_some() && self.lister.failures >= TROUBLE_FROM {
             self.tell(Update::LookFailed(error.message.clone()));
         }
-        for index in self.slots.active_runs() {
-            if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
-                self.slots.schedule(index, now.mono);
-            }
-        }
+        self.go_on_without_list(now.mono);
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::prior::Prior;
 use crate::run::{Moment, RunState};
 
 /// How far off a guess is whatever the counts: the spread of the logarithm of the time that remains.
@@ -105,8 +106,23 @@ impl Outlook {
         (rate.is_finite() && rate > 0.0).then_some(rate)
     }
 
-    /// The time that remains; `None` where the counts say nothing.
-    pub fn remaining(&self, state: &RunState, now: Instant) -> Option<Remaining> {
+    /// The time that remains: by the counts, or by what earlier runs of the spec took where that is surer; `None` where neither
+    /// says anything.
+    pub fn remaining(&self, state: &RunState, prior: Option<&Prior>, now: Moment) -> Option<Remaining> {
+        let counted = self.counted(state, now.mono);
+        let expected = prior.and_then(|prior| expected(state, prior, now));
+        match (counted, expected) {
+            // One that takes longer than the others is not like them.
+            (Some(counted), Some(expected))
+                if expected.left() > 0.0 && expected.doubt() < counted.doubt() =>
+            {
+                Some(expected)
+            }
+            (counted, expected) => counted.or(expected),
+        }
+    }
+
+    fn counted(&self, state: &RunState, now: Instant) -> Option<Remaining> {
         let (at, done) = self.changed?;
         let total = state.progress.total.filter(|total| *total > 0)?;
         let passed = now.saturating_duration_since(at).as_secs_f64();
@@ -124,11 +140,23 @@ impl Outlook {
     }
 }
 
+/// What earlier runs of the spec let expect, reckoned from the creation.
+fn expected(state: &RunState, prior: &Prior, now: Moment) -> Option<Remaining> {
+    let age = Duration::try_from(now.wall.duration_since(state.created_at?)).ok()?;
+    let (median, spread) = prior.of(state.progress.total);
+    Some(Remaining::new(median, spread, age.as_secs_f64(), age))
+}
+
 impl Remaining {
     fn new(median: f64, spread: f64, passed: f64, watched: Duration) -> Self {
         // A log-logistic of this shape has that spread of its logarithm.
         let shape = std::f64::consts::PI / (3f64.sqrt() * spread);
         Self { median: median.max(0.001), shape, passed, watched }
+    }
+
+    /// How far off the guess may be, in seconds.
+    fn doubt(&self) -> f64 {
+        self.median / self.shape
     }
 
     /// For people: how long it may still take; `None` once that has passed.
@@ -228,7 +256,7 @@ mod tests {
     fn the_speed_counts_from_the_first_sample_and_not_from_the_queue() {
         let (outlook, state, now) = after(&[(0, 0), (300, 0), (310, 10), (400, 100)], 200);
         assert_eq!(outlook.per_second(), Some(1.0));
-        assert_eq!(outlook.remaining(&state, now.mono).unwrap().expected(), Some(Duration::from_secs(100)));
+        assert_eq!(outlook.remaining(&state, None, now).unwrap().expected(), Some(Duration::from_secs(100)));
     }
 
     #[test]
@@ -236,7 +264,7 @@ mod tests {
         let (mut outlook, now) = (Outlook::default(), clock::now());
         let first = state(50, 100, Some(100), now);
         outlook.observe(&first, now);
-        let expected = outlook.remaining(&first, now.mono).unwrap().expected();
+        let expected = outlook.remaining(&first, None, now).unwrap().expected();
         assert_eq!(expected, Some(Duration::from_secs(100)));
         let then = later(now, 10);
         let more = state(70, 100, Some(100), now);
@@ -250,18 +278,18 @@ mod tests {
             [(&[(0, 0)][..], 100), (&[(0, 0), (9, 0)], 100), (&[(0, 5)], 100), (&[(0, 0), (9, 5)], 0)]
         {
             let (outlook, state, now) = after(counts, total);
-            assert_eq!(outlook.remaining(&state, now.mono), None, "{counts:?} of {total}");
+            assert_eq!(outlook.remaining(&state, None, now), None, "{counts:?} of {total}");
         }
         // Counts that fall start again.
         let (outlook, state, now) = after(&[(0, 0), (10, 50), (20, 3)], 100);
-        assert_eq!(outlook.remaining(&state, now.mono), None);
+        assert_eq!(outlook.remaining(&state, None, now), None);
     }
 
     #[test]
     fn far_from_the_end_it_asks_rarely_and_close_to_it_often() {
         let pause = |counts: &[(u64, u64)]| {
             let (outlook, state, now) = after(counts, 1000);
-            outlook.remaining(&state, now.mono).unwrap().pause(2.0, FLOOR, CAP)
+            outlook.remaining(&state, None, now).unwrap().pause(2.0, FLOOR, CAP)
         };
         assert!(pause(&[(0, 0), (1000, 300)]) > Duration::from_secs(100));
         assert!(pause(&[(0, 0), (1000, 995)]) < Duration::from_secs(6));
@@ -272,8 +300,38 @@ mod tests {
     fn an_end_that_does_not_come_is_asked_about_ever_more_seldom() {
         let (outlook, state, now) = after(&[(0, 0), (1000, 990)], 1000);
         let pause =
-            |passed: u64| outlook.remaining(&state, later(now, passed).mono).unwrap().pause(2.0, FLOOR, CAP);
+            |passed: u64| outlook.remaining(&state, None, later(now, passed)).unwrap().pause(2.0, FLOOR, CAP);
         assert!(pause(20) < pause(100) && pause(100) < pause(1000) && pause(1000) < pause(20_000));
+    }
+
+    #[test]
+    fn earlier_runs_help_until_the_counts_know_better() {
+        let took = |seconds| crate::store::Took { seconds, samples: None };
+        let prior = Prior::from(&[took(600.0), took(620.0), took(580.0), took(600.0)]).unwrap();
+        let start = clock::now();
+        let unseen = state(0, 1000, Some(300), start);
+        let expected = |outlook: &Outlook, state: &RunState, now| {
+            outlook.remaining(state, Some(&prior), now)?.expected()
+        };
+        let rest = expected(&Outlook::default(), &unseen, start).unwrap().as_secs();
+        assert!((290..310).contains(&rest), "without counts the others say it: {rest}");
+        // A run that is far slower than the others: five of a thousand do not say so yet, three hundred do.
+        let (outlook, known, now) = after(&[(0, 0), (5, 5)], 1000);
+        assert_eq!(
+            expected(&outlook, &RunState { created_at: unseen.created_at, ..known }, now).unwrap().as_secs()
+                / 100,
+            2
+        );
+        let (outlook, known, now) = after(&[(0, 0), (300, 30), (3000, 300)], 1000);
+        assert_eq!(
+            expected(&outlook, &RunState { created_at: Some(start.wall), ..known }, now).unwrap().as_secs(),
+            7000
+        );
+        assert_eq!(
+            expected(&Outlook::default(), &RunState::new(start.wall), start),
+            None,
+            "without a creation nothing"
+        );
     }
 
     proptest! {
@@ -288,7 +346,7 @@ mod tests {
             let mut counts = counts;
             counts.sort_by_key(|(at, _)| *at);
             let (outlook, state, now) = after(&counts, total);
-            if let Some(remaining) = outlook.remaining(&state, later(now, passed).mono) {
+            if let Some(remaining) = outlook.remaining(&state, None, later(now, passed)) {
                 let cheap = remaining.pause(0.5, FLOOR, CAP);
                 let dear = remaining.pause(8.0, FLOOR, CAP);
                 let any = remaining.pause(2.0, FLOOR, Duration::from_millis(cap));

@@ -10,12 +10,17 @@ use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use super::alerts::Warning;
+use super::prior::Prior;
 use super::scheduler::Scheduler;
-use super::update::{Trouble, Update};
+use super::slots::Slot;
+use super::update::{RunView, Trouble, Update};
 use crate::api::{Answer, PollError, PollErrorKind, RunSource};
 use crate::clock;
-use crate::run::{Change, Details, DoubtKind, Event, Moment, Observation, RunState, Transition, observe};
-use crate::store::{ChannelName, Commit, StoreError, Watched};
+use crate::run::{
+    Change, Details, DoubtKind, Ending, Event, Moment, Observation, RunState, SpecId, Terminal, Transition,
+    observe,
+};
+use crate::store::{ChannelName, Commit, StoreError, Took, Watched};
 
 /// The moment, in the store, at which the present outage was told last.
 pub const OUTAGE_TOLD: &str = "outage told";
@@ -60,6 +65,7 @@ impl Scheduler {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.polls = slot.polls.saturating_add(1);
         slot.confirm = false;
+        self.lister.runs_turn = false;
         let (source, id) = (Arc::clone(&self.source), slot.watched.subject.id.clone());
         let task = self.polls.spawn(async move {
             let polled = source.poll(&id).await;
@@ -106,9 +112,11 @@ impl Scheduler {
         let before = &slot.watched.state;
         let transition = observe(before, &Observation::Answer(answer.run), now, &self.settings.patience);
         slot.outlook.observe(&transition.state, now);
-        let remaining = slot.outlook.remaining(&transition.state, now.mono);
+        let prior = transition.state.spec_id.and_then(|spec| self.priors.get(&spec)?.as_ref());
+        let remaining = slot.outlook.remaining(&transition.state, prior, now);
         let moved = transition.change >= Change::Status;
         let pause = slot.pace.after_answer(&self.settings.policy, moved, remaining);
+        self.learn(&transition.state);
         if transition.new_doubt.is_some() {
             self.tell_doubt(index, &transition, format!("the API gave the status {status}"));
         }
@@ -313,6 +321,10 @@ impl Scheduler {
         let due = [Some(next), doubt_ends, overdue].into_iter().flatten().min().unwrap_or(next);
         let due = due.max(not_before.unwrap_or(now.mono));
         let active = state.ended.is_none();
+        if let (Some(Ending::Finished(Terminal::Succeeded)), Some(spec)) = (state.ended, state.spec_id) {
+            // There is one more to learn from.
+            self.priors.remove(&spec);
+        }
         self.slots.set_state(index, state.clone());
         if active {
             self.slots.schedule(index, due);
@@ -320,13 +332,34 @@ impl Scheduler {
         if (show || transition.change > Change::None)
             && let Some(slot) = self.slots.get(index)
         {
-            self.tell(Update::Run(Box::new(slot.view(now)), transition.change));
+            self.tell(Update::Run(Box::new(self.view(slot, now)), transition.change));
         }
         self.looked_at(index);
         let leaves = self.slots.get(index).is_some_and(|slot| !slot.leaving.is_empty());
         if leaves || (!active && !self.settings.keep_ended) {
             self.leave(index);
         }
+    }
+
+    /// Looks up what earlier runs of its spec took, once.
+    fn learn(&mut self, state: &RunState) {
+        let Some(spec) = state.spec_id.filter(|_| state.ended.is_none()) else { return };
+        if self.settings.policy.price.is_none() || self.priors.contains_key(&spec) {
+            return;
+        }
+        self.priors.insert(spec, None);
+        let store = Arc::clone(&self.store);
+        self.histories.spawn(async move { (spec, store.took(spec).await) });
+    }
+
+    pub(super) fn learned(&mut self, spec: SpecId, took: &[Took]) {
+        self.priors.insert(spec, Prior::from(took));
+    }
+
+    /// A run as it looks now.
+    pub(super) fn view(&self, slot: &Slot, now: Moment) -> RunView {
+        let prior = slot.watched.state.spec_id.and_then(|spec| self.priors.get(&spec)?.as_ref());
+        slot.view(prior, now)
     }
 
     pub(super) fn api_answered(&mut self, now: Moment) {

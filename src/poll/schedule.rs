@@ -197,7 +197,7 @@ mod tests {
                 state.progress.completed = Some(done);
                 state.progress.total = Some(total);
                 outlook.observe(&state, now);
-                let remaining = outlook.remaining(&state, now.mono);
+                let remaining = outlook.remaining(&state, None, now);
                 let pause = pace.after_answer(&policy, false, remaining).as_secs_f64();
                 let far = remaining.map_or(0.0, |remaining| remaining.left() / 5.0);
                 let most = if price <= 2.0 { 120.0 } else { far.clamp(120.0, 480.0) };

@@ -20,13 +20,14 @@ use super::last_look::LastLook;
 use super::limiter::Limiter;
 use super::lister::{Discovery, Lister};
 use super::poller::{Committed, Polled, Recording};
+use super::prior::Prior;
 use super::schedule::Policy;
 use super::slots::{Slot, Slots};
 use super::update::{FinalRun, RunView, Update, Updates};
 use crate::api::{Listing, PollError, RunSource};
 use crate::clock;
-use crate::run::{Moment, Patience, RunId, RunStatus};
-use crate::store::{Routes, RunStore, StoreError, Watched};
+use crate::run::{Moment, Patience, RunId, RunStatus, SpecId};
+use crate::store::{Routes, RunStore, StoreError, Took, Watched};
 
 /// What the scheduler needs to know.
 #[derive(Debug, Clone)]
@@ -108,6 +109,9 @@ pub struct Scheduler {
     pub(super) lists: JoinSet<Result<Listing, PollError>>,
     pub(super) lister: Lister,
     pub(super) costs: Costs,
+    /// What runs of a spec may take; `None` where none is known, or not yet.
+    pub(super) priors: HashMap<SpecId, Option<Prior>>,
+    pub(super) histories: JoinSet<(SpecId, Result<Vec<Took>, StoreError>)>,
 }
 
 impl Scheduler {
@@ -142,6 +146,8 @@ impl Scheduler {
             lists: JoinSet::new(),
             lister: Lister::default(),
             costs: Costs::default(),
+            priors: HashMap::new(),
+            histories: JoinSet::new(),
         }
     }
 
@@ -169,6 +175,7 @@ impl Scheduler {
                 Some(done) = self.polls.join_next_with_id() => self.answered(done),
                 Some(saved) = self.saves.join_next() => self.saved(&saved),
                 Some(listed) = self.lists.join_next() => self.listed(listed),
+                Some(Ok((spec, took))) = self.histories.join_next() => self.learned(spec, &took.unwrap_or_default()),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
@@ -229,18 +236,19 @@ impl Scheduler {
             Command::Remove(id, reply) => self.remove(&id, reply),
             Command::Snapshot(reply) => {
                 let now = clock::now();
-                let _ = reply.send(self.slots.iter().map(|(_, slot)| slot.view(now)).collect());
+                let _ = reply.send(self.slots.iter().map(|(_, slot)| self.view(slot, now)).collect());
             }
             Command::Reconfigure(settings, source) => {
                 self.limiter.set_rate(settings.requests_per_minute, Instant::now());
                 self.settings = *settings;
                 self.source = source;
-                self.lister.look_at = None;
+                // One that is under way was asked for other runs.
+                self.break_off_list();
             }
             Command::Resumed => self.catch_up(),
             Command::View(id, reply) => {
                 let slot = self.slots.find(&id).and_then(|index| self.slots.get(index));
-                let _ = reply.send(slot.map(|slot| slot.view(clock::now())));
+                let _ = reply.send(slot.map(|slot| self.view(slot, clock::now())));
             }
             Command::Standing(reply) => {
                 let _ = reply.send(self.standing());
@@ -261,7 +269,11 @@ impl Scheduler {
                 None => drop(runs.insert(status.to_owned(), 1)),
             }
         }
-        Standing { runs, in_flight: self.polls.len(), budget_used: self.limiter.used(Instant::now()) }
+        Standing {
+            runs,
+            in_flight: self.polls.len() + self.lists.len(),
+            budget_used: self.limiter.used(Instant::now()),
+        }
     }
 
     fn add(&mut self, run: Watched) {

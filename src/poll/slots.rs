@@ -8,16 +8,11 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::outlook::Outlook;
+use super::prior::Prior;
 use super::schedule::{Pace, Policy};
 use super::update::{FinalRun, RunView, Trouble};
 use crate::run::{Moment, RunId, RunState};
 use crate::store::Watched;
-
-/// So many runs that are due and that no list can tell of are passed over, looking for others.
-const PASSED_OVER: usize = 100;
-
-/// So many times a run is asked how many samples it has.
-const TRIES: u32 = 3;
 
 /// One watched run.
 #[derive(Debug)]
@@ -39,8 +34,8 @@ pub(super) struct Slot {
     pub(super) listing: bool,
     /// An answer about it came while a list was being asked for: that is older.
     pub(super) answered_meanwhile: bool,
-    /// The last list that was asked in its place did not have it.
-    pub(super) unlisted: bool,
+    /// The last list that was asked in its place did not have it: it is asked about by itself until then.
+    pub(super) unlisted_until: Option<Instant>,
     /// To be asked about by itself next, whatever the list says.
     pub(super) confirm: bool,
     /// To be taken out as soon as what is being recorded of it has been.
@@ -50,14 +45,14 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) fn view(&self, now: Moment) -> RunView {
+    pub(super) fn view(&self, prior: Option<&Prior>, now: Moment) -> RunView {
         let state = &self.watched.state;
         RunView {
             subject: self.watched.subject.clone(),
             per_second: self.outlook.per_second(),
             expected_end: self
                 .outlook
-                .remaining(state, now.mono)
+                .remaining(state, prior, now)
                 .and_then(|rest| now.mono.checked_add(rest.expected()?)),
             state: state.clone(),
             trouble: self.trouble.clone(),
@@ -70,11 +65,9 @@ impl Slot {
         self.is_active() && self.due.is_none() && self.polling.is_none() && !self.listing
     }
 
-    /// Whether a list tells all that is to be known of it. Not how many samples it has: what does not say that the first few times
-    /// does not know it.
-    fn can_be_listed(&self) -> bool {
-        let has_total = self.watched.state.progress.total.is_some() || self.polls >= TRIES;
-        has_total && !self.confirm && !self.unlisted
+    /// Whether a list may tell of it then. Not where the API asked for a pause (`Retry-After`): it might be asked about too soon.
+    fn can_be_listed(&self, then: Instant) -> bool {
+        !self.confirm && self.not_before.is_none() && self.unlisted_until.is_none_or(|at| at <= then)
     }
 
     /// Whether it waits for its turn.
@@ -96,6 +89,8 @@ pub(super) struct Slots {
     next: u32,
     by_id: HashMap<RunId, u32>,
     due: BTreeSet<(Instant, u32)>,
+    /// Of these, those that a list can tell of.
+    for_list: BTreeSet<(Instant, u32)>,
     active: usize,
     unsaved: Vec<u32>,
 }
@@ -123,7 +118,7 @@ impl Slots {
             unsaved: false,
             listing: false,
             answered_meanwhile: false,
-            unlisted: false,
+            unlisted_until: None,
             confirm: false,
             leaving: Vec::new(),
             due: None,
@@ -194,6 +189,9 @@ impl Slots {
         if let Some(slot) = self.all.get_mut(&index) {
             slot.due = Some(due);
             self.due.insert((due, index));
+            if slot.can_be_listed(due) {
+                self.for_list.insert((due, index));
+            }
         }
     }
 
@@ -201,6 +199,7 @@ impl Slots {
     pub(super) fn unschedule(&mut self, index: u32) {
         if let Some(due) = self.all.get_mut(&index).and_then(|slot| slot.due.take()) {
             self.due.remove(&(due, index));
+            self.for_list.remove(&(due, index));
         }
     }
 
@@ -219,18 +218,26 @@ impl Slots {
         self.due.range(..=(now, u32::MAX)).filter_map(|(_, index)| self.get(*index))
     }
 
-    /// The runs that are due then and that a list can tell of.
-    pub(super) fn due_for_list(&self, now: Instant) -> impl Iterator<Item = u32> {
-        let due = self.due.range(..=(now, u32::MAX)).map(|(_, index)| *index);
-        due.filter(|index| self.get(*index).is_some_and(Slot::can_be_listed))
+    /// Whether a run that a list can tell of is due, and `enough` of them soon.
+    pub(super) fn are_due_for_list(&self, now: Instant, soon: Instant, enough: usize) -> bool {
+        let is_due = self.for_list.first().is_some_and(|(due, _)| *due <= now);
+        is_due && self.for_list.range(..=(soon, u32::MAX)).take(enough).count() >= enough
     }
 
-    /// Whether a run that a list can tell of is due, and `enough` of them soon. Only the first are looked at.
-    pub(super) fn are_due_for_list(&self, now: Instant, soon: Instant, enough: usize) -> bool {
-        let first = self.due.range(..=(soon, u32::MAX)).take(enough.saturating_add(PASSED_OVER));
-        let mut listed = first.filter(|(_, index)| self.get(*index).is_some_and(Slot::can_be_listed));
-        let Some((due, _)) = listed.next() else { return false };
-        *due <= now && listed.take(enough.saturating_sub(1)).count() >= enough.saturating_sub(1)
+    /// Takes the runs out of the order that are due by then and that a list can tell of.
+    pub(super) fn take_for_list(&mut self, soon: Instant) -> Vec<u32> {
+        let taken: Vec<u32> = self.for_list.range(..=(soon, u32::MAX)).map(|(_, index)| *index).collect();
+        for index in &taken {
+            self.unschedule(*index);
+        }
+        taken
+    }
+
+    /// Has those of them that are due wait.
+    pub(super) fn hold_for_list(&mut self, now: Instant, until: Instant) {
+        for index in self.take_for_list(now) {
+            self.schedule(index, until);
+        }
     }
 
     /// The ids of all runs.

@@ -5,6 +5,7 @@
 
 pub mod event;
 mod id;
+mod spec;
 mod state;
 mod status;
 mod text;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 pub use event::{Event, EventId, EventKind};
 pub use id::{RunId, RunIdError};
+pub use spec::SpecId;
 pub use state::{Doubt, DoubtKind, Ending, RunState};
 pub use status::{RunStatus, Terminal};
 pub use text::printable;
@@ -70,6 +72,8 @@ pub struct Run {
     pub created_at: Option<Timestamp>,
     /// When it ended; may be missing on a run that has.
     pub completed_at: Option<Timestamp>,
+    /// What it was made from.
+    pub spec_id: Option<SpecId>,
     /// What only the last answer is read for; `None` while the run goes on.
     pub details: Option<Box<Details>>,
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::transition::Patience;
-use super::{Progress, RunStatus, Terminal};
+use super::{Progress, RunStatus, SpecId, Terminal};
 
 /// A watched run, as last known.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub struct RunState {
     pub created_at: Option<Timestamp>,
     /// When it ended, by the API.
     pub completed_at: Option<Timestamp>,
+    /// What it was made from.
+    pub spec_id: Option<SpecId>,
     /// When the watch began.
     pub watched_at: Timestamp,
     /// When the status last changed, as seen from here.
@@ -104,6 +106,7 @@ impl RunState {
             progress: Progress::default(),
             created_at: None,
             completed_at: None,
+            spec_id: None,
             watched_at,
             changed_at: None,
             progress_at: None,

@@ -128,6 +128,7 @@ fn take_in(state: &mut RunState, run: &Run, now: Moment) -> Change {
     }
     state.created_at = run.created_at.or(state.created_at);
     state.completed_at = run.completed_at.or(state.completed_at);
+    state.spec_id = run.spec_id.or(state.spec_id);
     change
 }
 
@@ -173,6 +174,7 @@ mod tests {
             progress: Progress { completed: Some(completed), failed: Some(0), total: Some(10) },
             created_at: None,
             completed_at: None,
+            spec_id: None,
             details: None,
         })
     }

@@ -246,12 +246,11 @@ impl SqliteStore {
         self.queue.call(move |db| find_run(db, &id)).await
     }
 
-    /// Of these runs, those that are not known, or were given up, and that nobody took out of the watch.
+    /// Of these runs, those that are not known, and that nobody took out of the watch.
     pub async fn unknown(&self, runs: Vec<RunId>) -> Result<Vec<RunId>, StoreError> {
         let unknown = move |db: &rusqlite::Connection| {
             let mut known = db.prepare_cached(
-                "SELECT 1 FROM runs WHERE id = ?1 AND (ended IS NULL OR ended IN ('SUCCEEDED', 'FAILED', 'CANCELED')) \
-                 UNION ALL SELECT 1 FROM removed_runs WHERE id = ?1",
+                "SELECT 1 FROM runs WHERE id = ?1 UNION ALL SELECT 1 FROM removed_runs WHERE id = ?1",
             )?;
             let mut unknown = Vec::new();
             for run in runs {
@@ -391,7 +390,7 @@ mod tests {
         assert_eq!(store.unknown(ids(&["lost"])).await.unwrap(), []);
         lost.state.ended = Some(Ending::Gone);
         store.save(vec![lost]).await.unwrap();
-        assert_eq!(store.unknown(ids(&["lost"])).await.unwrap(), ids(&["lost"]), "it is there after all");
+        assert_eq!(store.unknown(ids(&["lost"])).await.unwrap(), [], "it would be given up again and again");
         let removed = Watched::new(Subject { id: "removed".parse().unwrap(), name: None }, at(0));
         store.add(vec![removed.clone()]).await.unwrap();
         store.remove(removed.subject.id.clone(), at(20)).await.unwrap();

@@ -23,8 +23,9 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::BoxFuture;
-use crate::run::{Event, EventId, RunId, RunState, Subject};
+use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 
+pub use self::runs::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Stats};
 pub use files::{InUse, Lock, set_aside};
 pub use routes::{Route, Routes};
@@ -73,6 +74,9 @@ pub trait RunStore: Send + Sync + 'static {
 
     /// A moment that was remembered.
     fn moment(&self, name: &'static str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
+
+    /// What the last runs of a spec took that succeeded, a few of them.
+    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>>;
 
     /// Has runs watched: writes what is to be done about them, whether they are there or not, and gives them with what is
     /// known of them. An end that the API never gave is taken back.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{ChannelName, Commit, RunStore, SqliteStore, StoreError, Watched};
 use crate::BoxFuture;
-use crate::run::{Ending, Event, Progress, RunId, RunState, RunStatus, Subject, Terminal};
+use crate::run::{Ending, Event, Progress, RunId, RunState, RunStatus, SpecId, Subject, Terminal};
 
 impl RunStore for SqliteStore {
     fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
@@ -27,6 +27,23 @@ impl RunStore for SqliteStore {
                 .query_row([name], |row| row.get(0))
                 .optional()?;
             Ok(at.and_then(timestamp))
+        }))
+    }
+
+    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
+        let spec = spec.to_string();
+        Box::pin(self.queue.call(move |db| {
+            let mut select = db.prepare_cached(
+                "SELECT completed_at - created_at, number_of_samples FROM runs \
+                 WHERE spec_id = ?1 AND ended = 'SUCCEEDED' AND completed_at > created_at \
+                 ORDER BY ended_at DESC LIMIT ?2",
+            )?;
+            let rows = select.query_map(params![spec, MOST_TOOK], |row| {
+                let samples: Option<i64> = row.get(1)?;
+                let samples = samples.and_then(|samples| u64::try_from(samples).ok());
+                Ok(Took { seconds: row.get::<_, i64>(0)? as f64 / 1e6, samples })
+            })?;
+            rows.collect()
         }))
     }
 
@@ -64,6 +81,18 @@ impl RunStore for SqliteStore {
     }
 }
 
+/// What a run took, from its creation to its end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Took {
+    /// So many seconds.
+    pub seconds: f64,
+    /// For so many samples.
+    pub samples: Option<u64>,
+}
+
+/// More runs of a spec make a guess no surer.
+const MOST_TOOK: i64 = 20;
+
 fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     if let Some(run) = &commit.run
         && update_run(db, run)? == 0
@@ -93,12 +122,12 @@ fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
 /// The columns of a run, in the order in which they are read and written.
 const COLUMNS: &str = "id, name, status, samples_completed, samples_failed, number_of_samples, created_at, completed_at, \
                        watched_at, changed_at, progress_at, ended, ended_at, notify, deadline, added, overdue_told_at, \
-                       stalled_told_at";
+                       stalled_told_at, spec_id";
 
 /// The columns of what is known of a run: the others are what is to be done about it.
 const KNOWN: &str = "status = ?2, samples_completed = ?3, samples_failed = ?4, number_of_samples = ?5, created_at = ?6, \
                      completed_at = ?7, changed_at = ?8, progress_at = ?9, ended = ?10, ended_at = ?11, \
-                     overdue_told_at = ?12, stalled_told_at = ?13";
+                     overdue_told_at = ?12, stalled_told_at = ?13, spec_id = ?14";
 
 /// What is not finished: an end that the API gave is never written over.
 const GOING: &str = "(ended IS NULL OR ended NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED'))";
@@ -122,6 +151,7 @@ fn update_run(db: &Connection, run: &Watched) -> rusqlite::Result<usize> {
         state.ended_at.map(micros),
         state.overdue_told_at.map(micros),
         state.stalled_told_at.map(micros),
+        state.spec_id.map(|spec| spec.to_string()),
     ])
 }
 
@@ -207,6 +237,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<Watched>> {
             progress: Progress { completed: counted(3)?, failed: counted(4)?, total: counted(5)? },
             created_at: time(6)?,
             completed_at: time(7)?,
+            spec_id: row.get::<_, Option<String>>(18)?.as_deref().and_then(SpecId::parse),
             watched_at: time(8)?.unwrap_or(Timestamp::UNIX_EPOCH),
             changed_at: time(9)?,
             progress_at: time(10)?,
@@ -262,6 +293,7 @@ mod tests {
         state.progress = Progress { completed: Some(3), failed: Some(u64::MAX), total: None };
         state.created_at = Some(Timestamp::from_microsecond(1_700_000_000_123_456).unwrap());
         state.stalled_told_at = state.created_at;
+        state.spec_id = SpecId::parse("3c90c3cc-0d44-4b50-8888-8dd25736052a");
         Watched {
             subject: Subject { id: id.parse().unwrap(), name: Some("nightly".into()) },
             notify: Some(["ops".into(), "the \"other\"".into()].into()),
@@ -283,6 +315,28 @@ mod tests {
             assert_eq!(store.load().await.unwrap(), [run.clone()]);
             store.forget(vec![run.subject.id]).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_runs_of_a_spec_took_is_remembered() {
+        let store = SqliteStore::in_memory().unwrap();
+        let spec = stored("r").state.spec_id.unwrap();
+        for (id, ended, minutes) in
+            [("a", "SUCCEEDED", 10), ("b", "FAILED", 1), ("c", "SUCCEEDED", 30), ("d", "", 9)]
+        {
+            let mut run = stored(id);
+            run.state.ended = ending_from(ended);
+            run.state.completed_at = run.state.created_at.map(|at| at + Duration::from_mins(minutes));
+            run.state.ended_at = run.state.completed_at;
+            run.state.progress.total = Some(minutes);
+            store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
+        }
+        let took = |minutes: u64| Took { seconds: minutes as f64 * 60.0, samples: Some(minutes) };
+        assert_eq!(store.took(spec).await.unwrap(), [took(30), took(10)]);
+        assert_eq!(
+            store.took(SpecId::parse("00000000-0000-0000-0000-000000000000").unwrap()).await.unwrap(),
+            []
+        );
     }
 
     #[tokio::test]

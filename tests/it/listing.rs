@@ -140,7 +140,7 @@ async fn a_list_that_says_nothing_new_leaves_a_run_its_schedule() {
 }
 
 fn look(every: u64) -> Settings {
-    let wanted = |listed: &Listed| listed.id.as_str() != "other";
+    let wanted = |listed: &mut Listed| listed.id.as_str() != "other";
     let discovery = Discovery { every: seconds(every), wanted: Arc::new(wanted) };
     let patience = Patience { refused_ends: false, ..settings().patience };
     Settings { discovery: Some(discovery), routes: one_channel(), patience, ..settings() }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::api::PollErrorKind;
 use runwatch::poll::{Command, Curve, Policy, Settings, Update, Watched};
-use runwatch::run::{DoubtKind, Ending, Progress, Run, RunId, Subject, Terminal};
-use runwatch::store::{Commit, Outbox as _, RunStore, SqliteStore, StoreError, StoreErrorKind};
+use runwatch::run::{DoubtKind, Ending, Progress, Run, RunId, SpecId, Subject, Terminal};
+use runwatch::store::{Commit, Outbox as _, RunStore, SqliteStore, StoreError, StoreErrorKind, Took};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -254,6 +254,10 @@ impl RunStore for Failing {
         self.inner.forget(runs)
     }
 
+    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
+        self.inner.took(spec)
+    }
+
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>> {
         let left = self.failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if left.is_ok() {
@@ -396,4 +400,35 @@ async fn the_counts_say_when_to_ask() {
         late_aimed < seconds(5) && late_aimed < late_plainly,
         "{late_aimed:?} late instead of {late_plainly:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_earlier_runs_of_the_spec_took_says_when_to_ask() {
+    let spec_id = SpecId::parse("3c90c3cc-0d44-4b50-8888-8dd25736052a");
+    // The wall clock stands still in here: by it, the run was created ten minutes ago, which is what the others took.
+    let created = Timestamp::now() - seconds(600);
+    let mut times = Vec::new();
+    for earlier in [0, 8] {
+        let store = Arc::new(SqliteStore::in_memory().unwrap());
+        for number in 0..earlier {
+            let mut run = watched(format!("earlier-{number}").parse().unwrap());
+            run.state.ended = Some(Ending::Finished(Terminal::Succeeded));
+            run.state.spec_id = spec_id;
+            run.state.created_at = Some(created - seconds(3600));
+            run.state.completed_at = Some(created - seconds(3000));
+            store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
+        }
+        let api = Api::new().with("r", move |_, _| {
+            status("PROCESSING").map(|run| Run { spec_id, created_at: Some(created), ..run })
+        });
+        let policy = Policy { price: Some(2.0), ..settings().policy };
+        let runs = vec![watched("r".parse().unwrap())];
+        let watch =
+            Watch::start_on(api, Settings { policy, ..settings() }, runs, Arc::clone(&store) as _, store);
+        sleep(seconds(600)).await;
+        times.push(watch.stop().await.1.times("r"));
+    }
+    let longest = |times: &[f64]| times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    assert!(longest(&times[0]) > 50.0, "with nothing to go by it is backoff: {:?}", times[0]);
+    assert!(longest(&times[1]) < 30.0, "the end may come any moment: {:?}", times[1]);
 }

@@ -1,4 +1,4 @@
--- Version 3: runs that somebody took out of the watch.
+-- Version 3: runs that somebody took out of the watch, and what runs of a spec took.
 
 -- Those that were removed by a command: looking for runs leaves them alone until somebody adds them.
 CREATE TABLE removed_runs (
@@ -6,4 +6,8 @@ CREATE TABLE removed_runs (
     at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- What it was made from.
+ALTER TABLE runs ADD COLUMN spec_id TEXT;
+
+CREATE INDEX runs_spec ON runs (spec_id, ended_at) WHERE ended = 'SUCCEEDED';
 CREATE INDEX runs_ended ON runs (ended, status) WHERE ended NOT NULL;

@@ -115,7 +115,7 @@ impl RunSource for Api {
             sleep(self.list_latency).await;
             let mut runs = list?;
             let (bytes, newest) = (runs.len() * 600, runs.iter().filter_map(|one| one.run.created_at).max());
-            runs.retain(|listed| wanted(listed));
+            runs.retain_mut(|listed| wanted(listed));
             Ok(Listing { runs, bytes, newest })
         })
     }
@@ -133,6 +133,7 @@ pub fn status(word: &str) -> Result<Run, PollError> {
         progress: Progress::default(),
         created_at: None,
         completed_at: None,
+        spec_id: None,
         details: None,
     })
 }

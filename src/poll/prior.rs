@@ -1,0 +1,84 @@
+//! What a run may take before its counts say anything: what earlier runs of the same spec took. Pure.
+//!
+//! Times are taken to be log-normal. A run with other numbers of samples takes as many times longer as it has samples, where
+//! all of them say how many they had.
+
+use crate::store::Took;
+
+/// How far apart runs of one spec are taken to be before there were any: the spread of the logarithm, and as how many runs
+/// that counts.
+const SPREAD: f64 = 0.5;
+const WORTH: f64 = 2.0;
+
+/// A guess at the whole time of a run, from its creation to its end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prior {
+    /// The mean of the logarithms: of the seconds, and of the seconds a sample if all say how many they had.
+    whole: (f64, f64),
+    each: Option<(f64, f64)>,
+}
+
+impl Prior {
+    /// From runs that succeeded; `None` without any.
+    pub fn from(earlier: &[Took]) -> Option<Self> {
+        let whole: Vec<f64> = earlier.iter().map(|took| took.seconds.max(1.0).ln()).collect();
+        let each = earlier.iter().map(|took| {
+            let samples = took.samples.filter(|samples| *samples > 0)?;
+            Some((took.seconds.max(1.0) / samples as f64).ln())
+        });
+        Some(Self {
+            whole: guess(&whole)?,
+            each: each.collect::<Option<Vec<_>>>().and_then(|each| guess(&each)),
+        })
+    }
+
+    /// Half of such runs take longer than so many seconds, and the spread of the logarithm, for a run of so many samples.
+    pub(super) fn of(&self, samples: Option<u64>) -> (f64, f64) {
+        match (self.each, samples.filter(|samples| *samples > 0)) {
+            (Some((mean, spread)), Some(samples)) => (mean.exp() * samples as f64, spread),
+            _ => (self.whole.0.exp(), self.whole.1),
+        }
+    }
+}
+
+/// The mean, and the spread in which the next one is to be expected.
+fn guess(logarithms: &[f64]) -> Option<(f64, f64)> {
+    if logarithms.is_empty() {
+        return None;
+    }
+    let count = logarithms.len() as f64;
+    let mean = logarithms.iter().sum::<f64>() / count;
+    let squares: f64 = logarithms.iter().map(|one| (one - mean).powi(2)).sum();
+    let variance = (squares + WORTH * SPREAD * SPREAD) / (count - 1.0 + WORTH);
+    Some((mean, (variance * (1.0 + 1.0 / count)).sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn took(seconds: f64, samples: Option<u64>) -> Took {
+        Took { seconds, samples }
+    }
+
+    #[test]
+    fn more_runs_make_it_surer() {
+        assert_eq!(Prior::from(&[]), None);
+        let one = Prior::from(&[took(600.0, None)]).unwrap().of(None);
+        assert!((one.0 - 600.0).abs() < 1e-6 && (0.6..0.8).contains(&one.1), "{one:?}");
+        let many = Prior::from(&vec![took(600.0, None); 20]).unwrap().of(Some(7));
+        assert!((many.0 - 600.0).abs() < 1e-6 && many.1 < 0.2, "{many:?}");
+    }
+
+    #[test]
+    fn twice_the_samples_take_twice_the_time() {
+        let earlier = [took(100.0, Some(100)), took(1000.0, Some(1000))];
+        let (median, spread) = Prior::from(&earlier).unwrap().of(Some(200));
+        assert!((median - 200.0).abs() < 1e-6, "{median}");
+        let (unknown, wider) = Prior::from(&earlier).unwrap().of(None);
+        assert!((unknown - 316.2).abs() < 0.1 && wider > spread, "{unknown}");
+        // One that does not say leaves the times as they are.
+        let mixed = Prior::from(&[took(100.0, Some(100)), took(100.0, None)]).unwrap();
+        assert!((mixed.of(Some(1)).0 - 100.0).abs() < 1e-6);
+    }
+}
