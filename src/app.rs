@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -23,7 +22,9 @@ use crate::notify::delivery::Drain;
 use crate::notify::{
     Channel, Command as CommandChannel, Delivery, Desktop, Log, RetrySchedule, Told, Webhook, WebhookSettings,
 };
-use crate::poll::{Alerts, Command, Curve, FinalRun, Mode, Policy, Scheduler, Settings, Update, Watched};
+use crate::poll::{
+    Alerts, Command, Curve, FinalRun, Mode, OutagesTold, Policy, Scheduler, Settings, Update, Watched,
+};
 use crate::run::{EventKind, Patience};
 use crate::store::{ChannelName, Outbox, Route, Routes, RunStore, StoreError, Undelivered};
 
@@ -45,8 +46,8 @@ pub struct Plan {
     pub runs: Vec<Watched>,
     /// The ways out.
     pub channels: Vec<Channel>,
-    /// When an outage was told that may go on.
-    pub outage_told_at: Option<Timestamp>,
+    /// When outages were told that may go on.
+    pub outages_told: OutagesTold,
 }
 
 /// Both halves at work.
@@ -98,7 +99,7 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
     let outbox: Arc<dyn Outbox> = store;
     let routes = plan.settings.routes.clone();
     let mut scheduler = Scheduler::new(plan.settings, source, runs, updates, command_receiver);
-    scheduler.outage_was_told(plan.outage_told_at);
+    scheduler.outages_were_told(plan.outages_told);
     for run in plan.runs {
         scheduler.watch(run);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use runwatch::run::{Progress, RunStatus, Subject};
 use runwatch::sim::{Settings, SimRun, Simulator};
-use runwatch::store::{RunStore as _, SqliteStore, Watched};
+use runwatch::store::{Origin, RunStore as _, SqliteStore, Watched};
 
 /// The release binary.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_runwatch");
@@ -108,7 +108,7 @@ pub fn prefill(dir: &tempfile::TempDir, ids: &[String], known: Option<&(RunStatu
     let now = runwatch::clock::wall();
     let run = |id: &String| {
         let subject = Subject { id: id.parse().unwrap(), name: None };
-        let mut run = Watched { added: true, ..Watched::new(subject, now) };
+        let mut run = Watched { origin: Origin::Added, ..Watched::new(subject, now) };
         if let Some((status, progress)) = known {
             (run.state.status, run.state.progress) = (Some(status.clone()), *progress);
             (run.state.created_at, run.state.changed_at) = (Some(now), Some(now));

@@ -225,7 +225,12 @@ fn described(run: &Run) -> String {
             .map(|after| format!("{} after its creation", span::human(Duration::from_secs(after)))),
     );
     line("channels", run.notify.as_ref().map(|names| names.join(", ")));
-    line("from", Some(if run.added { "runwatch add".to_owned() } else { "the configuration".to_owned() }));
+    let from = match run {
+        Run { found: true, .. } => "[discover]",
+        Run { added: true, .. } => "runwatch add",
+        Run { .. } => "the configuration",
+    };
+    line("from", Some(from.to_owned()));
     line("trouble", run.trouble.clone());
     text
 }

@@ -144,7 +144,10 @@ async fn discover(config: &Config, discover: &Discover) -> Option<Finding> {
     let listed =
         client.list_runs(|listed: &mut Listed| going(listed) && discover.matches(&listed.run, now)).await;
     let state = match listed {
-        Ok(found) => Health::Well(format!("{} runs that go on match", found.runs.len())),
+        Ok(found) => Health::Well(match found.runs.len() {
+            1 => "1 run that goes on matches".to_owned(),
+            runs => format!("{runs} runs that go on match"),
+        }),
         Err(error) => Health::Wrong(
             format!("the list of runs cannot be had: {}", error.message),
             "see the API above; a large company's list may need a longer request_timeout in [api]".to_owned(),

@@ -19,7 +19,7 @@ use crate::api::RunSource;
 use crate::app::{self, Ended, Plan, Running};
 use crate::config::{Config, ConfiguredChannel};
 use crate::notify::{Channel, Message};
-use crate::poll::{LAST_POLL, RunView, Update, Watched};
+use crate::poll::{LAST_POLL, OutagesTold, RunView, Update, Watched};
 use crate::run::event::Payload;
 use crate::run::{Change, Ending, Patience, RunId, Subject};
 use crate::store::{SqliteStore, Undelivered};
@@ -123,7 +123,7 @@ impl Watch<'_> {
             settings: app::poll_settings(self.config, routes, patience, self.keep_bodies),
             runs: self.watched(),
             channels,
-            outage_told_at: None,
+            outages_told: OutagesTold::default(),
         })
     }
 

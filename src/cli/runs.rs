@@ -101,14 +101,23 @@ pub(super) async fn choose(
         return Err(Exit::Usage);
     }
     let mine = args.mine.as_deref().map(|mine| email(config, mine)).transpose()?;
-    let (latest, mut found) = (args.latest, 0);
+    let (latest, mut newest) = (args.latest, None);
     let wanted = |listed: &mut Listed| {
         let ours = mine.as_deref().is_none_or(|mine| is_of(listed, mine));
-        let wanted = ours && if latest { found == 0 } else { is_going(listed) };
-        found += usize::from(wanted);
+        if !latest {
+            return ours && is_going(listed);
+        }
+        // The newest come first, says the API; one that comes later and is newer goes before them all the same.
+        let wanted = ours && newest.is_none_or(|newest| listed.run.created_at > newest);
+        if wanted {
+            newest = Some(listed.run.created_at);
+        }
         wanted
     };
-    let listed = client.list_runs(wanted).await.map_err(|error| refused(out, &error))?.runs;
+    let mut listed = client.list_runs(wanted).await.map_err(|error| refused(out, &error))?.runs;
+    if latest {
+        listed.drain(..listed.len().saturating_sub(1));
+    }
     let whose = mine.as_ref().map(|mine| format!(" of {mine}")).unwrap_or_default();
     if listed.is_empty() {
         let which = if latest { "there is no run" } else { "no run is going" };
@@ -135,24 +144,27 @@ async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
         let _ = writeln!(text, "    … and {older} older ones (see `runwatch runs`)");
     }
     out.finish();
-    setup::print_result(&format!("{text}Watch which? Numbers, or nothing for all of these: "))?;
-    let answer = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        std::io::stdin().read_line(&mut line).map(|read| (read, line))
-    });
-    let line = match answer.await {
-        Ok(Ok((read, line))) if read > 0 => line,
-        // Closed: whoever sat there has gone.
-        _ => return Err(Exit::Usage),
-    };
-    chosen(&line, offered).map_err(|wrong| {
-        out::error(format_args!(
-            "`{}` is none of the numbers 1 to {}",
-            crate::run::printable(wrong, 40),
-            offered.len()
-        ));
-        Exit::Usage
-    })
+    setup::print_result(&text)?;
+    loop {
+        setup::print_result("Watch which? Numbers (such as 1 3-5), or nothing for all of these: ")?;
+        let answer = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).map(|read| (read, line))
+        });
+        let line = match answer.await {
+            Ok(Ok((read, line))) if read > 0 => line,
+            // Closed: whoever sat there has gone.
+            _ => return Err(Exit::Usage),
+        };
+        match chosen(&line, offered) {
+            Ok(runs) => return Ok(runs),
+            Err(wrong) => out::error(format_args!(
+                "`{}` is none of the numbers 1 to {}",
+                crate::run::printable(wrong, 40),
+                offered.len()
+            )),
+        }
+    }
 }
 
 /// The runs that an answer names; the error is the word that names none.
@@ -161,12 +173,15 @@ fn chosen<'l>(line: &'l str, offered: &[Listed]) -> Result<Vec<RunId>, &'l str> 
     if words.is_empty() {
         return Ok(offered.iter().map(|listed| listed.id.clone()).collect());
     }
-    let one = |word: &&'l str| {
-        let number: Option<usize> = word.parse().ok();
-        let listed = number.and_then(|number| offered.get(number.checked_sub(1)?));
-        listed.map(|listed| listed.id.clone()).ok_or(*word)
-    };
-    words.iter().map(one).collect()
+    let mut runs = Vec::new();
+    for word in words {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        let range = first.parse::<usize>().ok().zip(last.parse::<usize>().ok());
+        let named = range.and_then(|(first, last)| offered.get(first.checked_sub(1)?..last));
+        let named = named.filter(|named| !named.is_empty()).ok_or(word)?;
+        runs.extend(named.iter().map(|listed| listed.id.clone()));
+    }
+    Ok(runs)
 }
 
 /// Who "mine" is: the address given, or the configured one.
@@ -218,8 +233,18 @@ mod tests {
             |line| chosen(line, &offered).map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(ids("2\n"), Ok(vec!["b".to_owned()]));
         assert_eq!(ids(" 3, 1\n"), Ok(vec!["c".to_owned(), "a".to_owned()]));
+        assert_eq!(ids("2-3\n"), Ok(vec!["b".to_owned(), "c".to_owned()]));
         assert_eq!(ids("\n").unwrap().len(), 3);
-        for (line, wrong) in [("4\n", "4"), ("0\n", "0"), ("1 x\n", "x"), ("-1\n", "-1")] {
+        for (line, wrong) in [
+            ("4\n", "4"),
+            ("0\n", "0"),
+            ("1 x\n", "x"),
+            ("-1\n", "-1"),
+            ("2-4\n", "2-4"),
+            ("0-1\n", "0-1"),
+            ("3-2\n", "3-2"),
+            ("3-1\n", "3-1"),
+        ] {
             assert_eq!(ids(line), Err(wrong), "{line:?}");
         }
     }

@@ -23,7 +23,8 @@ pub struct SimulateArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8400", value_parser = loopback)]
     listen: SocketAddr,
 
-    /// A run, as ID or id=ID,end=succeeded|failed|canceled,samples=N,failed=N,queue=D,duration=D,age=D,spec=NAME; repeatable
+    /// A run, as ID or id=ID,end=succeeded|failed|canceled,samples=N,failed=N,queue=D,duration=D,age=D or after=D,
+    /// spec=NAME,dataset=NAME,by=EMAIL; repeatable. D is a length of time
     #[arg(long = "run", value_name = "RUN")]
     runs: Vec<SimRun>,
 
@@ -119,7 +120,7 @@ fn greeting(simulator: &Simulator, runs: &[SimRun], args: &SimulateArgs) -> Stri
             Terminal::Failed => "FAILED",
             Terminal::Canceled => "CANCELED",
         };
-        let after = (run.queue + run.duration).saturating_sub(run.age).div_f64(args.speed);
+        let after = (run.after + run.queue + run.duration).saturating_sub(run.age).div_f64(args.speed);
         let _ = writeln!(text, "  {}  {end} in {}", run.id, span::human(after));
     }
     let key = if args.api_key.is_some() { "<the key>" } else { "anything" };

@@ -12,10 +12,11 @@ use jiff::tz::TimeZone;
 use super::reader::Section;
 use super::runs::{Channels, chosen_channels};
 use crate::run::{Run, printable};
-use crate::span;
+use crate::span::{self, SpanError};
 
-/// How often is looked where nobody says.
+/// How often is looked where nobody says, and how often at the most.
 const INTERVAL: Duration = Duration::from_mins(1);
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// `[discover]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,13 +74,19 @@ impl Since {
         if let Ok(at) = text.parse::<Timestamp>() {
             return Ok(Self::At(at));
         }
-        let midnight = |day: Date| TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok();
-        if let Some(at) = text.parse().ok().and_then(midnight) {
-            return Ok(Self::At(at));
+        let told = printable(text, 40);
+        if let Ok(day) = text.parse::<Date>() {
+            // A day is read from whatever begins with one.
+            if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+                return Err(format!("`{told}` says no zone; add Z for UTC, or an offset such as +01:00"));
+            }
+            let midnight = TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0));
+            return midnight.map(Self::At).map_err(|_| format!("`{told}` is out of range"));
         }
-        span::parse(text)
-            .map(Self::Ago)
-            .map_err(|_| format!("`{}` is neither a time nor a length of time", printable(text, 40)))
+        span::parse(text).map(Self::Ago).map_err(|error| match error {
+            SpanError::Unreadable(_) => format!("`{told}` is neither a time nor a length of time"),
+            error => error.to_string(),
+        })
     }
 }
 
@@ -113,6 +120,10 @@ pub(super) fn read(root: &Section<'_>, channels: &Channels, keep: Duration) -> O
         let title = "`announce_past` goes back further than `keep` in [daemon]";
         section.problems.error(span, title, format!("expected at most {}", span::human(keep)));
     }
+    if let Some(span) = section.span_of("interval").filter(|_| discover.interval < SHORTEST) {
+        let title = format!("`interval` is shorter than {}", span::human(SHORTEST));
+        section.problems.error(span, title, "the list of all runs is not asked for more often");
+    }
     section.finish();
     there.then_some(discover)
 }
@@ -145,7 +156,11 @@ fn globs(section: &Section<'_>, key: &'static str) -> Vec<Pattern> {
             None
         }
     };
-    section.one_or_more(key).into_iter().filter_map(glob).collect()
+    let globs = section.one_or_more(key);
+    if let Some(span) = section.span_of(key).filter(|_| section.is_empty_list(key)) {
+        section.problems.error(span, format!("`{key}` has nothing in it"), "leave it out for any");
+    }
+    globs.into_iter().filter_map(glob).collect()
 }
 
 #[cfg(test)]
@@ -221,10 +236,15 @@ mod tests {
         for (line, told) in [
             ("spec_name = \"[a\"", "is no glob"),
             ("spec_name = \"\"", "is empty"),
+            ("dataset_name = []", "has nothing in it"),
             ("spec_name = 7", "integer"),
             ("created_after = \"yesterday\"", "neither a time nor a length"),
             ("announce_past = \"60d\"", "further than `keep`"),
+            ("created_after = \"2026-11-01T09:00:00\"", "says no zone"),
+            ("created_after = \"-2h\"", "is negative"),
+            ("announce_past = \"0s\"", "no time at all"),
             ("interval = \"0s\"", "no time at all"),
+            ("interval = \"999ms\"", "shorter than 1s"),
             ("notify = [\"nobody\"]", "there is no channel `nobody`"),
             ("spec = \"x\"", "unknown key `spec`"),
         ] {

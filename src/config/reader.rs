@@ -231,6 +231,12 @@ impl<'s> Section<'s> {
         }
     }
 
+    /// Whether a key has a list without anything in it.
+    pub(super) fn is_empty_list(&self, key: &'static str) -> bool {
+        self.get(key)
+            .is_some_and(|value| matches!(value.get_ref(), DeValue::Array(array) if array.is_empty()))
+    }
+
     /// A table of strings, each with its key and where it is.
     pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, &'s str, Range<usize>)> {
         let Some(value) = self.get(key) else { return Vec::new() };

@@ -95,7 +95,7 @@ pub(super) fn warn_of_unused<'c>(
             problems.warning(
                 Some(span.clone()),
                 format!("no run uses the channel `{}`", channel.name),
-                "add it to a run's notify, or leave notify out of a run for all channels",
+                "add it to a notify, or leave notify out of a run for all channels",
             );
         }
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::run::{RunId, RunState, RunStatus};
-use crate::store::{self, Watched};
+use crate::store::{self, Origin, Watched};
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -63,8 +63,11 @@ pub struct Run {
     pub notify: Option<Vec<String>>,
     /// How long after its creation it is overdue.
     pub deadline_seconds: Option<u64>,
-    /// Whether a command added it; else the configuration names it.
+    /// Whether a command added it, or it was found; else the configuration names it.
     pub added: bool,
+    /// Whether nobody named it, and it was found.
+    #[serde(default)]
+    pub found: bool,
     /// Why it cannot be read at the moment.
     pub trouble: Option<String>,
     /// About how long it may still take.
@@ -90,7 +93,8 @@ impl Run {
             ended_at: *ended_at,
             notify: run.notify.as_deref().map(|names| names.iter().map(ToString::to_string).collect()),
             deadline_seconds: run.deadline.map(|deadline| deadline.as_secs()),
-            added: run.added,
+            added: run.origin != Origin::Configured,
+            found: run.origin == Origin::Found,
             trouble: None,
             seconds_left: None,
         }

@@ -9,7 +9,7 @@ use super::state::State;
 use super::{Daemon, DaemonError};
 use crate::app::{self, Plan};
 use crate::clock;
-use crate::poll::FinalRun;
+use crate::poll::{FinalRun, OutagesTold};
 use crate::store::{Commit, RunStore as _, StoreError, StoreErrorKind};
 
 /// The moment, in the store, at which it was last found to fail.
@@ -41,7 +41,7 @@ impl Daemon {
     /// Writes to a store that fails: if that works, it is heard of.
     pub(super) fn probe(&self) {
         let store = self.handle.parts_now().store;
-        let moment = Some((STORE_FAILED, Some(clock::wall())));
+        let moment = Some((STORE_FAILED.into(), Some(clock::wall())));
         tokio::spawn(async move { store.commit(Commit { moment, ..Commit::default() }).await });
     }
 
@@ -59,12 +59,12 @@ impl Daemon {
         let carried: Vec<_> = known.into_iter().map(FinalRun::into_watched).collect();
         store.add(carried.clone()).await.map_err(|error| store_failed(&error))?;
         store.save(carried).await.map_err(|error| store_failed(&error))?;
-        self.newest.remember(self.newest.get(), &store).await.map_err(|error| store_failed(&error))?;
+        self.seen.carry_over(&store).await.map_err(|error| store_failed(&error))?;
         let list = list(&self.config, &store).await?;
-        let settings = settings(&self.config, &self.counters, &self.newest);
+        let settings = settings(&self.config, &self.counters, &self.seen);
         announce(&self.config, &list, &settings.routes);
         let channels = self.channels.clone();
-        let plan = Plan { settings, runs: list.going, channels, outage_told_at: None };
+        let plan = Plan { settings, runs: list.going, channels, outages_told: OutagesTold::default() };
         self.running = app::start(plan, Arc::clone(&self.source) as _, Arc::clone(&store));
         self.store_trouble = store.health();
         handle.exchange(|parts| {

@@ -8,133 +8,222 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::Daemon;
+use super::handle::{Handle, Refusal};
 use crate::api::Listed;
 use crate::clock;
-use crate::config::{self, Config, Since};
+use crate::config::{Config, Since};
 use crate::poll::{Discovery, Found};
-use crate::run::{Run, RunId};
-use crate::store::{Commit, RunStore as _, SqliteStore, StoreError};
-
-/// The moment, in the store, at which the newest run was created that a list ever had.
-const NEWEST: &str = "newest run";
+use crate::run::{Run, RunId, Subject};
+use crate::store::{
+    ChannelName, Commit, MomentName, Origin, RunStore as _, SqliteStore, StoreError, Watched,
+};
 
 /// More finds at once are not told one by one.
 const TOLD_ONE_BY_ONE: usize = 20;
 
-/// How far the clocks here and there may be apart for a run that was forgotten not to be taken for a new one.
+/// How far the clocks here and there may be apart: for a run that was forgotten not to be taken for a new one, and for one that
+/// says it was created later than now.
 const SKEW: Duration = Duration::from_hours(1);
 
-/// When the newest run of the last list was created; `None` before the first list. Shared by whoever reads lists and whoever
-/// writes down what they had.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Newest(Arc<Mutex<Option<Timestamp>>>);
+/// A run may show up in the list so much later than others that were created after it.
+const OVERLAP: Duration = Duration::from_mins(1);
 
-impl Newest {
-    /// What the store remembers. Without discovery that is of no use any more: when it is turned on again, what came and went
-    /// meanwhile is past.
+/// What is remembered of the lists of an account, so that what comes and goes between two of them is told. Shared by whoever
+/// reads lists and whoever writes down what they had.
+#[derive(Debug, Clone)]
+pub(super) struct Seen(Arc<Account>);
+
+#[derive(Debug)]
+struct Account {
+    /// What the moment is called in the store.
+    name: MomentName,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// Runs that were created since then were in no list before; `None` before the first.
+    since: Option<Timestamp>,
+    /// Whether what a list had was written down since the start, or since the configuration was read.
+    looked: bool,
+    /// Another configuration is in force: what lists had by this one does not count any more.
+    retired: bool,
+}
+
+impl Seen {
+    /// What the store remembers of the configured API. Without discovery that is of no use any more: when it is turned on again,
+    /// what came and went meanwhile is past.
     pub(super) async fn load(config: &Config, store: &SqliteStore) -> Result<Self, StoreError> {
-        let newest = Self::default();
+        let name = MomentName::from(format!("runs seen at {}", config.api.base_url));
+        let mut known = Known::default();
         if config.discover.is_some() {
-            newest.set(store.moment(NEWEST).await?);
+            known.since = store.moment(name.clone()).await?;
         } else {
-            newest.remember(None, store).await?;
+            store.commit(Commit { moment: Some((name.clone(), None)), ..Commit::default() }).await?;
         }
-        Ok(newest)
+        Ok(Self(Arc::new(Account { name, known: Mutex::new(known) })))
     }
 
-    /// Has the store remember it.
-    pub(super) async fn remember(
-        &self,
-        at: Option<Timestamp>,
-        store: &SqliteStore,
-    ) -> Result<(), StoreError> {
-        store.commit(Commit { moment: Some((NEWEST, at)), ..Commit::default() }).await?;
-        self.set(at);
+    /// Has a store that takes the place of another remember it.
+    pub(super) async fn carry_over(&self, store: &SqliteStore) -> Result<(), StoreError> {
+        let moment = Some((self.0.name.clone(), self.known().since));
+        store.commit(Commit { moment, ..Commit::default() }).await
+    }
+
+    /// From now on another configuration is in force.
+    pub(super) fn retire(&self) {
+        self.change(|known| known.retired = true);
+    }
+
+    /// What a list had is written down, but for this.
+    async fn remember(&self, since: Option<Timestamp>, store: &SqliteStore) -> Result<(), StoreError> {
+        if since != self.known().since {
+            let moment = Some((self.0.name.clone(), since));
+            store.commit(Commit { moment, ..Commit::default() }).await?;
+        }
+        self.change(|known| (known.since, known.looked) = (since, true));
         Ok(())
     }
 
-    pub(super) fn get(&self) -> Option<Timestamp> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> Known {
+        *self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, at: Option<Timestamp>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.0.known.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
+impl Known {
+    /// Since when a run is new after a list whose newest run was created then.
+    fn since_after(self, newest: Option<Timestamp>, keep: Duration, now: Timestamp) -> Option<Timestamp> {
+        // One run with a time to come hides nothing.
+        let newest = newest.map(|at| if is_to_come(at, now) { now } else { at });
+        match self.since {
+            // A list without runs is one too: whatever is created after it is new.
+            None => newest.or_else(|| now.checked_sub(SKEW).ok()),
+            Some(since) => {
+                let late = newest.and_then(|at| at.checked_sub(OVERLAP.min(keep / 2)).ok());
+                Some(late.map_or(since, |late| late.max(since)))
+            }
+        }
+    }
+
+    /// Whether a run that has ended is to be told of. What was asked for of the past is told once: after the first look it is
+    /// known.
+    fn is_news(self, run: &Run, told_since: Option<Timestamp>, now: Timestamp) -> bool {
+        let new = |since| run.created_at.is_some_and(|at| at > since && !is_to_come(at, now));
+        // One that was created since has ended since, whether the API says when or not.
+        let ended = run.completed_at.or(run.created_at);
+        let told = told_since.filter(|_| !self.looked);
+        self.since.is_some_and(new) || told.is_some_and(|since| ended.is_some_and(|ended| ended >= since))
+    }
+}
+
+fn is_to_come(at: Timestamp, now: Timestamp) -> bool {
+    now.checked_add(SKEW).is_ok_and(|later| at > later)
+}
+
 /// What the scheduler is to look for, if anything.
-pub(super) fn discovery(config: &Config, newest: &Newest) -> Option<Discovery> {
+pub(super) fn discovery(config: &Config, seen: &Seen) -> Option<Discovery> {
     let discover = config.discover.clone()?;
-    let (newest, keep) = (newest.clone(), config.daemon.keep);
+    let (seen, keep) = (seen.clone(), config.daemon.keep);
     Some(Discovery {
         every: discover.interval,
         wanted: Arc::new(move |listed: &mut Listed| {
             let now = clock::wall();
+            let told_since = told_since(discover.announce_past, keep, now);
             discover.matches(&listed.run, now)
                 && (listed.run.status.terminal().is_none()
-                    || is_news(&listed.run, newest.get(), told_since(discover.announce_past, keep, now)))
+                    || seen.known().is_news(&listed.run, told_since, now))
         }),
     })
 }
 
-/// Whether a run that has ended is to be told of.
-fn is_news(run: &Run, newest: Option<Timestamp>, told_since: Option<Timestamp>) -> bool {
-    let came_and_went = run.created_at > newest && newest.is_some();
-    // One that was created since has ended since, whether the API says when or not.
-    let ended = run.completed_at.or(run.created_at);
-    came_and_went || told_since.is_some_and(|since| ended.is_some_and(|ended| ended >= since))
-}
-
 /// Since when what has ended is told of; never so far back that it may have been forgotten that it was.
 fn told_since(announce_past: Option<Since>, keep: Duration, now: Timestamp) -> Option<Timestamp> {
-    let remembered = Since::Ago(keep.saturating_sub(SKEW.min(keep / 2))).before(now);
-    announce_past.map(|since| since.before(now).max(remembered))
+    announce_past.map(|since| since.before(now).max(told_from(keep, now)))
+}
+
+/// No past is told that ended before.
+pub(super) fn told_from(keep: Duration, now: Timestamp) -> Timestamp {
+    Since::Ago(keep.saturating_sub(SKEW.min(keep / 2))).before(now)
 }
 
 impl Daemon {
     /// Has watched what was found.
-    pub(super) fn found(&self, found: &Found) {
+    pub(super) fn found(&mut self, found: Found) {
         if self.handle.is_in_trouble("discover") {
             info!("new runs can be found again");
             self.handle.set_trouble("discover", None);
         }
-        let Found { runs, newest } = found.clone();
-        let known = self.newest.get();
-        // A list without runs is one too: whatever is created after it is new. A clock that is far ahead hides nothing for long.
-        let (now, apart) = (clock::wall(), |at: Timestamp| at.checked_add(SKEW).unwrap_or(at));
-        let newest = newest.map(|at| at.min(apart(now))).max(known).or_else(|| now.checked_sub(SKEW).ok());
-        let Some(config::Discover { notify, .. }) = &self.config.discover else { return };
-        if runs.is_empty() && newest == known {
+        let Some(discover) = &self.config.discover else { return };
+        if self.finding.as_ref().is_some_and(|finding| !finding.is_finished()) {
+            // The store is slow. The next list has the same, and more.
             return;
         }
-        let notify = notify.as_deref().map(Into::into);
-        let (handle, remembered) = (Arc::clone(&self.handle), self.newest.clone());
-        tokio::spawn(async move {
-            let ids: Vec<RunId> = runs.iter().map(|listed| listed.id.clone()).collect();
-            let added = match handle.watch_found(ids, notify).await {
-                Ok(added) => added,
-                // The next look finds them again.
-                Err(refusal) => return error!("cannot watch what was found: {refusal:?}"),
+        let Found { mut runs, newest } = found;
+        let (known, now) = (self.seen.known(), clock::wall());
+        // The list may be one from before a reload.
+        runs.retain(|listed| discover.matches(&listed.run, now));
+        let since = known.since_after(newest, self.config.daemon.keep, now);
+        if runs.is_empty() && known.looked && since == known.since {
+            return;
+        }
+        let notify = discover.notify.as_deref().map(Into::into);
+        let (handle, seen) = (Arc::clone(&self.handle), self.seen.clone());
+        self.finding = Some(tokio::spawn(async move {
+            // What fails, the next look finds again.
+            if let Err(refusal) = handle.watch_found(&runs, notify, &seen, since).await {
+                error!("cannot watch what was found: {refusal}");
+            }
+        }));
+    }
+}
+
+impl Handle {
+    /// Has runs watched that were found, and then takes note that whatever was created before `since` was in a list. What is
+    /// known already, or was taken out of the watch, stays as it is.
+    async fn watch_found(
+        &self,
+        runs: &[Listed],
+        notify: Option<Arc<[ChannelName]>>,
+        seen: &Seen,
+        since: Option<Timestamp>,
+    ) -> Result<(), Refusal> {
+        let _changing = self.changing.lock().await;
+        if seen.known().retired {
+            return Ok(());
+        }
+        let parts = self.parts()?;
+        let now = clock::wall();
+        let ids = runs.iter().map(|listed| listed.id.clone()).collect();
+        let unknown = parts.store.unknown(ids, now).await?;
+        if !unknown.is_empty() {
+            let watched = |id: &RunId| {
+                let subject = Subject { id: id.clone(), name: None };
+                Watched { notify: notify.clone(), origin: Origin::Found, ..Watched::new(subject, now) }
             };
-            if added.len() > TOLD_ONE_BY_ONE {
-                info!(runs = added.len(), "found");
-            } else {
-                for Listed { id, run } in runs.iter().filter(|listed| added.contains(&listed.id)) {
-                    let details = run.details.as_deref();
-                    let spec = details.and_then(|details| details.spec_name.as_deref());
-                    let by = details.and_then(|details| details.created_by_email.as_deref());
-                    info!(run_id = id.as_str(), spec, by, "found");
-                }
-            }
-            if newest != known
-                && let Err(error) = remembered.remember(newest, &handle.parts_now().store).await
-            {
-                warn!("cannot remember which runs were there: {error}");
-            }
-        });
+            parts.watch(unknown.iter().map(watched).collect()).await?;
+            log_finds(runs, &unknown);
+        }
+        seen.remember(since, &parts.store).await?;
+        Ok(())
+    }
+}
+
+fn log_finds(runs: &[Listed], new: &[RunId]) {
+    if new.len() > TOLD_ONE_BY_ONE {
+        return info!(runs = new.len(), "found");
+    }
+    for Listed { id, run } in runs.iter().filter(|listed| new.contains(&listed.id)) {
+        let details = run.details.as_deref();
+        let spec = details.and_then(|details| details.spec_name.as_deref());
+        let by = details.and_then(|details| details.created_by_email.as_deref());
+        info!(run_id = id.as_str(), spec, by, "found");
     }
 }
 
@@ -142,6 +231,8 @@ impl Daemon {
 mod tests {
     use super::*;
     use crate::run::{Progress, RunStatus};
+
+    const DAY: Duration = Duration::from_hours(24);
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -158,29 +249,52 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_came_and_went_between_two_lists_is_news() {
-        assert!(!is_news(&ended(Some(50), Some(60)), None, None), "before the first list all is past");
-        assert!(is_news(&ended(Some(50), Some(60)), Some(at(49)), None));
-        assert!(!is_news(&ended(Some(50), Some(60)), Some(at(50)), None), "it was in that list");
-        assert!(!is_news(&ended(None, None), Some(at(0)), None));
+    fn known(since: Option<i64>) -> Known {
+        Known { since: since.map(at), ..Known::default() }
     }
 
     #[test]
-    fn the_past_is_news_since_when_it_is_asked_for() {
+    fn what_came_and_went_between_two_lists_is_news() {
+        let is_news = |since, created| known(since).is_news(&ended(created, Some(60)), None, at(100));
+        assert!(!is_news(None, Some(50)), "before the first list all is past");
+        assert!(is_news(Some(49), Some(50)));
+        assert!(!is_news(Some(50), Some(50)), "it was in that list");
+        assert!(!is_news(Some(0), None));
+        assert!(!is_news(Some(0), Some(100 + 2 * 3600)), "a time that is still to come says nothing");
+    }
+
+    #[test]
+    fn the_past_is_news_since_when_it_is_asked_for_until_somebody_has_looked() {
         let since = Some(at(60));
-        assert!(is_news(&ended(Some(50), Some(60)), None, since));
-        assert!(!is_news(&ended(Some(50), Some(59)), None, since));
-        assert!(is_news(&ended(Some(60), None), None, since));
-        assert!(!is_news(&ended(Some(59), None), None, since));
+        for (created, completed, news) in [
+            (Some(50), Some(60), true),
+            (Some(50), Some(59), false),
+            (Some(60), None, true),
+            (Some(59), None, false),
+        ] {
+            let run = ended(created, completed);
+            assert_eq!(known(None).is_news(&run, since, at(100)), news, "{run:?}");
+            assert!(!Known { looked: true, ..known(None) }.is_news(&run, since, at(100)));
+        }
+    }
+
+    #[test]
+    fn a_run_may_show_up_a_little_late() {
+        let after = |since, newest: Option<i64>| known(since).since_after(newest.map(at), DAY, at(1_000_000));
+        assert_eq!(after(None, Some(5000)), Some(at(5000)), "all that is in the first list is past");
+        assert_eq!(after(Some(5000), Some(5010)), Some(at(5000)));
+        assert_eq!(after(Some(5000), Some(5100)), Some(at(5040)));
+        assert_eq!(after(Some(5000), None), Some(at(5000)), "whatever becomes of the others");
+        assert_eq!(after(None, None), Some(at(1_000_000 - 3600)));
+        assert_eq!(after(Some(5000), Some(9_000_000)), Some(at(1_000_000 - 60)), "a time to come is none");
     }
 
     #[test]
     fn nothing_is_told_that_may_have_been_told_and_forgotten() {
-        let (day, now) = (Duration::from_hours(24), at(10 * 86_400));
-        assert_eq!(told_since(None, day, now), None);
-        assert_eq!(told_since(Some(Since::Ago(day / 2)), day, now), Some(now - day / 2));
-        assert_eq!(told_since(Some(Since::At(at(0))), day, now), Some(now - Duration::from_hours(23)));
+        let now = at(10 * 86_400);
+        assert_eq!(told_since(None, DAY, now), None);
+        assert_eq!(told_since(Some(Since::Ago(DAY / 2)), DAY, now), Some(now - DAY / 2));
+        assert_eq!(told_since(Some(Since::At(at(0))), DAY, now), Some(now - Duration::from_hours(23)));
         let short = Duration::from_secs(10);
         assert_eq!(told_since(Some(Since::At(at(0))), short, now), Some(now - short / 2));
     }

@@ -4,6 +4,7 @@
 //! out of the watch before it is forgotten.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -19,9 +20,7 @@ use crate::control::{
 };
 use crate::poll::{Command, Counters, RunView};
 use crate::run::{RunId, Subject};
-use crate::store::{
-    ChannelName, DeliveryFilter, Route, Routes, RunStore as _, SqliteStore, StoreError, Watched,
-};
+use crate::store::{DeliveryFilter, Origin, Route, Routes, RunStore as _, SqliteStore, StoreError, Watched};
 
 /// The scheduler answers within this, or it does not move.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,6 +72,13 @@ pub(super) enum Refusal {
     Unavailable(String),
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Bad(why) | Self::NotFound(why) | Self::Unavailable(why)) = self;
+        f.write_str(why)
+    }
+}
+
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         Self::Unavailable(format!("the store failed: {error}"))
@@ -100,7 +106,8 @@ impl Handle {
         change(&mut self.parts.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn parts(&self) -> Result<Parts, Refusal> {
+    /// The parts, unless one is being replaced.
+    pub(super) fn parts(&self) -> Result<Parts, Refusal> {
         let parts = self.parts_now();
         if parts.suspended {
             return Err(Refusal::Unavailable(
@@ -122,28 +129,6 @@ impl Handle {
             finished: run.state.status.clone().filter(|_| run.state.ended.is_some()),
         });
         Ok(Added { runs: answers.collect() })
-    }
-
-    /// Has runs watched that were found; what is known already, or was taken out of the watch, stays as it is. Gives those
-    /// that are new, which is durable when this returns.
-    pub(super) async fn watch_found(
-        &self,
-        runs: Vec<RunId>,
-        notify: Option<Arc<[ChannelName]>>,
-    ) -> Result<Vec<RunId>, Refusal> {
-        let _changing = self.changing.lock().await;
-        let parts = self.parts()?;
-        let now = clock::wall();
-        let unknown = parts.store.unknown(runs).await?;
-        if unknown.is_empty() {
-            return Ok(unknown);
-        }
-        let watched = unknown.iter().map(|id| {
-            let subject = Subject { id: id.clone(), name: None };
-            Watched { notify: notify.clone(), added: true, ..Watched::new(subject, now) }
-        });
-        parts.watch(watched.collect()).await?;
-        Ok(unknown)
     }
 
     /// Has a run watched no more; what is still to be told of it is told.
@@ -310,7 +295,7 @@ impl Handle {
 
 impl Parts {
     /// Writes down runs, and then watches those that go on. Gives them with what is known of them.
-    async fn watch(&self, runs: Vec<Watched>) -> Result<Vec<Watched>, StoreError> {
+    pub(super) async fn watch(&self, runs: Vec<Watched>) -> Result<Vec<Watched>, StoreError> {
         let known = self.store.add(runs).await?;
         let going = known.iter().filter(|run| run.state.ended.is_none()).cloned().collect();
         // A scheduler that is gone takes the daemon along: the next start finds the runs in the store.
@@ -345,7 +330,7 @@ fn watched(run: NewRun, routes: &Routes, now: Timestamp) -> Result<Watched, Refu
     };
     let subject = Subject { id: run.id, name: run.name.map(Into::into) };
     let deadline = run.deadline_seconds.map(Duration::from_secs);
-    Ok(Watched { notify, deadline, added: true, ..Watched::new(subject, now) })
+    Ok(Watched { notify, deadline, origin: Origin::Added, ..Watched::new(subject, now) })
 }
 
 fn known<'r>(routes: &'r Routes, name: &str) -> Result<&'r Route, Refusal> {

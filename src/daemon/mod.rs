@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -30,7 +31,7 @@ use tracing::{error, info, warn};
 pub use handle::Order;
 pub use state::directory;
 
-use discover::Newest;
+use discover::Seen;
 use handle::{Handle, Parts};
 use metrics::Metrics;
 use resume::Resume;
@@ -44,9 +45,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::control::{serve_tcp, serve_unix};
 use crate::notify::Channel;
-use crate::poll::{Command, Counters, OUTAGE_TOLD, Update};
+use crate::poll::{Command, Counters, OutagesTold, Update};
 use crate::run::{Change, DoubtKind, RunId};
-use crate::store::{RunStore as _, StoreError};
+use crate::store::StoreError;
 
 /// How long deliveries under way are waited for when the daemon is asked to stop. Retries are the next start's.
 const DELIVERY: Duration = Duration::from_secs(10);
@@ -118,7 +119,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
         tokio::select! {
             () = stop.cancelled() => break None,
             update = daemon.running.updates.recv() => match update {
-                Some(update) => daemon.updated(&update),
+                Some(update) => daemon.updated(update),
                 // The scheduler is gone: `stop` finds out why.
                 None => break Some("the scheduler has ended".to_owned()),
             },
@@ -177,7 +178,9 @@ struct Daemon {
     channels: Vec<Channel>,
     handle: Arc<Handle>,
     /// Of the runs that were looked through.
-    newest: Newest,
+    seen: Seen,
+    /// What was found is being written down.
+    finding: Option<JoinHandle<()>>,
     /// When the status line is to be told anew.
     status_at: Option<Instant>,
     /// What is wrong with the store.
@@ -195,16 +198,16 @@ impl Daemon {
         let channels = channels(&config)?;
         let store = Arc::new(state.store.clone());
         let list = list(&config, &store).await?;
-        let newest = Newest::load(&config, &store).await.map_err(|error| store_failed(&error))?;
-        let settings = settings(&config, &counters, &newest);
+        let seen = Seen::load(&config, &store).await.map_err(|error| store_failed(&error))?;
+        let settings = settings(&config, &counters, &seen);
         announce(&config, &list, &settings.routes);
-        let outage_told_at = store.moment(OUTAGE_TOLD).await.map_err(|error| store_failed(&error))?;
+        let outages_told = OutagesTold::load(&*store).await.map_err(|error| store_failed(&error))?;
         let metrics = Metrics::new().map_err(|error| DaemonError::Internal(error.to_string()))?;
         let store_trouble = store.health();
         let names = channels.iter().map(|channel| channel.name.clone()).collect();
         store.give_up_on_others(names, clock::wall()).await.map_err(|error| store_failed(&error))?;
         let routes = settings.routes.clone();
-        let plan = Plan { settings, runs: list.going, channels: channels.clone(), outage_told_at };
+        let plan = Plan { settings, runs: list.going, channels: channels.clone(), outages_told };
         let running = app::start(plan, Arc::clone(&source) as _, Arc::clone(&store));
         let handle = Handle {
             parts: RwLock::new(Parts {
@@ -225,8 +228,18 @@ impl Daemon {
         };
         let handle = Arc::new(handle);
         let status_at = Some(Instant::now());
-        let daemon =
-            Self { config, running, source, counters, channels, handle, newest, status_at, store_trouble };
+        let daemon = Self {
+            config,
+            running,
+            source,
+            counters,
+            channels,
+            handle,
+            seen,
+            finding: None,
+            status_at,
+            store_trouble,
+        };
         daemon.warn_of_what_was_set_aside(state);
         Ok(daemon)
     }
@@ -258,7 +271,7 @@ impl Daemon {
         if let Ok(source) = client(&self.config) {
             self.source = source;
         }
-        let settings = Box::new(settings(&self.config, &self.counters, &self.newest));
+        let settings = Box::new(settings(&self.config, &self.counters, &self.seen));
         let source = Arc::clone(&self.source) as _;
         // A scheduler that is gone is found out about elsewhere.
         let _ = self.running.commands.send(Command::Reconfigure(settings, source)).await;
@@ -299,7 +312,9 @@ impl Daemon {
 
     async fn tell_status(&mut self) {
         self.status_at = None;
-        service::status(&self.status().await);
+        if service::is_there() {
+            service::status(&self.status().await);
+        }
     }
 
     /// `3 runs, 1 finished, 0 deliveries pending`, and what is wrong.
@@ -321,19 +336,19 @@ impl Daemon {
     }
 
     /// Logs, counts and remembers what has happened.
-    fn updated(&mut self, update: &Update) {
-        let words = crate::words::notice(update).unwrap_or_default();
+    fn updated(&mut self, update: Update) {
+        let words = crate::words::notice(&update).unwrap_or_default();
         match update {
-            Update::Run(run, change) if *change >= Change::Status => {
+            Update::Run(run, change) if change >= Change::Status => {
                 let run_id = run.subject.id.as_str();
                 let run_name = run.subject.name.as_deref();
                 let status = run.state.status.as_ref().map(crate::run::RunStatus::as_str);
-                info!(run_id, run_name, status, "{} {}", run.subject.label(), crate::words::standing(run));
+                info!(run_id, run_name, status, "{} {}", run.subject.label(), crate::words::standing(&run));
             }
             // The store tells of itself, whoever found out.
             Update::Run(..) | Update::StoreWell | Update::StoreFailed(_) => return,
             Update::WatchList => {}
-            Update::Found(found) => self.found(found),
+            Update::Found(found) => return self.found(found),
             // One from before a reload that turned it off.
             Update::LookFailed(_) if self.config.discover.is_none() => {}
             Update::LookFailed(_) => {
@@ -358,7 +373,7 @@ impl Daemon {
             }
             Update::Doubt { subject, kind, .. } => {
                 warn!(run_id = subject.id.as_str(), "{words}");
-                if *kind == DoubtKind::KeyRefused {
+                if kind == DoubtKind::KeyRefused {
                     self.handle.set_trouble("key", Some("the API refuses the key".to_owned()));
                 }
             }

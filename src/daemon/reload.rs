@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::setup::{channels, client, settings, warn_of_unknown_channels};
+use super::discover::Seen;
+use super::setup::{announce_discovery, channels, client, settings, warn_of_unknown_channels};
 use super::watching::watch_list;
 use super::{Daemon, Reread};
 use crate::config::Config;
 use crate::notify::delivery::Change;
 use crate::poll::Command;
+use crate::store::StoreError;
 
 impl Daemon {
     /// Takes over another configuration; gives what is done from now on, in words. One with a problem changes nothing, and
@@ -26,14 +28,13 @@ impl Daemon {
         let parts = handle.parts_now();
         let store = Arc::clone(&parts.store);
         let before = self.running.commands.clone();
-        if config.discover.is_none() {
-            self.newest.remember(None, &store).await.map_err(|error| format!("the store failed: {error}"))?;
-            handle.set_trouble("discover", None);
-        }
-        let list =
-            watch_list(&config, &*store).await.map_err(|error| format!("the store failed: {error}"))?;
+        let failed = |error: StoreError| format!("the store failed: {error}");
+        let seen = Seen::load(&config, &store).await.map_err(failed)?;
+        let list = watch_list(&config, &*store).await.map_err(failed)?;
+        self.seen.retire();
+        handle.set_trouble("discover", None);
         self.warn_of_what_needs_a_restart(&config);
-        let settings = settings(&config, &self.counters, &self.newest);
+        let settings = settings(&config, &self.counters, &seen);
         let routes = settings.routes.clone();
         let _ = before.send(Command::Reconfigure(Box::new(settings), Arc::clone(&source) as _)).await;
         let (going, ended) = (list.going.len(), list.ended);
@@ -55,10 +56,12 @@ impl Daemon {
             parts.api = config.api.base_url.as_str().into();
             parts.requests_per_minute = config.poll.requests_per_minute;
         });
-        (self.config, self.source, self.channels) = (config, source, new_channels);
+        (self.config, self.source, self.channels, self.seen) = (config, source, new_channels, seen);
         self.soon();
-        let message = format!("{going} runs going, {ended} ended, {} channels", self.channels.len());
+        let looking = if self.config.discover.is_some() { ", looking for more" } else { "" };
+        let message = format!("{going} runs going{looking}, {ended} ended, {} channels", self.channels.len());
         info!("the configuration was read again: {message}");
+        announce_discovery(&self.config);
         Ok(message)
     }
 

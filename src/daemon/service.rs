@@ -23,6 +23,11 @@ pub(super) fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
+/// Whether there is somebody to tell.
+pub(super) fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// What goes on, for `systemctl status`.
 pub(super) fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);

@@ -6,15 +6,18 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::DaemonError;
-use super::discover::{Newest, discovery};
+use super::discover::{Seen, discovery, told_from};
 use super::watching::{WatchList, watch_list};
 use crate::api::ApiClient;
 use crate::app;
-use crate::config::{ChannelKind, Config, ConfiguredChannel};
+use crate::clock;
+use crate::config::{ChannelKind, Config, ConfiguredChannel, Since};
 use crate::notify::{Channel, session_bus};
 use crate::poll::{Counters, Settings};
 use crate::run::Patience;
+use crate::span;
 use crate::store::{Routes, SqliteStore, StoreError, Watched};
+use crate::words;
 
 /// Counts are written down this often: what a crash loses of them is read again.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
@@ -30,14 +33,14 @@ pub(super) fn channels(config: &Config) -> Result<Vec<Channel>, DaemonError> {
     channels.map_err(|error| DaemonError::Config(error.to_string()))
 }
 
-pub(super) fn settings(config: &Config, counters: &Arc<Counters>, newest: &Newest) -> Settings {
+pub(super) fn settings(config: &Config, counters: &Arc<Counters>, seen: &Seen) -> Settings {
     let patience = Patience { grace: config.poll.grace, unknown_after: None, refused_ends: false };
     let settings = app::poll_settings(config, app::routes(&config.channels, []), patience, false);
     Settings {
         keep_ended: false,
         save_every: Some(SAVE_EVERY),
         counters: Arc::clone(counters),
-        discovery: discovery(config, newest),
+        discovery: discovery(config, seen),
         ..settings
     }
 }
@@ -59,6 +62,7 @@ pub(super) fn announce(config: &Config, list: &WatchList, routes: &Routes) {
         api = config.api.base_url.as_str(),
         "watching"
     );
+    announce_discovery(config);
     warn_of_unknown_channels(&list.going, routes);
     for id in &list.dropped {
         info!(run_id = id.as_str(), "not watched any more: it is not in the configuration");
@@ -71,6 +75,22 @@ pub(super) fn announce(config: &Config, list: &WatchList, routes: &Routes) {
         warn!(
             "a desktop channel is configured, and there is no session bus to show it on; a system service has \
              none: run the daemon as a user service (systemd/user/runwatch.service)"
+        );
+    }
+}
+
+/// Says whether runs are looked for, and what of the past will not be told.
+pub(super) fn announce_discovery(config: &Config) {
+    let Some(discover) = &config.discover else { return };
+    info!("looking for runs every {}", span::human(discover.interval));
+    let (now, keep) = (clock::wall(), config.daemon.keep);
+    if let Some(Since::At(at)) = discover.announce_past
+        && at < told_from(keep, now)
+    {
+        warn!(
+            "what ended before {} is not told, whatever `announce_past` says: `keep` in [daemon] is {}",
+            words::time(told_from(keep, now)),
+            span::human(keep)
         );
     }
 }

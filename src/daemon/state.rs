@@ -50,6 +50,9 @@ fn open_store(dir: &Path) -> Result<(SqliteStore, Option<PathBuf>), DaemonError>
             error!("{} is damaged: {error}", path.display());
             let aside = put_aside(dir)?;
             warn!("runs that were added by a command are only in there, too: see `runwatch add`");
+            warn!(
+                "so is which runs were removed: where runs are looked for, those that go on are found again"
+            );
             (SqliteStore::open(&path), Some(aside))
         }
         opened => (opened, None),

@@ -1,10 +1,10 @@
-//! Which runs a daemon watches: those that the configuration names, and those that were added.
+//! Which runs a daemon watches: those that the configuration names, those that were added, and those that were found.
 
 use std::collections::HashSet;
 
 use crate::config::{Config, ConfiguredRun};
 use crate::run::{RunId, Subject};
-use crate::store::{RunStore, StoreError, Watched};
+use crate::store::{Origin, RunStore, StoreError, Watched};
 
 /// What is to be watched, and what was found on the way.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct WatchList {
     pub(super) going: Vec<Watched>,
     /// How many have ended.
     pub(super) ended: usize,
-    /// Runs that the configuration names no more and nobody added: not watched.
+    /// Runs that the configuration names no more and nobody else wants: not watched.
     pub(super) dropped: Vec<RunId>,
 }
 
@@ -27,7 +27,7 @@ pub(super) async fn watch_list(config: &Config, store: &dyn RunStore) -> Result<
     let mut list = WatchList::default();
     let mut again = Vec::new();
     for mut run in store.load().await? {
-        let wanted = run.added || names.contains(&run.subject.id);
+        let wanted = run.origin != Origin::Configured || names.contains(&run.subject.id);
         let finished = matches!(run.state.ended, Some(crate::run::Ending::Finished(_)));
         if finished {
             list.ended += 1;
@@ -74,13 +74,13 @@ mod tests {
         let store = SqliteStore::in_memory().unwrap();
         let at = jiff::Timestamp::UNIX_EPOCH;
         let run = |id: &str| Watched::new(Subject { id: id.parse().unwrap(), name: None }, at);
-        for (mut run, added, ended) in [
-            (run("added"), true, None),
-            (run("added-and-lost"), true, Some(Ending::NeverFound)),
-            (run("no-longer-configured"), false, None),
-            (run("finished"), false, Some(Ending::Finished(Terminal::Failed))),
+        for (mut run, origin, ended) in [
+            (run("added"), Origin::Added, None),
+            (run("added-and-lost"), Origin::Found, Some(Ending::NeverFound)),
+            (run("no-longer-configured"), Origin::Configured, None),
+            (run("finished"), Origin::Configured, Some(Ending::Finished(Terminal::Failed))),
         ] {
-            run.added = added;
+            run.origin = origin;
             run.state.ended = ended;
             store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
         }

@@ -45,6 +45,9 @@ impl Message {
             EventKind::RunLost => (format!("Run {run} can no longer be watched"), Urgency::Critical),
             EventKind::RunStalled => (format!("Run {run} has stalled"), Urgency::Normal),
             EventKind::RunOverdue => (format!("Run {run} is overdue"), Urgency::Normal),
+            EventKind::ApiUnreachable if data.reason.as_deref() == Some("list_failed") => {
+                ("New DataFramer runs cannot be found".to_owned(), Urgency::Critical)
+            }
             EventKind::ApiUnreachable => {
                 ("The DataFramer API cannot be reached".to_owned(), Urgency::Critical)
             }
@@ -108,6 +111,9 @@ fn body(kind: EventKind, data: &EventData) -> String {
         EventKind::RunOverdue => since(data).map(|at| format!("It should have ended by {at}.")),
         EventKind::ApiUnreachable => Some(match (data.reason.as_deref(), since(data)) {
             (Some("key_refused"), at) => format!("The API refuses the key{}.", since_words(at)),
+            (Some("list_failed"), at) => {
+                format!("The list of runs could not be had{}; see the log.", since_words(at))
+            }
             (_, at) => format!("It has not answered{}.", since_words(at)),
         }),
         EventKind::DeliveryFailed => {

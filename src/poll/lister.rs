@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::outage::Outage;
 use super::poller::with_fresh_key;
+use super::schedule::{Pace, Policy};
 use super::scheduler::Scheduler;
 use super::update::{Found, Update};
 use crate::api::{Answer, Listed, Listing, PollError, PollErrorKind, Wanted};
@@ -37,14 +39,10 @@ const BYTES_A_SECOND: f64 = 1e6;
 /// What a request is worth where nobody says, in seconds of delay.
 const PRICE: f64 = 2.0;
 
-/// The pauses after a list that could not be had: the first, doubled up to the last. Runs are asked about by themselves then.
-const FIRST_PAUSE: Duration = Duration::from_secs(10);
-const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-
 /// Who asked, where it was no run.
 const LIST: u32 = u32::MAX;
 
-/// So many lists in a row that cannot be had are more than a blip.
+/// So many lists in a row without an answer are more than a blip.
 const TROUBLE_FROM: u32 = 2;
 
 /// Looking for runs that nobody named.
@@ -76,17 +74,20 @@ pub(super) struct Lister {
     pub(super) look_at: Option<Instant>,
     /// Whether a run that was to be confirmed may not have been asked about yet.
     owes: bool,
+    /// No list is asked for before, whatever happens: the API asked for that, or the last one cost it.
     not_before: Option<Instant>,
+    /// Nor before then, since the last one could not be had.
+    paused_until: Option<Instant>,
     /// Until then another list would not be worth its price.
     spaced_until: Option<Instant>,
-    /// After the next failure.
-    pause: Duration,
-    /// Lists in a row that could not be had.
+    pace: Pace,
+    /// Lists in a row that could not be had, and since when.
     failures: u32,
+    failing_since: Option<Moment>,
 }
 
-impl Default for Lister {
-    fn default() -> Self {
+impl Lister {
+    pub(super) fn new(policy: &Policy) -> Self {
         Self {
             under_way: false,
             asked_at: Instant::now(),
@@ -95,10 +96,17 @@ impl Default for Lister {
             look_at: None,
             owes: false,
             not_before: None,
+            paused_until: None,
             spaced_until: None,
-            pause: FIRST_PAUSE,
+            pace: Pace::new(policy),
             failures: 0,
+            failing_since: None,
         }
+    }
+
+    /// When another list may be asked for; `None` for at once.
+    fn may_at(&self) -> Option<Instant> {
+        self.not_before.max(self.paused_until)
     }
 }
 
@@ -121,7 +129,7 @@ impl Scheduler {
         if let Some(until) = held_until {
             self.slots.hold_for_list(now, until);
         }
-        let waits = self.lister.under_way || self.lister.not_before.is_some_and(|at| at > now);
+        let waits = self.lister.under_way || self.lister.may_at().is_some_and(|at| at > now);
         let looks = self.is_looking() && self.lister.look_at.is_none_or(|at| at <= now);
         let for_runs = worth && held_until.is_none() && !self.lister.owes;
         if waits || !(for_runs || looks) || self.limiter.take(now).is_err() {
@@ -162,7 +170,7 @@ impl Scheduler {
         if self.lister.under_way {
             return self.lister.patient_until;
         }
-        let at = self.lister.look_at.max(self.lister.not_before).unwrap_or(now);
+        let at = self.lister.look_at.max(self.lister.may_at()).unwrap_or(now);
         (self.may_ever_list() && self.is_looking()).then(|| at.max(self.limiter.next_at(now)))
     }
 
@@ -175,7 +183,7 @@ impl Scheduler {
         }
         // What the last one left to be confirmed goes out before the next.
         let owes = self.lister.owes.then(|| now + SHORTEST);
-        later(self.lister.spaced_until.max(self.lister.not_before)).or(owes)
+        later(self.lister.spaced_until.max(self.lister.may_at())).or(owes)
     }
 
     /// Whether runs are looked for, and it is not the turn of those that are due: a small budget is for both.
@@ -226,7 +234,9 @@ impl Scheduler {
         self.api_answered(now);
         self.api_is_of_use();
         self.costs.saw_list(listing.bytes, now.mono.saturating_duration_since(self.lister.asked_at));
-        (self.lister.pause, self.lister.failures) = (FIRST_PAUSE, 0);
+        self.lister.pace = Pace::new(&self.settings.policy);
+        (self.lister.failures, self.lister.failing_since) = (0, None);
+        self.end_outage(Outage::List);
         if self.last_look.is_some() {
             // It came too early to count.
             return self.break_off_list();
@@ -283,7 +293,7 @@ impl Scheduler {
         // Dropped, so that not even what has come already is heard of.
         self.lists = JoinSet::new();
         self.lister.under_way = false;
-        self.lister.look_at = None;
+        (self.lister.look_at, self.lister.paused_until) = (None, None);
         self.go_on_without_list(Instant::now());
     }
 
@@ -301,7 +311,8 @@ impl Scheduler {
 
     fn no_list(&mut self, error: &PollError, now: Moment) {
         let throttled = error.kind == PollErrorKind::Throttled;
-        let hold = error.retry_after.unwrap_or(if throttled { FIRST_PAUSE } else { Duration::ZERO });
+        let pause = self.lister.pace.after_error(&self.settings.policy, None);
+        let hold = error.retry_after.unwrap_or(if throttled { pause } else { Duration::ZERO });
         if self.slots.active() == 0 {
             // Nobody else asks: what the API is worth shows here.
             self.api_failed(LIST, error, hold, now);
@@ -310,12 +321,20 @@ impl Scheduler {
         }
         // Whatever is wrong with the list, the runs by themselves get their turn before it.
         self.lister.look_at = None;
-        self.lister.not_before = Some(now.mono + hold + self.lister.pause);
-        let every = self.settings.discovery.as_ref().map_or(LONGEST_PAUSE, |look| look.every);
-        self.lister.pause = (self.lister.pause * 2).min(every.clamp(FIRST_PAUSE, LONGEST_PAUSE));
+        self.lister.not_before = Some(now.mono + hold);
+        // As much time as it has cost the runs is theirs.
+        self.lister.paused_until = Some(now.mono + hold + hold + pause);
         self.lister.failures = self.lister.failures.saturating_add(1);
-        if self.settings.discovery.is_some() && self.lister.failures >= TROUBLE_FROM {
-            self.tell(Update::LookFailed(error.message.clone()));
+        let since = *self.lister.failing_since.get_or_insert(now);
+        if self.settings.discovery.is_some() {
+            let may_pass = throttled || error.kind == PollErrorKind::Transient;
+            if !may_pass || self.lister.failures >= TROUBLE_FROM {
+                self.tell(Update::LookFailed(error.message.clone()));
+            }
+            // New runs go unseen, however well the watched ones are; an API that is of no use at all is told of as such.
+            if self.health.down_since().is_none() && self.refused_since.is_none() {
+                self.tell_outage(Outage::List, "list_failed", since, now);
+            }
         }
         self.go_on_without_list(now.mono);
     }

@@ -2,7 +2,8 @@
 //!
 //! `schedule`, `limiter`, `health`, `alerts` and `outlook` decide, without I/O; `slots` holds the runs in the order in which they are
 //! due; `scheduler` is the loop that sends polls, `poller` has what they bring
-//! recorded before it is believed, and `update` is what whoever looks on is told.
+//! recorded before it is believed, `lister` asks for the list of all runs, `outage` has told what lasts, and `update` is what whoever
+//! looks on is told.
 
 mod alerts;
 mod batch;
@@ -11,6 +12,7 @@ mod health;
 mod last_look;
 mod limiter;
 mod lister;
+mod outage;
 mod outlook;
 mod poller;
 mod prior;
@@ -26,8 +28,8 @@ pub use counters::{Counters, Standing};
 pub use health::{Down, Up};
 pub use limiter::Limiter;
 pub use lister::Discovery;
+pub use outage::{Outage, OutagesTold};
 pub use outlook::{Outlook, Remaining};
-pub use poller::OUTAGE_TOLD;
 pub use prior::Prior;
 pub use schedule::{Curve, Pace, Policy};
 pub use scheduler::{Command, Scheduler, Settings};

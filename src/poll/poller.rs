@@ -10,6 +10,7 @@ use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use super::alerts::Warning;
+use super::outage::Outage;
 use super::prior::Prior;
 use super::scheduler::Scheduler;
 use super::slots::Slot;
@@ -21,9 +22,6 @@ use crate::run::{
     observe,
 };
 use crate::store::{ChannelName, Commit, StoreError, Took, Watched};
-
-/// The moment, in the store, at which the present outage was told last.
-pub const OUTAGE_TOLD: &str = "outage told";
 
 pub(super) type Polled = Result<Answer, PollError>;
 pub(super) type Committed = Result<(), StoreError>;
@@ -37,8 +35,8 @@ pub(super) enum Recording {
         /// The pause before the next poll, should the run go on.
         pause: Duration,
     },
-    /// When the outage was told, or that it is over.
-    Outage(Option<Timestamp>),
+    /// When an outage was told, or that it is over.
+    Outage(Outage, Option<Timestamp>),
 }
 
 /// What a poll brought beside the transition.
@@ -138,13 +136,13 @@ impl Scheduler {
                     self.tell(Update::ApiDown(down, error.message.clone()));
                 }
                 if let Some(since) = self.health.down_since() {
-                    self.tell_outage("no_answer", since, now);
+                    self.tell_outage(Outage::Api, "no_answer", since, now);
                 }
             }
             PollErrorKind::Doubt(DoubtKind::KeyRefused) => {
                 self.api_answered(now);
                 let since = *self.refused_since.get_or_insert(now);
-                self.tell_outage("key_refused", since, now);
+                self.tell_outage(Outage::Api, "key_refused", since, now);
                 if !self.settings.patience.refused_ends {
                     // The key is every run's: ever more seldom, and one at a time.
                     let refused = now.mono - since.mono;
@@ -221,7 +219,11 @@ impl Scheduler {
     }
 
     /// Every event with the channels that tell it, of those in `chosen`.
-    fn routed(&self, events: Vec<Event>, chosen: Option<&[ChannelName]>) -> Vec<(Event, Vec<ChannelName>)> {
+    pub(super) fn routed(
+        &self,
+        events: Vec<Event>,
+        chosen: Option<&[ChannelName]>,
+    ) -> Vec<(Event, Vec<ChannelName>)> {
         let route = |event: Event| {
             let channels = self.settings.routes.of(event.payload.kind, chosen);
             (event, channels)
@@ -229,7 +231,7 @@ impl Scheduler {
         events.into_iter().map(route).collect()
     }
 
-    fn commit(&mut self, commit: Commit, recording: Recording) {
+    pub(super) fn commit(&mut self, commit: Commit, recording: Recording) {
         let store = Arc::clone(&self.store);
         let task = self.commits.spawn(async move { store.commit(commit).await });
         self.recording.insert(task.id(), recording);
@@ -243,9 +245,9 @@ impl Scheduler {
         let Some(recording) = self.recording.remove(&task) else { return };
         self.store_answered(committed.as_ref().err());
         match (recording, committed) {
-            (Recording::Outage(told_at), Ok(())) => self.outage_told_at = told_at,
+            (Recording::Outage(outage, told_at), Ok(())) => self.outages_told.set(outage, told_at),
             // Told with the next failure; forgotten with the next answer.
-            (Recording::Outage(_), Err(_)) => {}
+            (Recording::Outage(..), Err(_)) => {}
             (Recording::Run { index, transition, pause }, Ok(())) => {
                 self.believe(index, &transition, pause, true);
             }
@@ -275,32 +277,6 @@ impl Scheduler {
                     self.tell(Update::StoreFailed(error.clone()));
                 }
             }
-        }
-    }
-
-    /// Has an outage told that has lasted.
-    fn tell_outage(&mut self, reason: &str, since: Moment, now: Moment) {
-        if self.is_telling_outage() || !self.settings.alerts.of_outage(since, self.outage_told_at, now) {
-            return;
-        }
-        let event = Event::of_outage(&self.settings.source, reason, since.wall, now.wall);
-        let events = self.routed(vec![event], None);
-        let commit = Commit { run: None, events, moment: Some((OUTAGE_TOLD, Some(now.wall))) };
-        self.commit(commit, Recording::Outage(Some(now.wall)));
-    }
-
-    fn is_telling_outage(&self) -> bool {
-        self.recording.values().any(|recording| matches!(recording, Recording::Outage(_)))
-    }
-
-    /// The API answered to the point, and to the key: an outage that was told is over.
-    pub(super) fn api_is_of_use(&mut self) {
-        if self.refused_since.take().is_some() {
-            self.tell(Update::KeyAccepted);
-        }
-        if self.outage_told_at.is_some() && !self.is_telling_outage() {
-            let commit = Commit { moment: Some((OUTAGE_TOLD, None)), ..Commit::default() };
-            self.commit(commit, Recording::Outage(None));
         }
     }
 
@@ -360,12 +336,6 @@ impl Scheduler {
     pub(super) fn view(&self, slot: &Slot, now: Moment) -> RunView {
         let prior = slot.watched.state.spec_id.and_then(|spec| self.priors.get(&spec)?.as_ref());
         slot.view(prior, now)
-    }
-
-    pub(super) fn api_answered(&mut self, now: Moment) {
-        if let Some(up) = self.health.answered(now) {
-            self.tell(Update::ApiUp(up));
-        }
     }
 
     fn tell_doubt(&self, index: u32, transition: &Transition, message: String) {

@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
@@ -19,6 +18,7 @@ use super::health::Health;
 use super::last_look::LastLook;
 use super::limiter::Limiter;
 use super::lister::{Discovery, Lister};
+use super::outage::OutagesTold;
 use super::poller::{Committed, Polled, Recording};
 use super::prior::Prior;
 use super::schedule::Policy;
@@ -101,8 +101,7 @@ pub struct Scheduler {
     pub(super) last_look: Option<LastLook>,
     /// Since when the key has been refused without an answer to the contrary.
     pub(super) refused_since: Option<Moment>,
-    /// When the present outage was told last.
-    pub(super) outage_told_at: Option<Timestamp>,
+    pub(super) outages_told: OutagesTold,
     /// When counts are written down next, if there are any to be.
     pub(super) save_at: Option<Instant>,
     pub(super) saves: JoinSet<Committed>,
@@ -124,7 +123,9 @@ impl Scheduler {
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         let limiter = Limiter::new(settings.requests_per_minute, Instant::now());
+        let lister = Lister::new(&settings.policy);
         Self {
+            lister,
             settings,
             source,
             store,
@@ -140,11 +141,11 @@ impl Scheduler {
             store_failed: false,
             last_look: None,
             refused_since: None,
-            outage_told_at: None,
+            outages_told: OutagesTold::default(),
             save_at: None,
             saves: JoinSet::new(),
             lists: JoinSet::new(),
-            lister: Lister::default(),
+
             costs: Costs::default(),
             priors: HashMap::new(),
             histories: JoinSet::new(),
@@ -156,9 +157,9 @@ impl Scheduler {
         self.slots.add(watched, &self.settings.policy, Instant::now());
     }
 
-    /// Takes note that an outage, should there be one still, was told before this process began.
-    pub fn outage_was_told(&mut self, at: Option<Timestamp>) {
-        self.outage_told_at = at;
+    /// Takes note of what outages, should they go on, were told before this process began.
+    pub fn outages_were_told(&mut self, told: OutagesTold) {
+        self.outages_told = told;
     }
 
     /// Polls until cancelled, then lets what is being recorded finish, and gives the account of every run.
@@ -282,8 +283,8 @@ impl Scheduler {
             return self.tell(Update::WatchList);
         };
         if let Some(slot) = self.slots.get_mut(index) {
-            let Watched { subject, notify, deadline, added, .. } = run;
-            slot.watched = Watched { subject, notify, deadline, added, state: slot.watched.state.clone() };
+            let Watched { subject, notify, deadline, origin, .. } = run;
+            slot.watched = Watched { subject, notify, deadline, origin, state: slot.watched.state.clone() };
         }
     }
 

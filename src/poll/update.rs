@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::health::{Down, Up};
 use crate::api::Listed;
 use crate::run::{Change, DoubtKind, RunState, Subject};
-use crate::store::{ChannelName, StoreError, Watched};
+use crate::store::{ChannelName, Origin, StoreError, Watched};
 
 /// Where updates go. Nothing is ever dropped; the reader is in this process and keeps up or uses memory.
 pub type Updates = mpsc::UnboundedSender<Update>;
@@ -92,8 +92,8 @@ pub struct FinalRun {
     pub notify: Option<Arc<[ChannelName]>>,
     /// How long after its creation it is overdue.
     pub deadline: Option<Duration>,
-    /// Whether it was added by a command.
-    pub added: bool,
+    /// Who wants it watched.
+    pub origin: Origin,
     /// What is known of it.
     pub state: RunState,
     /// How many requests were made for it.
@@ -107,14 +107,14 @@ pub struct FinalRun {
 impl FinalRun {
     /// A run that nobody has asked about.
     pub fn new(run: Watched) -> Self {
-        let Watched { subject, notify, deadline, added, state } = run;
-        Self { subject, notify, deadline, added, state, polls: 0, body: None, trouble: None }
+        let Watched { subject, notify, deadline, origin, state } = run;
+        Self { subject, notify, deadline, origin, state, polls: 0, body: None, trouble: None }
     }
 
     /// The run as it is watched.
     pub fn into_watched(self) -> Watched {
-        let Self { subject, notify, deadline, added, state, .. } = self;
-        Watched { subject, notify, deadline, added, state }
+        let Self { subject, notify, deadline, origin, state, .. } = self;
+        Watched { subject, notify, deadline, origin, state }
     }
 }
 

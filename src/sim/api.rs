@@ -1,5 +1,6 @@
 //! The API itself: routes, keys and errors, over the scenario and its faults.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -233,8 +234,7 @@ impl Shared {
 
     fn run(&self, id: Option<&RunId>) -> Reply {
         let changing = self.changing();
-        let found = changing.runs.iter().find(|timeline| Some(&timeline.run.id) == id);
-        let Some(timeline) = found else { return not_found() };
+        let Some(timeline) = self.find(id, &changing) else { return not_found() };
         let (snapshot, created_at) = self.snapshot(timeline, &changing);
         json(StatusCode::OK, &body::run(timeline, &snapshot, created_at))
     }
@@ -242,17 +242,16 @@ impl Shared {
     /// All runs, newest first.
     fn list(&self) -> Reply {
         let changing = self.changing();
-        let items = changing.runs.iter().rev().map(|timeline| {
-            let (snapshot, created_at) = self.snapshot(timeline, &changing);
-            body::item(timeline, &snapshot, created_at)
-        });
+        let there = changing.runs.iter().rev().filter(|timeline| self.is_there(timeline));
+        let mut runs: Vec<_> = there.map(|timeline| (timeline, self.snapshot(timeline, &changing))).collect();
+        runs.sort_by_key(|(_, (_, created_at))| Reverse(*created_at));
+        let items = runs.iter().map(|(timeline, (snapshot, at))| body::item(timeline, snapshot, *at));
         json(StatusCode::OK, &Value::Array(items.collect()))
     }
 
     fn cancel(&self, id: Option<&RunId>) -> Reply {
         let mut changing = self.changing();
-        let found = changing.runs.iter().find(|timeline| Some(&timeline.run.id) == id).cloned();
-        let Some(timeline) = found else { return not_found() };
+        let Some(timeline) = self.find(id, &changing).cloned() else { return not_found() };
         let (snapshot, _) = self.snapshot(&timeline, &changing);
         if snapshot.ended_after.is_some() {
             return json(
@@ -269,18 +268,32 @@ impl Shared {
     fn delete(&self, id: &RunId) -> bool {
         let mut changing = self.changing();
         let before = changing.runs.len();
-        changing.runs.retain(|timeline| timeline.run.id != *id);
+        changing.runs.retain(|timeline| timeline.run.id != *id || !self.is_there(timeline));
         changing.runs.len() < before
     }
 
-    fn age(&self, timeline: &Timeline) -> Duration {
+    fn find<'c>(&self, id: Option<&RunId>, changing: &'c Changing) -> Option<&'c Timeline> {
+        changing.runs.iter().find(|timeline| Some(&timeline.run.id) == id && self.is_there(timeline))
+    }
+
+    /// How much simulated time has passed.
+    fn elapsed(&self) -> Duration {
         let elapsed = self.started.elapsed().as_secs_f64() * self.settings.speed;
-        Duration::try_from_secs_f64(elapsed).unwrap_or_default() + timeline.run.age
+        Duration::try_from_secs_f64(elapsed).unwrap_or_default()
+    }
+
+    /// Whether it has been created.
+    fn is_there(&self, timeline: &Timeline) -> bool {
+        self.elapsed() >= timeline.run.after
+    }
+
+    fn age(&self, timeline: &Timeline) -> Duration {
+        (self.elapsed() + timeline.run.age).saturating_sub(timeline.run.after)
     }
 
     fn snapshot(&self, timeline: &Timeline, changing: &Changing) -> (Snapshot, Timestamp) {
         let canceled_after = changing.canceled_after.get(&timeline.run.id).copied();
-        let created_at = body::created_at(self.started_wall, timeline.run.age);
+        let created_at = body::created_at(self.started_wall, &timeline.run);
         (timeline.at(self.age(timeline), canceled_after), created_at)
     }
 }

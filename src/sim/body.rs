@@ -1,11 +1,9 @@
 //! How the API looks in JSON: runs, the list, and errors, with the fields its reference has.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::scenario::{Snapshot, Timeline, fnv};
+use super::scenario::{SimRun, Snapshot, Timeline, fnv};
 use crate::run::RunStatus;
 
 /// A run as the list has it: without `runtime_params` and `generated_files`.
@@ -20,13 +18,13 @@ pub(super) fn item(timeline: &Timeline, snapshot: &Snapshot, created_at: Timesta
         "spec_name": run.spec_name,
         "spec_version": 1,
         "dataset_id": uuid(&format!("dataset {}", run.spec_name)),
-        "dataset_name": format!("{}_seed", run.spec_name),
+        "dataset_name": run.dataset_name.clone().unwrap_or_else(|| format!("{}_seed", run.spec_name)),
         "dataset_type": "MULTI_FILE",
         "samples_completed": snapshot.progress.completed,
         "samples_failed": snapshot.progress.failed,
         "total_cost": cost,
         "created_at": time(created_at),
-        "created_by_email": "simulator@example.com",
+        "created_by_email": run.created_by_email,
         "completed_at": ended.map(time),
     })
 }
@@ -101,7 +99,7 @@ fn uuid(text: &str) -> String {
     )
 }
 
-/// When a run was created, for a simulator that started at `started`.
-pub(super) fn created_at(started: Timestamp, age: Duration) -> Timestamp {
-    started.checked_sub(age).unwrap_or(started)
+/// When a run is created, for a simulator that started at `started`.
+pub(super) fn created_at(started: Timestamp, run: &SimRun) -> Timestamp {
+    started.checked_sub(run.age).and_then(|at| at.checked_add(run.after)).unwrap_or(started)
 }

@@ -16,6 +16,10 @@ pub struct SimRun {
     pub id: RunId,
     /// The name of its spec.
     pub spec_name: String,
+    /// The name of its seed dataset; by the spec where nobody says.
+    pub dataset_name: Option<String>,
+    /// Who started it.
+    pub created_by_email: String,
     /// How it ends.
     pub end: Terminal,
     /// Samples asked for.
@@ -28,6 +32,8 @@ pub struct SimRun {
     pub duration: Duration,
     /// How old it is when the simulator starts.
     pub age: Duration,
+    /// How long after the simulator's start it is created; then its age is none.
+    pub after: Duration,
 }
 
 /// A run at one moment.
@@ -52,12 +58,15 @@ impl SimRun {
     pub fn new(id: RunId) -> Self {
         Self {
             spec_name: "support_tickets".to_owned(),
+            dataset_name: None,
+            created_by_email: "simulator@example.com".to_owned(),
             end: Terminal::Succeeded,
             samples: 20,
             failed: 0,
             queue: Duration::ZERO,
             duration: Duration::from_secs(10),
             age: Duration::ZERO,
+            after: Duration::ZERO,
             id,
         }
     }
@@ -122,7 +131,7 @@ pub(super) fn fnv(text: &str) -> u64 {
 impl FromStr for SimRun {
     type Err = String;
 
-    /// Reads `ID` or `id=ID,end=failed,samples=40,failed=2,queue=5s,duration=1m,age=30s,spec=NAME`.
+    /// Reads `ID` or `id=ID,end=failed,samples=40,failed=2,queue=5s,duration=1m,age=30s,spec=NAME`, and `after`, `by` and `dataset`.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut pairs = text.split(',').map(|pair| pair.split_once('=').unwrap_or(("id", pair)));
         let id = pairs.clone().find(|(key, _)| *key == "id").ok_or("there is no id in it")?.1;
@@ -142,10 +151,13 @@ impl FromStr for SimRun {
                 "queue" => run.queue = time(value)?,
                 "duration" => run.duration = time(value)?,
                 "age" => run.age = time(value)?,
+                "after" => run.after = time(value)?,
                 "spec" => value.clone_into(&mut run.spec_name),
+                "by" => value.clone_into(&mut run.created_by_email),
+                "dataset" => run.dataset_name = Some(value.to_owned()),
                 _ => {
                     return Err(format!(
-                        "`{key}` is not known; expected id, end, samples, failed, queue, duration, age or spec"
+                        "`{key}` is not known; expected id, end, samples, failed, queue, duration, age, after, spec, by or dataset"
                     ));
                 }
             }
@@ -153,6 +165,11 @@ impl FromStr for SimRun {
         })?;
         if run.samples > 20_000 {
             return Err("the API allows 20000 samples at most".to_owned());
+        }
+        if !run.age.is_zero() && !run.after.is_zero() {
+            return Err(
+                "a run that is created after the start has no age then; leave age or after out".to_owned()
+            );
         }
         Ok(run)
     }
@@ -220,6 +237,7 @@ mod tests {
             "id=r,samples=20001",
             "id=r,size=3",
             "id=r,queue=-1s",
+            "id=r,age=1s,after=1s",
         ] {
             assert!(text.parse::<SimRun>().is_err(), "{text}");
         }

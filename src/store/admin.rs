@@ -5,7 +5,8 @@ use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
-use super::runs::{find_run, micros, timestamp};
+use super::row::{micros, timestamp};
+use super::runs::find_run;
 use super::{ChannelName, Route, SqliteStore, StoreError, Watched};
 use crate::run::RunId;
 
@@ -246,34 +247,6 @@ impl SqliteStore {
         self.queue.call(move |db| find_run(db, &id)).await
     }
 
-    /// Of these runs, those that are not known, and that nobody took out of the watch.
-    pub async fn unknown(&self, runs: Vec<RunId>) -> Result<Vec<RunId>, StoreError> {
-        let unknown = move |db: &rusqlite::Connection| {
-            let mut known = db.prepare_cached(
-                "SELECT 1 FROM runs WHERE id = ?1 UNION ALL SELECT 1 FROM removed_runs WHERE id = ?1",
-            )?;
-            let mut unknown = Vec::new();
-            for run in runs {
-                if !known.exists([run.as_str()])? {
-                    unknown.push(run);
-                }
-            }
-            Ok(unknown)
-        };
-        self.queue.call(unknown).await
-    }
-
-    /// Takes a run out of the watch, so that it is not found again; what is still to be told of it is told.
-    pub async fn remove(&self, run: RunId, now: Timestamp) -> Result<(), StoreError> {
-        let remove = move |db: &rusqlite::Connection| {
-            db.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run.as_str()])?;
-            db.prepare_cached("INSERT OR REPLACE INTO removed_runs (id, at) VALUES (?1, ?2)")?
-                .execute(params![run.as_str(), micros(now)])?;
-            Ok(())
-        };
-        self.queue.call(remove).await
-    }
-
     /// How many ended runs there are, by the API's last word; `LOST` where the end is not the API's.
     pub async fn ended_by_status(&self) -> Result<Vec<(String, i64)>, StoreError> {
         self.queue
@@ -316,9 +289,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::run::{Ending, EventKind, Subject};
+    use crate::run::EventKind;
     use crate::store::testing::{at, end, settle, states};
-    use crate::store::{Follows, Outbox as _, Outcome, Owner, Route, RunStore as _, Watched};
+    use crate::store::{Follows, Outbox as _, Outcome, Owner, Route};
 
     /// The channel wants nothing more.
     async fn refuse(store: &SqliteStore, second: i64) {
@@ -378,29 +351,5 @@ mod tests {
         refuse(&store, 11).await;
         assert_eq!(store.disabled(&ops, "f").await.unwrap().as_deref(), Some("HTTP 410"));
         assert_eq!(store.disabled(&ops, "another url").await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn what_is_known_or_was_removed_is_not_unknown() {
-        let store = SqliteStore::in_memory().unwrap();
-        let ids = |names: &[&str]| names.iter().map(|id| id.parse().unwrap()).collect::<Vec<RunId>>();
-        end(&store, "known", 10).await;
-        let mut lost = Watched::new(Subject { id: "lost".parse().unwrap(), name: None }, at(0));
-        store.add(vec![lost.clone()]).await.unwrap();
-        assert_eq!(store.unknown(ids(&["lost"])).await.unwrap(), []);
-        lost.state.ended = Some(Ending::Gone);
-        store.save(vec![lost]).await.unwrap();
-        assert_eq!(store.unknown(ids(&["lost"])).await.unwrap(), [], "it would be given up again and again");
-        let removed = Watched::new(Subject { id: "removed".parse().unwrap(), name: None }, at(0));
-        store.add(vec![removed.clone()]).await.unwrap();
-        store.remove(removed.subject.id.clone(), at(20)).await.unwrap();
-        assert_eq!(store.unknown(ids(&["known", "new", "removed"])).await.unwrap(), ids(&["new"]));
-        // Until somebody wants it after all; or nobody can want it any more.
-        store.add(vec![removed.clone()]).await.unwrap();
-        store.forget(vec![removed.subject.id.clone()]).await.unwrap();
-        assert_eq!(store.unknown(ids(&["removed"])).await.unwrap(), ids(&["removed"]));
-        store.remove(removed.subject.id, at(20)).await.unwrap();
-        store.purge(Duration::from_secs(5), Vec::new(), at(26)).await.unwrap();
-        assert_eq!(store.unknown(ids(&["removed"])).await.unwrap(), ids(&["removed"]));
     }
 }

@@ -6,15 +6,19 @@
 
 mod admin;
 mod files;
+mod found;
 mod outbox;
 mod purge;
 mod queue;
 mod routes;
+mod row;
 mod runs;
 mod sqlite;
 #[cfg(test)]
 mod testing;
+mod took;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +29,7 @@ use tokio::sync::watch;
 use crate::BoxFuture;
 use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 
-pub use self::runs::Took;
+pub use self::took::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Stats};
 pub use files::{InUse, Lock, set_aside};
 pub use routes::{Route, Routes};
@@ -33,6 +37,9 @@ pub use sqlite::SqliteStore;
 
 /// The name of a notification channel.
 pub type ChannelName = Arc<str>;
+
+/// What a moment is remembered by.
+pub type MomentName = Cow<'static, str>;
 
 /// A watched run: what is to be done about it, and what is known of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,16 +50,28 @@ pub struct Watched {
     pub notify: Option<Arc<[ChannelName]>>,
     /// How long after its creation it is overdue.
     pub deadline: Option<Duration>,
-    /// Whether it was added by a command; else the configuration names it.
-    pub added: bool,
+    /// Who wants it watched.
+    pub origin: Origin,
     /// What is known of it.
     pub state: RunState,
+}
+
+/// Who wants a run watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// The configuration names it, and nobody else does.
+    #[default]
+    Configured,
+    /// Nobody named it: it was found.
+    Found,
+    /// It was added by a command.
+    Added,
 }
 
 impl Watched {
     /// A run that nobody has asked about yet, told to all channels.
     pub fn new(subject: Subject, at: Timestamp) -> Self {
-        Self { subject, notify: None, deadline: None, added: false, state: RunState::new(at) }
+        Self { subject, notify: None, deadline: None, origin: Origin::Configured, state: RunState::new(at) }
     }
 }
 
@@ -64,7 +83,7 @@ pub struct Commit {
     /// Events, each with the channels that are to tell it.
     pub events: Vec<(Event, Vec<ChannelName>)>,
     /// A moment to remember by this name, or to forget.
-    pub moment: Option<(&'static str, Option<Timestamp>)>,
+    pub moment: Option<(MomentName, Option<Timestamp>)>,
 }
 
 /// The half of the store that watching uses.
@@ -73,7 +92,7 @@ pub trait RunStore: Send + Sync + 'static {
     fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>>;
 
     /// A moment that was remembered.
-    fn moment(&self, name: &'static str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
+    fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
 
     /// What the last runs of a spec took that succeeded, a few of them.
     fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>>;

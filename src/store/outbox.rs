@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, params};
 use tokio::sync::watch;
 
-use super::runs::{micros, timestamp, write_event};
+use super::row::{micros, timestamp};
+use super::runs::write_event;
 use super::{ChannelName, Claimed, Follows, Outbox, Outcome, Owner, SqliteStore, StoreError, Undelivered};
 use crate::BoxFuture;
 use crate::run::EventId;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::runs::micros;
+use super::row::micros;
 use super::{SqliteStore, StoreError};
 use crate::run::RunId;
 

@@ -1,14 +1,12 @@
 //! Watched runs in SQLite: reading them all, and writing one observation.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{ChannelName, Commit, RunStore, SqliteStore, StoreError, Watched};
+use super::row::{COLUMNS, count, ending_word, micros, origin_code, read_run, timestamp};
+use super::{ChannelName, Commit, MomentName, RunStore, SqliteStore, StoreError, Took, Watched, took};
 use crate::BoxFuture;
-use crate::run::{Ending, Event, Progress, RunId, RunState, RunStatus, SpecId, Subject, Terminal};
+use crate::run::{Event, RunId, SpecId};
 
 impl RunStore for SqliteStore {
     fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
@@ -20,7 +18,7 @@ impl RunStore for SqliteStore {
         }))
     }
 
-    fn moment(&self, name: &'static str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+    fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
         Box::pin(self.queue.call(move |db| {
             let at = db
                 .prepare_cached("SELECT at FROM moments WHERE name = ?1")?
@@ -31,20 +29,7 @@ impl RunStore for SqliteStore {
     }
 
     fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
-        let spec = spec.to_string();
-        Box::pin(self.queue.call(move |db| {
-            let mut select = db.prepare_cached(
-                "SELECT completed_at - created_at, number_of_samples FROM runs \
-                 WHERE spec_id = ?1 AND ended = 'SUCCEEDED' AND completed_at > created_at \
-                 ORDER BY ended_at DESC LIMIT ?2",
-            )?;
-            let rows = select.query_map(params![spec, MOST_TOOK], |row| {
-                let samples: Option<i64> = row.get(1)?;
-                let samples = samples.and_then(|samples| u64::try_from(samples).ok());
-                Ok(Took { seconds: row.get::<_, i64>(0)? as f64 / 1e6, samples })
-            })?;
-            rows.collect()
-        }))
+        Box::pin(self.queue.call(move |db| took::read(db, spec)))
     }
 
     fn save(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -81,18 +66,6 @@ impl RunStore for SqliteStore {
     }
 }
 
-/// What a run took, from its creation to its end.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Took {
-    /// So many seconds.
-    pub seconds: f64,
-    /// For so many samples.
-    pub samples: Option<u64>,
-}
-
-/// More runs of a spec make a guess no surer.
-const MOST_TOOK: i64 = 20;
-
 fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     if let Some(run) = &commit.run
         && update_run(db, run)? == 0
@@ -106,11 +79,11 @@ fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     for (event, channels) in &commit.events {
         write_event(db, event, channels)?;
     }
-    match commit.moment {
+    match &commit.moment {
         None => {}
         Some((name, Some(at))) => {
             db.prepare_cached("INSERT OR REPLACE INTO moments (name, at) VALUES (?1, ?2)")?
-                .execute(params![name, micros(at)])?;
+                .execute(params![name, micros(*at)])?;
         }
         Some((name, None)) => {
             db.prepare_cached("DELETE FROM moments WHERE name = ?1")?.execute([name])?;
@@ -118,11 +91,6 @@ fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
     }
     Ok(())
 }
-
-/// The columns of a run, in the order in which they are read and written.
-const COLUMNS: &str = "id, name, status, samples_completed, samples_failed, number_of_samples, created_at, completed_at, \
-                       watched_at, changed_at, progress_at, ended, ended_at, notify, deadline, added, overdue_told_at, \
-                       stalled_told_at, spec_id";
 
 /// The columns of what is known of a run: the others are what is to be done about it.
 const KNOWN: &str = "status = ?2, samples_completed = ?3, samples_failed = ?4, number_of_samples = ?5, created_at = ?6, \
@@ -175,7 +143,7 @@ fn insert_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
 /// Writes what is to be done about a run, whether it is there or not. What somebody asked for in adding it stays unless
 /// something else is asked for. What is known of it stays, but that an end which the API never gave is taken back.
 fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
-    let Watched { subject, state, notify, deadline, added } = run;
+    let Watched { subject, state, notify, deadline, origin } = run;
     let notify = notify.as_ref().map(|names| names.iter().map(|name| &**name).collect::<serde_json::Value>());
     db.prepare_cached("DELETE FROM removed_runs WHERE id = ?1")?.execute([subject.id.as_str()])?;
     let deadline = deadline.map(|deadline| i64::try_from(deadline.as_micros()).unwrap_or(i64::MAX));
@@ -184,7 +152,7 @@ fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
          ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name), \
          notify = iif(added OR excluded.added, coalesce(excluded.notify, notify), excluded.notify), \
          deadline = iif(added OR excluded.added, coalesce(excluded.deadline, deadline), excluded.deadline), \
-         added = max(added, excluded.added), \
+         added = iif(1 IN (added, excluded.added), 1, max(added, excluded.added)), \
          ended_at = iif(ended IN ('SUCCEEDED', 'FAILED', 'CANCELED'), ended_at, NULL), \
          ended = iif(ended IN ('SUCCEEDED', 'FAILED', 'CANCELED'), ended, NULL)",
     )?
@@ -193,7 +161,7 @@ fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
         subject.name.as_deref(),
         notify.map(|names| names.to_string()),
         deadline,
-        added,
+        origin_code(*origin),
         micros(state.watched_at),
     ])?;
     Ok(())
@@ -217,75 +185,14 @@ pub(super) fn write_event(db: &Connection, event: &Event, channels: &[ChannelNam
     Ok(())
 }
 
-fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<Watched>> {
-    let Ok(id) = row.get_ref(0)?.as_str()?.parse() else { return Ok(None) };
-    let name: Option<Arc<str>> = row.get(1)?;
-    let status: Option<String> = row.get(2)?;
-    let ended: Option<String> = row.get(11)?;
-    let notify: Option<String> = row.get(13)?;
-    let counted = |column| row.get::<_, Option<i64>>(column).map(|n| n.and_then(|n| u64::try_from(n).ok()));
-    let time = |column| row.get::<_, Option<i64>>(column).map(|at| at.and_then(timestamp));
-    Ok(Some(Watched {
-        subject: Subject { id, name },
-        notify: notify
-            .and_then(|names| serde_json::from_str::<Vec<String>>(&names).ok())
-            .map(|names| names.into_iter().map(ChannelName::from).collect()),
-        deadline: counted(14)?.map(Duration::from_micros),
-        added: row.get(15)?,
-        state: RunState {
-            status: status.map(|word| RunStatus::parse(Some(&word))),
-            progress: Progress { completed: counted(3)?, failed: counted(4)?, total: counted(5)? },
-            created_at: time(6)?,
-            completed_at: time(7)?,
-            spec_id: row.get::<_, Option<String>>(18)?.as_deref().and_then(SpecId::parse),
-            watched_at: time(8)?.unwrap_or(Timestamp::UNIX_EPOCH),
-            changed_at: time(9)?,
-            progress_at: time(10)?,
-            ended: ended.as_deref().and_then(ending_from),
-            ended_at: time(12)?,
-            overdue_told_at: time(16)?,
-            stalled_told_at: time(17)?,
-            doubt: None,
-        },
-    }))
-}
-
-/// The words for an ending in the file. They stay as they are: old files are read for ever.
-const ENDINGS: [(&str, Ending); 8] = [
-    ("SUCCEEDED", Ending::Finished(Terminal::Succeeded)),
-    ("FAILED", Ending::Finished(Terminal::Failed)),
-    ("CANCELED", Ending::Finished(Terminal::Canceled)),
-    ("NEVER_FOUND", Ending::NeverFound),
-    ("GONE", Ending::Gone),
-    ("KEY_REFUSED", Ending::KeyRefused),
-    ("UNKNOWABLE", Ending::Unknowable),
-    ("REJECTED", Ending::Rejected),
-];
-
-fn ending_word(ending: Ending) -> &'static str {
-    ENDINGS.iter().find(|(_, known)| *known == ending).map_or("UNKNOWABLE", |(word, _)| word)
-}
-
-fn ending_from(word: &str) -> Option<Ending> {
-    ENDINGS.iter().find(|(known, _)| *known == word).map(|(_, ending)| *ending)
-}
-
-pub(super) fn micros(at: Timestamp) -> i64 {
-    at.as_microsecond()
-}
-
-pub(super) fn timestamp(micros: i64) -> Option<Timestamp> {
-    Timestamp::from_microsecond(micros).ok()
-}
-
-/// SQLite counts to 2^63 - 1; so far goes no run.
-fn count(count: Option<u64>) -> Option<i64> {
-    count.map(|count| i64::try_from(count).unwrap_or(i64::MAX))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::run::{Ending, Progress, RunState, RunStatus, Subject, Terminal};
+    use crate::store::Origin;
+    use crate::store::row::ENDINGS;
 
     fn stored(id: &str) -> Watched {
         let mut state = RunState::new(Timestamp::from_second(1_800_000_000).unwrap());
@@ -298,7 +205,7 @@ mod tests {
             subject: Subject { id: id.parse().unwrap(), name: Some("nightly".into()) },
             notify: Some(["ops".into(), "the \"other\"".into()].into()),
             deadline: Some(Duration::from_mins(90)),
-            added: true,
+            origin: Origin::Added,
             state,
         }
     }
@@ -315,28 +222,6 @@ mod tests {
             assert_eq!(store.load().await.unwrap(), [run.clone()]);
             store.forget(vec![run.subject.id]).await.unwrap();
         }
-    }
-
-    #[tokio::test]
-    async fn what_runs_of_a_spec_took_is_remembered() {
-        let store = SqliteStore::in_memory().unwrap();
-        let spec = stored("r").state.spec_id.unwrap();
-        for (id, ended, minutes) in
-            [("a", "SUCCEEDED", 10), ("b", "FAILED", 1), ("c", "SUCCEEDED", 30), ("d", "", 9)]
-        {
-            let mut run = stored(id);
-            run.state.ended = ending_from(ended);
-            run.state.completed_at = run.state.created_at.map(|at| at + Duration::from_mins(minutes));
-            run.state.ended_at = run.state.completed_at;
-            run.state.progress.total = Some(minutes);
-            store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
-        }
-        let took = |minutes: u64| Took { seconds: minutes as f64 * 60.0, samples: Some(minutes) };
-        assert_eq!(store.took(spec).await.unwrap(), [took(30), took(10)]);
-        assert_eq!(
-            store.took(SpecId::parse("00000000-0000-0000-0000-000000000000").unwrap()).await.unwrap(),
-            []
-        );
     }
 
     #[tokio::test]
@@ -392,8 +277,8 @@ mod tests {
         let added = store.add(vec![anew.clone()]).await.unwrap();
         assert_eq!(added[0].state, known.state);
         assert_eq!(
-            (&added[0].notify, added[0].deadline, added[0].added),
-            (&known.notify, known.deadline, true)
+            (&added[0].notify, added[0].deadline, added[0].origin),
+            (&known.notify, known.deadline, Origin::Added)
         );
         let other = Watched { deadline: Some(Duration::from_secs(9)), ..anew.clone() };
         let added = store.add(vec![other]).await.unwrap();
@@ -420,8 +305,8 @@ mod tests {
         let store = SqliteStore::in_memory().unwrap();
         let at = Timestamp::from_second(1_800_000_000).unwrap();
         for moment in [Some(at), None] {
-            store.commit(Commit { moment: Some(("x", moment)), ..Commit::default() }).await.unwrap();
-            assert_eq!(store.moment("x").await.unwrap(), moment);
+            store.commit(Commit { moment: Some(("x".into(), moment)), ..Commit::default() }).await.unwrap();
+            assert_eq!(store.moment("x".into()).await.unwrap(), moment);
         }
     }
 

@@ -115,6 +115,7 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
 mod tests {
     use super::*;
     use crate::run::{Ending, RunStatus, Terminal};
+    use crate::store::Origin;
     use crate::store::{Outbox as _, RunStore as _};
 
     #[tokio::test]
@@ -126,7 +127,7 @@ mod tests {
         let runs = store.load().await.unwrap();
         assert!(!runs.is_empty());
         for run in &runs {
-            assert!(run.notify.is_none() && run.deadline.is_none() && !run.added);
+            assert!(run.notify.is_none() && run.deadline.is_none() && run.origin == Origin::Configured);
             assert_eq!(run.state.ended.is_some(), run.state.ended_at.is_some(), "{run:?}");
         }
         let ended: Vec<_> = runs.iter().filter_map(|run| run.state.ended).collect();
@@ -150,7 +151,7 @@ mod tests {
         assert_eq!(ids, ["added", "bad", "done", "missing", "slow"]);
         let added = runs.iter().find(|run| run.subject.id.as_str() == "added").unwrap();
         assert_eq!(added.notify.as_deref(), Some(&["log".into()][..]));
-        assert!(added.added && added.deadline == Some(std::time::Duration::from_hours(2)));
+        assert!(added.origin == Origin::Added && added.deadline == Some(std::time::Duration::from_hours(2)));
         assert_eq!(runs.iter().filter(|run| run.state.ended.is_some()).count(), 2);
         assert_eq!(store.undelivered().await.unwrap().len(), 6);
         let fingerprint = "b348f719cb32957acc21a5819d6f0514";

@@ -61,7 +61,7 @@ fn what_was_added_is_durable_when_the_command_returns() {
     daemon.signal(Signal::KILL);
     daemon.wait();
     let api = Stub::with([run().status("FAILED").ok()]);
-    let home = home.with_api(&api);
+    let home = home.with_api(&api.url());
     let daemon = home.start();
     let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
     assert_eq!((&told["type"], &told["data"]["run_name"]), (&"run.failed".into(), &"nightly".into()));

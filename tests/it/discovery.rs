@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::daemon::{Home, stop};
+use crate::support::daemon::{Home, ask, stop};
 use crate::support::stub::{Stub, error};
-use crate::support::world::{Course, Point, World};
+use crate::support::world::{Course, Point, Temper, World};
 
 /// An account, a daemon that looks for its runs, and who is told.
 struct Account {
@@ -64,7 +64,7 @@ fn created(day: u32, words: &[&'static str]) -> Course {
 }
 
 const GOING: &[&str] = &["PROCESSING", "PROCESSING", "SUCCEEDED"];
-const LOOK: &str = "[discover]\ninterval = \"100ms\"\n";
+const LOOK: &str = "[discover]\ninterval = \"1s\"\n";
 
 #[test]
 fn every_run_that_goes_on_is_found_and_told_of_once_and_the_past_is_not() {
@@ -151,7 +151,7 @@ fn an_account_without_runs_is_looked_through_too() {
     // The first look has found nothing, and knows it.
     let metric = "runwatch_polls_total{outcome=\"answered\"}";
     let answered = || {
-        let (_, metrics) = crate::support::daemon::ask(&account.home.socket(), "GET /metrics");
+        let (_, metrics) = ask(&account.home.socket(), "GET /metrics");
         metrics.lines().any(|line| line.starts_with(metric) && !line.ends_with(" 0"))
     };
     while !answered() {
@@ -161,6 +161,57 @@ fn an_account_without_runs_is_looked_through_too() {
     account.world.set_course("first", Course::through(&["SUCCEEDED"]).with("created_at", now));
     account.world.set_course("past", created(1, &["SUCCEEDED"]));
     assert_eq!(account.told(1), ["first run.succeeded"]);
+    stop(daemon);
+}
+
+#[test]
+fn an_api_without_a_list_is_said_at_once_and_forgotten_when_it_has_one() {
+    let account = Account::looking(&format!("{LOOK}[[run]]\nid = \"named\"\n"));
+    account.world.set_course("named", created(1, &["PROCESSING"]));
+    account.world.set_temper(Temper { list_missing: true, ..Temper::default() });
+    let daemon = account.home.start();
+    account.home.wait_for("new runs cannot be found");
+    let (code, troubles) = ask(&account.home.socket(), "GET /readyz");
+    assert!(code == 503 && troubles.contains("new runs cannot be found"), "{code} {troubles}");
+    let (_, status) = ask(&account.home.socket(), "GET /v1/status");
+    assert!(status.contains("new runs cannot be found"), "{status}");
+    account.world.set_temper(Temper::default());
+    // A reload does not wait for the pause to end.
+    assert_eq!(account.home.run(&["reload"]).code, Some(0));
+    account.home.wait_for("STATUS=1 run, 0 finished, 0 deliveries pending\n");
+    assert_eq!(ask(&account.home.socket(), "GET /readyz").0, 200);
+    let log = stop(daemon);
+    assert!(log.contains("looking for runs every 1s") && log.contains("new runs cannot be found"), "{log}");
+}
+
+#[test]
+fn a_found_run_says_where_it_is_from() {
+    let account = Account::looking(LOOK);
+    account.world.set_course("r", created(1, &["PROCESSING"]));
+    let daemon = account.home.start();
+    account.home.wait_for("STATUS=1 run, 0 finished");
+    let shown = |home: &Home| home.run(&["show", "r"]).stdout;
+    assert!(shown(&account.home).contains("from       [discover]"), "{}", shown(&account.home));
+    assert_eq!(account.home.run(&["add", "r"]).code, Some(0));
+    assert!(shown(&account.home).contains("from       runwatch add"), "{}", shown(&account.home));
+    stop(daemon);
+}
+
+#[test]
+fn the_first_look_at_another_api_is_a_first_look() {
+    let account = Account::looking(LOOK);
+    account.world.set_course("r", created(1, &["FAILED"]));
+    account.world.set_course("new", created(3, GOING));
+    let daemon = account.home.start();
+    assert_eq!(account.told(1), ["new run.succeeded"]);
+    stop(daemon);
+    // Of this one all is younger, and past.
+    let other = World::start(|_| {});
+    other.set_course("theirs", created(20, &["FAILED"]));
+    other.set_course("going", created(21, GOING));
+    let account = Account { home: account.home.with_api(&other.url()), ..account };
+    let daemon = account.home.start();
+    assert_eq!(account.told(2), ["going run.succeeded", "new run.succeeded"]);
     stop(daemon);
 }
 

@@ -1,17 +1,16 @@
-//! The scheduler with the list of all runs: in place of many runs, and to look for more.
+//! The scheduler with the list of all runs in place of many runs: what it saves, and what may be wrong with it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use runwatch::api::{Listed, PollErrorKind};
+use runwatch::api::PollErrorKind;
 use runwatch::poll::{Command, Discovery, Mode, Policy, Settings};
-use runwatch::run::{DoubtKind, Ending, Patience, Run, Terminal};
+use runwatch::run::{Ending, Terminal};
 use runwatch::store::Outbox as _;
 use tokio::time::sleep;
 
 use crate::support::scripted::{
-    Api, Watch, doubt, fails, going, listed, one_channel, seconds, settings, status, to_be_told, watched,
+    Api, Watch, fails, going, listed, one_channel, seconds, settings, status, watched,
 };
 
 /// Every list that is worth anything.
@@ -56,12 +55,19 @@ async fn a_list_that_fails_costs_nothing_but_itself() {
             status(if at < seconds(60) { "PROCESSING" } else { "FAILED" })
         });
     }
-    let mut watch = Watch::start(api, Settings { batch: Mode::Always, ..settings() });
+    let mut watch = Watch::start(api, always());
     for _ in 0..20 {
         assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
     }
     let (_, api) = watch.stop().await;
     assert!(api.lists().len() < 12, "ever more seldom");
+    let alone = |batch| async move {
+        let api = Api::new().with("r", |_, at| status(if at < seconds(300) { "PENDING" } else { "FAILED" }));
+        let mut watch = Watch::known(api, Settings { batch, ..settings() });
+        watch.ended().await;
+        watch.stop().await.1.times("r")
+    };
+    assert_eq!(alone(Mode::Always).await, alone(Mode::Never).await, "nothing waits for it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,94 +145,6 @@ async fn a_list_that_says_nothing_new_leaves_a_run_its_schedule() {
     assert_eq!(times[1].last(), times[0].last());
 }
 
-fn look(every: u64) -> Settings {
-    let wanted = |listed: &mut Listed| listed.id.as_str() != "other";
-    let discovery = Discovery { every: seconds(every), wanted: Arc::new(wanted) };
-    let patience = Patience { refused_ends: false, ..settings().patience };
-    Settings { discovery: Some(discovery), routes: one_channel(), patience, ..settings() }
-}
-
-fn created(second: i64) -> Run {
-    Run { created_at: Timestamp::from_second(second).ok(), ..status("PENDING").unwrap() }
-}
-
-#[tokio::test(start_paused = true)]
-async fn new_runs_are_found_within_the_interval() {
-    let api = Api::new().with_list(|_, at| {
-        let mut runs = vec![listed("other", created(7)), listed("old", created(1))];
-        if at >= seconds(61) {
-            runs.insert(0, listed("new", created(9)));
-        }
-        Ok(runs)
-    });
-    let mut watch = Watch::idle(api, look(60));
-    sleep(seconds(125)).await;
-    let at = |second| Timestamp::from_second(second).ok();
-    let (old, new) = (vec!["old"], vec!["new", "old"]);
-    let expected = [(old.clone(), at(7)), (old, at(7)), (new, at(9))];
-    assert_eq!(
-        watch.found(),
-        expected.map(|(ids, newest)| (ids.into_iter().map(str::to_owned).collect(), newest))
-    );
-    assert_eq!(watch.api.lists(), [0.0, 60.0, 120.0]);
-    // A machine that was asleep, and other settings, are reasons to look at once.
-    watch.commands.send(Command::Resumed).await.unwrap();
-    sleep(seconds(1)).await;
-    watch
-        .commands
-        .send(Command::Reconfigure(Box::new(look(1000)), Arc::clone(&watch.api) as _))
-        .await
-        .unwrap();
-    sleep(seconds(900)).await;
-    assert_eq!(watch.api.lists()[3..], [125.0, 126.0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn looking_outlives_an_outage_and_tells_of_it() {
-    let api = Api::new().with_list(|_, at| match at.as_secs() {
-        0..2000 => fails(PollErrorKind::Transient, None),
-        _ => Ok(vec![listed("new", created(9))]),
-    });
-    let mut watch = Watch::idle(api, look(60));
-    sleep(seconds(1990)).await;
-    assert_eq!(watch.notices(), ["down"]);
-    let unreachable = [("api.unreachable".to_owned(), Some("no_answer".to_owned()))];
-    assert_eq!(to_be_told(&watch.store).await, unreachable);
-    sleep(seconds(70)).await;
-    assert_eq!(watch.found().len(), 1, "as soon as the interval after it is over");
-    let lists = watch.api.lists();
-    assert_eq!(lists[..4], [0.0, 10.0, 30.0, 70.0], "ever more seldom, and no more seldom than otherwise");
-    assert!(lists.len() < 40, "{lists:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn looking_with_a_refused_key_reads_it_again_and_tells() {
-    let api = Api::new().with_list(|_, at| match at.as_secs() {
-        0..1000 => doubt(DoubtKind::KeyRefused),
-        _ => Ok(vec![]),
-    });
-    let mut watch = Watch::idle(api, look(10));
-    sleep(seconds(990)).await;
-    let refused = [("api.unreachable".to_owned(), Some("key_refused".to_owned()))];
-    assert_eq!(to_be_told(&watch.store).await, refused);
-    let asked = watch.api.lists().len();
-    assert!(asked < 60, "{asked} requests with a refused key in 990 s");
-    assert_eq!(watch.api.reloads.load(std::sync::atomic::Ordering::SeqCst), asked);
-    sleep(seconds(100)).await;
-    assert!(!watch.found().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn looking_keeps_to_the_budget() {
-    let api = Api::new().with_list(|_, _| Ok(vec![]));
-    let watch = Watch::idle(api, Settings { requests_per_minute: 4, ..look(1) });
-    sleep(seconds(600)).await;
-    let lists = watch.api.lists();
-    let most =
-        lists.iter().map(|at| lists.iter().filter(|other| (*at..at + 60.0).contains(*other)).count()).max();
-    assert!(most <= Some(4) && lists.len() > 30, "{lists:?}");
-}
-
 #[tokio::test(start_paused = true)]
 async fn runs_that_are_due_between_two_lists_wait_for_the_next() {
     // 40 runs that end one after the other, as their counts foretell.
@@ -254,4 +172,109 @@ async fn runs_that_are_due_between_two_lists_wait_for_the_next() {
     assert!(by_id <= 60, "{by_id} requests by id, for 40 ends");
     let lists = api.lists();
     assert!(lists.windows(2).all(|pair| pair[1] - pair[0] >= 2.0), "apart as is worth it: {lists:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_hangs_holds_nothing_up_for_long() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..30).map(|n| format!("r{n:02}")).collect();
+    for id in &ids {
+        api = api.with(id, |_, at| status(if at < seconds(60) { "PROCESSING" } else { "FAILED" }));
+    }
+    api.list_latency = seconds(100_000);
+    let mut watch = Watch::known(api.with_list(|_, _| Ok(vec![])), always());
+    for _ in &ids {
+        watch.ended().await;
+    }
+    // By themselves, from the moment on at which nobody waits for it any more.
+    let late = watch.api.started.elapsed().saturating_sub(seconds(60));
+    let (_, api) = watch.stop().await;
+    assert!(late < seconds(30), "{late:?} late");
+    assert_eq!((api.lists(), api.times("r00")[0]), (vec![0.0], 5.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_list_is_waited_for_as_long_as_lists_take() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..40).map(|n| format!("r{n:02}")).collect();
+    for id in &ids {
+        api = api.with(id, |_, at| status(if at < seconds(600) { "PROCESSING" } else { "FAILED" }));
+    }
+    api.list_latency = seconds(4);
+    let in_list = ids.clone();
+    let api = api.with_list(move |_, at| {
+        let run = || if at < seconds(600) { going(1) } else { status("FAILED").unwrap() };
+        Ok(in_list.iter().map(|id| listed(id, run())).collect())
+    });
+    let mut watch = Watch::known(api, always());
+    for _ in &ids {
+        watch.ended().await;
+    }
+    let late = watch.api.started.elapsed().saturating_sub(seconds(600));
+    let (_, api) = watch.stop().await;
+    let before = api.asked.lock().unwrap().iter().filter(|(at, _)| *at < seconds(600)).count();
+    assert_eq!(before, 0, "the list is enough");
+    assert!(late < seconds(100), "{late:?} late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_to_be_left_alone_is_not_drawn_into_a_list() {
+    let mut api = Api::new().with("r", |times, _| match times {
+        1 => fails(PollErrorKind::Transient, Some(60)),
+        _ => Ok(going(2)),
+    });
+    for n in 0..5 {
+        api = api.with(&format!("other{n}"), |_, _| Ok(going(1)));
+    }
+    let api = api.with_list(|times, _| {
+        let others = (0..5).map(|n| listed(&format!("other{n}"), going(1)));
+        // The first list does not have it, so that it is asked about by itself.
+        Ok(others.chain((times > 1).then(|| listed("r", going(1)))).collect())
+    });
+    let watch = Watch::known(api, always());
+    sleep(seconds(59)).await;
+    let view = watch.ask(|reply| Command::View("r".parse().unwrap(), reply)).await.unwrap();
+    assert_eq!((view.state.status, watch.api.times("r").len()), (None, 1));
+    sleep(seconds(10)).await;
+    assert_eq!(watch.api.times("r")[..2], [0.0, 60.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_is_looked_through_by_a_list_before_anything_else() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..1000).map(|n| format!("r{n:04}")).collect();
+    let now = |id: &str| if id == "r0987" { status("SUCCEEDED").unwrap() } else { going(1) };
+    for id in &ids {
+        let run = now(id);
+        api = api.with(id, move |_, _| Ok(run.clone()));
+    }
+    let api = api.with_list(move |_, _| Ok(ids.iter().map(|id| listed(id, now(id))).collect()));
+    let mut watch = Watch::start(api, Settings { batch: Mode::Auto, ..settings() });
+    watch.ended().await;
+    assert!(watch.api.started.elapsed() < seconds(2), "one by one it would be its turn after eight minutes");
+    let (_, api) = watch.stop().await;
+    assert_eq!(api.lists()[..1], [0.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_list_without_runs_does_not_send_them_by_themselves_for_ever() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..5).map(|n| format!("r{n}")).collect();
+    for id in &ids {
+        api = api.with(id, |_, _| Ok(going(1)));
+    }
+    let api = api.with_list(move |times, _| {
+        let all = ids.iter().map(|id| listed(id, going(1)));
+        Ok(if times == 1 { Vec::new() } else { all.collect() })
+    });
+    let watch = Watch::known(api, always());
+    sleep(seconds(3000)).await;
+    let (_, api) = watch.stop().await;
+    let asked = |from: u64, to: u64| {
+        let times = api.asked.lock().unwrap();
+        times.iter().filter(|(at, _)| (seconds(from)..seconds(to)).contains(at)).count()
+    };
+    assert!(asked(0, 600) > 30, "by themselves at first");
+    assert_eq!(asked(700, 3000), 0);
+    assert!(api.lists().len() > 30, "{:?}", api.lists());
 }

@@ -19,6 +19,7 @@ mod discovery;
 mod durability;
 mod exit_codes;
 mod listing;
+mod looking;
 mod notifying;
 mod official;
 mod polling;

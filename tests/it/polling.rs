@@ -9,7 +9,9 @@ use runwatch::BoxFuture;
 use runwatch::api::PollErrorKind;
 use runwatch::poll::{Command, Curve, Policy, Settings, Update, Watched};
 use runwatch::run::{DoubtKind, Ending, Progress, Run, RunId, SpecId, Subject, Terminal};
-use runwatch::store::{Commit, Outbox as _, RunStore, SqliteStore, StoreError, StoreErrorKind, Took};
+use runwatch::store::{
+    Commit, MomentName, Outbox as _, RunStore, SqliteStore, StoreError, StoreErrorKind, Took,
+};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -238,7 +240,7 @@ impl RunStore for Failing {
         self.inner.load()
     }
 
-    fn moment(&self, name: &'static str) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
+    fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
         self.inner.moment(name)
     }
 

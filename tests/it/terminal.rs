@@ -99,8 +99,11 @@ fn watch_without_ids_offers_what_goes_on() {
     let (_simulator, watch) =
         simulate(&["id=aaa,duration=60s", "id=bbb,duration=2s", "id=ccc,duration=1s,age=9s"]);
     terminal.type_line(&format!("clear; {watch}; echo \"exit $?\""));
-    let screen = terminal.wait_for(|screen| screen.contains("Numbers, or nothing for all of these:"));
+    let screen = terminal.wait_for(|screen| screen.contains("or nothing for all of these:"));
     assert!(screen.contains("  1 bbb") && screen.contains("  2 aaa") && !screen.contains("ccc"), "{screen}");
+    // Whoever mistypes is asked again.
+    terminal.type_line("3");
+    terminal.wait_for(|screen| screen.contains("`3` is none of the numbers 1 to 2"));
     terminal.type_line("1");
     let screen = terminal.wait_for(|screen| screen.contains("exit 0"));
     assert!(screen.contains("✓ bbb SUCCEEDED") && !screen.contains("aaa PROCESSING ━"), "{screen}");

@@ -199,7 +199,7 @@ impl<'a> Round<'a> {
         let courses = names.iter().map(course).collect::<Vec<_>>();
         stage.world.begin(
             names.iter().cloned().zip(courses).collect(),
-            Temper { api_fails: 11, receiver_fails: 4, receiver_hangs_up: 7 },
+            Temper { api_fails: 11, receiver_fails: 4, receiver_hangs_up: 7, ..Temper::default() },
         );
         let added = names.split_off(runs / 2);
         Self { stage, state: path, configured: names, added, is_added: false }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::api::PollErrorKind;
-use runwatch::poll::{Alerts, OUTAGE_TOLD, Settings};
+use runwatch::poll::{Alerts, Outage, Settings};
 use runwatch::run::{DoubtKind, Ending, Patience, Run, Terminal};
 use runwatch::store::RunStore as _;
 use tokio::time::sleep;
@@ -47,10 +47,13 @@ async fn an_api_that_stays_away_is_told_after_its_time_and_forgotten_when_it_is_
     sleep(seconds(80)).await;
     let expected = [("api.unreachable".to_owned(), Some("no_answer".to_owned()))];
     assert_eq!(to_be_told(&watch.store).await, expected);
-    assert!(watch.store.moment(OUTAGE_TOLD).await.unwrap().is_some(), "a restart does not tell it again");
+    assert!(
+        watch.store.moment(Outage::Api.moment().into()).await.unwrap().is_some(),
+        "a restart does not tell it again"
+    );
     sleep(seconds(1200)).await;
     assert_eq!(to_be_told(&watch.store).await, expected);
-    assert_eq!(watch.store.moment(OUTAGE_TOLD).await.unwrap(), None);
+    assert_eq!(watch.store.moment(Outage::Api.moment().into()).await.unwrap(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,6 +6,8 @@ CREATE TABLE removed_runs (
     at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- `added` is 2 where nobody named the run, and it was found.
+
 -- What it was made from.
 ALTER TABLE runs ADD COLUMN spec_id TEXT;
 

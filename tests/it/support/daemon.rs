@@ -39,8 +39,8 @@ impl Home {
 
     /// The same one, for another API.
     #[must_use]
-    pub fn with_api(self, api: &Stub) -> Self {
-        Self { api: api.url(), ..self }
+    pub fn with_api(self, api: &str) -> Self {
+        Self { api: api.to_owned(), ..self }
     }
 
     /// A path in it.

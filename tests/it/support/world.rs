@@ -103,6 +103,8 @@ pub struct Receipt {
 pub struct Temper {
     /// The API answers with 500.
     pub api_fails: usize,
+    /// It has no list.
+    pub list_missing: bool,
     /// The receiver answers with 500.
     pub receiver_fails: usize,
     /// The receiver closes without an answer.
@@ -217,7 +219,9 @@ impl Inner {
         let bytes = {
             let mut sides = self.sides.lock().unwrap();
             let fails = one_in(sides.temper.api_fails, &mut sides.count);
-            let answer = if run_id == "runs" {
+            let answer = if run_id == "runs" && sides.temper.list_missing {
+                None
+            } else if run_id == "runs" {
                 let all = sides.courses.iter_mut().map(|(id, course)| course.listed(id).in_list());
                 Some(all.collect::<Value>().to_string().into_bytes())
             } else {

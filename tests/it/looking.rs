@@ -1,0 +1,186 @@
+//! The scheduler looking for runs that nobody named: when it does, what it finds, and what is told where it cannot.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use runwatch::api::{Listed, PollErrorKind};
+use runwatch::poll::{Command, Discovery, Outage, Settings, Update};
+use runwatch::run::{DoubtKind, Patience, Run};
+use runwatch::store::RunStore as _;
+use tokio::time::sleep;
+
+use crate::support::scripted::{
+    Api, Watch, doubt, fails, going, listed, one_channel, seconds, settings, status, to_be_told,
+};
+
+fn look(every: u64) -> Settings {
+    let wanted = |listed: &mut Listed| listed.id.as_str() != "other";
+    let discovery = Discovery { every: seconds(every), wanted: Arc::new(wanted) };
+    let patience = Patience { refused_ends: false, ..settings().patience };
+    Settings { discovery: Some(discovery), routes: one_channel(), patience, ..settings() }
+}
+
+fn created(second: i64) -> Run {
+    Run { created_at: Timestamp::from_second(second).ok(), ..status("PENDING").unwrap() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_runs_are_found_within_the_interval() {
+    let api = Api::new().with_list(|_, at| {
+        let mut runs = vec![listed("other", created(7)), listed("old", created(1))];
+        if at >= seconds(61) {
+            runs.insert(0, listed("new", created(9)));
+        }
+        Ok(runs)
+    });
+    let mut watch = Watch::idle(api, look(60));
+    sleep(seconds(125)).await;
+    let at = |second| Timestamp::from_second(second).ok();
+    let (old, new) = (vec!["old"], vec!["new", "old"]);
+    let expected = [(old.clone(), at(7)), (old, at(7)), (new, at(9))];
+    assert_eq!(
+        watch.found(),
+        expected.map(|(ids, newest)| (ids.into_iter().map(str::to_owned).collect(), newest))
+    );
+    assert_eq!(watch.api.lists(), [0.0, 60.0, 120.0]);
+    // A machine that was asleep, and other settings, are reasons to look at once.
+    watch.commands.send(Command::Resumed).await.unwrap();
+    sleep(seconds(1)).await;
+    watch
+        .commands
+        .send(Command::Reconfigure(Box::new(look(1000)), Arc::clone(&watch.api) as _))
+        .await
+        .unwrap();
+    sleep(seconds(900)).await;
+    assert_eq!(watch.api.lists()[3..], [125.0, 126.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_outlives_an_outage_and_tells_of_it() {
+    let api = Api::new().with_list(|_, at| match at.as_secs() {
+        0..2000 => fails(PollErrorKind::Transient, None),
+        _ => Ok(vec![listed("new", created(9))]),
+    });
+    let mut watch = Watch::idle(api, look(60));
+    sleep(seconds(1990)).await;
+    assert_eq!(watch.notices(), ["down"]);
+    let unreachable = [("api.unreachable".to_owned(), Some("no_answer".to_owned()))];
+    assert_eq!(to_be_told(&watch.store).await, unreachable);
+    sleep(seconds(70)).await;
+    assert_eq!(watch.found().len(), 1, "as soon as the interval after it is over");
+    let lists = watch.api.lists();
+    assert_eq!(lists[..5], [0.0, 1.0, 3.0, 7.0, 15.0], "ever more seldom, as after any error");
+    assert!(lists.len() < 45, "{lists:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_with_a_refused_key_reads_it_again_and_tells() {
+    let api = Api::new().with_list(|_, at| match at.as_secs() {
+        0..1000 => doubt(DoubtKind::KeyRefused),
+        _ => Ok(vec![]),
+    });
+    let mut watch = Watch::idle(api, look(10));
+    sleep(seconds(990)).await;
+    let refused = [("api.unreachable".to_owned(), Some("key_refused".to_owned()))];
+    assert_eq!(to_be_told(&watch.store).await, refused);
+    let asked = watch.api.lists().len();
+    assert!(asked < 60, "{asked} requests with a refused key in 990 s");
+    assert_eq!(watch.api.reloads.load(std::sync::atomic::Ordering::SeqCst), asked);
+    sleep(seconds(100)).await;
+    assert!(!watch.found().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_keeps_to_the_budget() {
+    let api = Api::new().with_list(|_, _| Ok(vec![]));
+    let watch = Watch::idle(api, Settings { requests_per_minute: 4, ..look(1) });
+    sleep(seconds(600)).await;
+    let lists = watch.api.lists();
+    let most =
+        lists.iter().map(|at| lists.iter().filter(|other| (*at..at + 60.0).contains(*other)).count()).max();
+    assert!(most <= Some(4) && lists.len() > 30, "{lists:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_small_budget_is_for_the_runs_and_for_looking() {
+    // Six a minute, and a list wanted every ten seconds.
+    let api = Api::new().with("r", |_, _| Ok(going(1))).with_list(|_, _| Ok(vec![]));
+    let watch = Watch::known(api, Settings { requests_per_minute: 6, ..look(10) });
+    sleep(seconds(600)).await;
+    let (_, api) = watch.stop().await;
+    assert!(api.times("r").len() >= 10 && api.lists().len() >= 20, "{:?} {:?}", api.times("r"), api.lists());
+    // Runs that are all to be confirmed do not keep it from looking.
+    let ids: Vec<String> = (0..30).map(|n| format!("r{n:02}")).collect();
+    let ended = || status("SUCCEEDED").unwrap();
+    let mut api = Api::new();
+    for id in &ids {
+        api = api.with(id, move |_, _| Ok(ended()));
+    }
+    let api = api.with_list(move |_, _| Ok(ids.iter().map(|id| listed(id, ended())).collect()));
+    let mut watch = Watch::known(api, Settings { requests_per_minute: 6, ..look(10) });
+    for _ in 0..30 {
+        watch.ended().await;
+    }
+    let took = watch.api.started.elapsed();
+    let (_, api) = watch.stop().await;
+    assert!(api.lists().len() >= 10 && took < seconds(700), "{took:?} {:?}", api.lists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_api_asked_for_is_kept_and_what_was_only_a_pause_is_not() {
+    let api = Api::new().with_list(|times, _| match times {
+        1 => fails(PollErrorKind::Transient, Some(100)),
+        _ => fails(PollErrorKind::Transient, None),
+    });
+    let watch = Watch::idle(api, look(60));
+    sleep(seconds(10)).await;
+    watch.commands.send(Command::Resumed).await.unwrap();
+    let anew = || Command::Reconfigure(Box::new(look(60)), Arc::clone(&watch.api) as _);
+    watch.commands.send(anew()).await.unwrap();
+    sleep(seconds(300)).await;
+    let lists = watch.api.lists();
+    assert_eq!(lists[..2], [0.0, 100.0]);
+    // By now the pauses are long.
+    let last = *lists.last().unwrap();
+    assert!(310.0 - last > 1.0 && last - lists[lists.len() - 2] > 30.0, "{lists:?}");
+    watch.commands.send(anew()).await.unwrap();
+    sleep(seconds(1)).await;
+    assert_eq!(watch.api.lists()[lists.len()..], [310.0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_cannot_be_had_while_the_api_answers_is_told_of_once() {
+    let api = Api::new().with("r", |_, _| Ok(going(1))).with_list(|_, at| match at.as_secs() {
+        0..2000 | 3000..5000 => doubt(DoubtKind::NoSuchPage),
+        _ => Ok(vec![listed("r", going(1))]),
+    });
+    let mut watch = Watch::known(api, look(60));
+    sleep(seconds(10)).await;
+    let failed = |update: &Update| matches!(update, Update::LookFailed(_));
+    assert!(std::iter::from_fn(|| watch.updates.try_recv().ok()).any(|update| failed(&update)), "at once");
+    sleep(seconds(880)).await;
+    assert_eq!(to_be_told(&watch.store).await, []);
+    sleep(seconds(1000)).await;
+    let told = || ("api.unreachable".to_owned(), Some("list_failed".to_owned()));
+    assert_eq!(to_be_told(&watch.store).await, [told()]);
+    let moment = || watch.store.moment(Outage::List.moment().into());
+    assert!(moment().await.unwrap().is_some(), "a restart does not tell it again");
+    sleep(seconds(500)).await;
+    assert_eq!(moment().await.unwrap(), None, "it is over");
+    sleep(seconds(2500)).await;
+    assert_eq!(to_be_told(&watch.store).await, [told(), told()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blip_of_the_list_is_nobodys_business() {
+    let api = Api::new().with("r", |_, _| Ok(going(1))).with_list(|times, _| match times {
+        2 => fails(PollErrorKind::Transient, None),
+        _ => Ok(vec![listed("r", going(1))]),
+    });
+    let mut watch = Watch::known(api, look(60));
+    sleep(seconds(600)).await;
+    assert!(watch.api.lists().len() > 5);
+    while let Ok(update) = watch.updates.try_recv() {
+        assert!(!matches!(update, Update::LookFailed(_)), "{update:?}");
+    }
+}
