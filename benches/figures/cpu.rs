@@ -19,7 +19,8 @@ pub fn run() {
     let runs =
         ids.iter().map(|id| format!("id={id},samples=20000,duration=5h,age=2h").parse().unwrap()).collect();
     let simulator = simulate(&runtime, runs);
-    let mut config = "[poll]\ninitial_interval = \"1s\"\nmax_interval = \"1s\"\nrequests_per_minute = 30000\nmax_in_flight = 64\nbatch = \"never\"\n".to_owned();
+    // Every second, by the clock alone: the end is guessed all the same. Aimed polls would come together, which is cheaper.
+    let mut config = "[poll]\neagerness = \"off\"\ninitial_interval = \"1s\"\nmax_interval = \"1s\"\nrequests_per_minute = 30000\nmax_in_flight = 64\nbatch = \"never\"\n".to_owned();
     for id in &ids {
         writeln!(config, "[[run]]\nid = \"{id}\"").unwrap();
     }
@@ -39,7 +40,7 @@ pub fn run() {
         median(ours),
         median(theirs)
     );
-    println!("to reach: at most 1.5");
+    println!("to reach: at most 1.25");
 }
 
 /// Microseconds of CPU per request over the window, once the process has warmed up.

@@ -123,12 +123,13 @@ fn greeting(simulator: &Simulator, runs: &[SimRun], args: &SimulateArgs) -> Stri
         let after = (run.after + run.queue + run.duration).saturating_sub(run.age).div_f64(args.speed);
         let _ = writeln!(text, "  {}  {end} in {}", run.id, span::human(after));
     }
+    let there = runs.iter().filter(|run| run.after.is_zero());
     let key = if args.api_key.is_some() { "<the key>" } else { "anything" };
     let _ = write!(
         text,
         "\nin another terminal:\n\n  export DATAFRAMER_BASE_URL={} DATAFRAMER_API_KEY={key}\n  runwatch watch {}\n\nstop with Ctrl-C\n",
         simulator.url(),
-        runs.iter().map(|run| run.id.as_str()).collect::<Vec<_>>().join(" ")
+        there.map(|run| run.id.as_str()).collect::<Vec<_>>().join(" ")
     );
     text
 }

@@ -18,7 +18,7 @@ use crate::config::{Config, Since};
 use crate::poll::{Discovery, Found};
 use crate::run::{Run, RunId, Subject};
 use crate::store::{
-    ChannelName, Commit, MomentName, Origin, RunStore as _, SqliteStore, StoreError, Watched,
+    ChannelName, Commit, MomentName, Origin, RunStore as _, SqliteStore, StoreError, Wanted, Watched,
 };
 
 /// More finds at once are not told one by one.
@@ -31,6 +31,14 @@ const SKEW: Duration = Duration::from_hours(1);
 /// A run may show up in the list so much later than others that were created after it.
 const OVERLAP: Duration = Duration::from_mins(1);
 
+/// What the moments are called in the store, before the address of the API.
+const SEEN_AT: &str = "runs seen at";
+
+/// Without discovery what was seen is of no use any more: when it is turned on again, what came and went meanwhile is past.
+pub(super) async fn forget_if_off(config: &Config, store: &SqliteStore) -> Result<(), StoreError> {
+    if config.discover.is_none() { store.forget_moments(SEEN_AT).await } else { Ok(()) }
+}
+
 /// What is remembered of the lists of an account, so that what comes and goes between two of them is told. Shared by whoever
 /// reads lists and whoever writes down what they had.
 #[derive(Debug, Clone)]
@@ -40,6 +48,8 @@ pub(super) struct Seen(Arc<Account>);
 struct Account {
     /// What the moment is called in the store.
     name: MomentName,
+    /// Counts configurations.
+    generation: u64,
     known: Mutex<Known>,
 }
 
@@ -54,28 +64,38 @@ struct Known {
 }
 
 impl Seen {
-    /// What the store remembers of the configured API. Without discovery that is of no use any more: when it is turned on again,
-    /// what came and went meanwhile is past.
-    pub(super) async fn load(config: &Config, store: &SqliteStore) -> Result<Self, StoreError> {
-        let name = MomentName::from(format!("runs seen at {}", config.api.base_url));
-        let mut known = Known::default();
-        if config.discover.is_some() {
-            known.since = store.moment(name.clone()).await?;
-        } else {
-            store.commit(Commit { moment: Some((name.clone(), None)), ..Commit::default() }).await?;
-        }
-        Ok(Self(Arc::new(Account { name, known: Mutex::new(known) })))
+    /// What the store remembers of the configured API, for this configuration.
+    pub(super) async fn load(
+        config: &Config,
+        store: &SqliteStore,
+        generation: u64,
+    ) -> Result<Self, StoreError> {
+        let name = MomentName::from(format!("{SEEN_AT} {}", config.api.base_url));
+        let since = if config.discover.is_some() { store.moment(name.clone()).await? } else { None };
+        let known = Mutex::new(Known { since, ..Known::default() });
+        Ok(Self(Arc::new(Account { name, generation, known })))
     }
 
-    /// Has a store that takes the place of another remember it.
-    pub(super) async fn carry_over(&self, store: &SqliteStore) -> Result<(), StoreError> {
-        let moment = Some((self.0.name.clone(), self.known().since));
-        store.commit(Commit { moment, ..Commit::default() }).await
+    /// What follows another configuration, which is not in force any more from now on.
+    pub(super) async fn after(&self, config: &Config, store: &SqliteStore) -> Result<Self, StoreError> {
+        Self::load(config, store, self.0.generation + 1).await
     }
 
     /// From now on another configuration is in force.
     pub(super) fn retire(&self) {
         self.change(|known| known.retired = true);
+    }
+
+    /// Has a store that takes the place of another remember it. That store does not know what has ended: this has been told.
+    pub(super) async fn carry_over(&self, store: &SqliteStore) -> Result<(), StoreError> {
+        let since = self.known().since.map(|since| since.checked_add(OVERLAP).unwrap_or(since));
+        self.remember(since, store).await
+    }
+
+    /// What must stay known, so that nothing is told again.
+    pub(super) fn wanted(&self, runs: Vec<RunId>) -> Wanted {
+        let Known { since, looked, .. } = self.known();
+        Wanted { runs, created_after: since, removed: !looked }
     }
 
     /// What a list had is written down, but for this.
@@ -130,9 +150,11 @@ fn is_to_come(at: Timestamp, now: Timestamp) -> bool {
 /// What the scheduler is to look for, if anything.
 pub(super) fn discovery(config: &Config, seen: &Seen) -> Option<Discovery> {
     let discover = config.discover.clone()?;
-    let (seen, keep) = (seen.clone(), config.daemon.keep);
+    let (keep, generation) = (config.daemon.keep, seen.0.generation);
+    let seen = seen.clone();
     Some(Discovery {
         every: discover.interval,
+        generation,
         wanted: Arc::new(move |listed: &mut Listed| {
             let now = clock::wall();
             let told_since = told_since(discover.announce_past, keep, now);
@@ -159,16 +181,19 @@ impl Daemon {
         if self.handle.is_in_trouble("discover") {
             info!("new runs can be found again");
             self.handle.set_trouble("discover", None);
+            self.soon();
         }
+        let Found { runs, newest, generation } = found;
         let Some(discover) = &self.config.discover else { return };
+        if generation != self.seen.0.generation {
+            // By the configuration of before.
+            return;
+        }
         if self.finding.as_ref().is_some_and(|finding| !finding.is_finished()) {
             // The store is slow. The next list has the same, and more.
             return;
         }
-        let Found { mut runs, newest } = found;
         let (known, now) = (self.seen.known(), clock::wall());
-        // The list may be one from before a reload.
-        runs.retain(|listed| discover.matches(&listed.run, now));
         let since = known.since_after(newest, self.config.daemon.keep, now);
         if runs.is_empty() && known.looked && since == known.since {
             return;

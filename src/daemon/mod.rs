@@ -31,7 +31,7 @@ use tracing::{error, info, warn};
 pub use handle::Order;
 pub use state::directory;
 
-use discover::Seen;
+use discover::{Seen, forget_if_off};
 use handle::{Handle, Parts};
 use metrics::Metrics;
 use resume::Resume;
@@ -198,13 +198,14 @@ impl Daemon {
         let channels = channels(&config)?;
         let store = Arc::new(state.store.clone());
         let list = list(&config, &store).await?;
-        let seen = Seen::load(&config, &store).await.map_err(|error| store_failed(&error))?;
+        let seen = Seen::load(&config, &store, 0).await.map_err(|error| store_failed(&error))?;
         let settings = settings(&config, &counters, &seen);
         announce(&config, &list, &settings.routes);
         let outages_told = OutagesTold::load(&*store).await.map_err(|error| store_failed(&error))?;
         let metrics = Metrics::new().map_err(|error| DaemonError::Internal(error.to_string()))?;
         let store_trouble = store.health();
         let names = channels.iter().map(|channel| channel.name.clone()).collect();
+        forget_if_off(&config, &store).await.map_err(|error| store_failed(&error))?;
         store.give_up_on_others(names, clock::wall()).await.map_err(|error| store_failed(&error))?;
         let routes = settings.routes.clone();
         let plan = Plan { settings, runs: list.going, channels: channels.clone(), outages_told };
@@ -296,6 +297,7 @@ impl Daemon {
         let store = self.handle.parts_now().store;
         let keep = self.config.daemon.keep;
         let wanted = self.config.runs.iter().map(|run| run.id.clone()).chain(wanted).collect();
+        let wanted = self.seen.wanted(wanted);
         tokio::spawn(async move {
             match store.purge(keep, wanted, clock::wall()).await {
                 Ok(0) => {}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use super::discover::Seen;
+use super::discover::forget_if_off;
 use super::setup::{announce_discovery, channels, client, settings, warn_of_unknown_channels};
 use super::watching::watch_list;
 use super::{Daemon, Reread};
@@ -29,8 +29,9 @@ impl Daemon {
         let store = Arc::clone(&parts.store);
         let before = self.running.commands.clone();
         let failed = |error: StoreError| format!("the store failed: {error}");
-        let seen = Seen::load(&config, &store).await.map_err(failed)?;
+        let seen = self.seen.after(&config, &store).await.map_err(failed)?;
         let list = watch_list(&config, &*store).await.map_err(failed)?;
+        forget_if_off(&config, &store).await.map_err(failed)?;
         self.seen.retire();
         handle.set_trouble("discover", None);
         self.warn_of_what_needs_a_restart(&config);
@@ -56,6 +57,13 @@ impl Daemon {
             parts.api = config.api.base_url.as_str().into();
             parts.requests_per_minute = config.poll.requests_per_minute;
         });
+        if config.discover.is_none() && going == 0 {
+            // Nobody asks: nobody would find out that it is over.
+            for about in ["api", "key"] {
+                handle.set_trouble(about, None);
+            }
+            handle.metrics.set_api_up(true);
+        }
         (self.config, self.source, self.channels, self.seen) = (config, source, new_channels, seen);
         self.soon();
         let looking = if self.config.discover.is_some() { ", looking for more" } else { "" };

@@ -73,7 +73,11 @@ fn put_aside(dir: &Path) -> Result<PathBuf, DaemonError> {
     let aside = set_aside(&path, clock::wall()).map_err(|error| {
         DaemonError::Internal(format!("{} is damaged and cannot be set aside: {error}", path.display()))
     })?;
-    warn!("it is kept as {}; what was still to be told is only in there", aside.display());
+    warn!(
+        "it is kept as {}; what was still to be told is only in there, and so is which runs were removed: those that go \
+         on are found again where runs are looked for",
+        aside.display()
+    );
     Ok(aside)
 }
 

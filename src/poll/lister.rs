@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::health::Health;
 use super::outage::Outage;
 use super::poller::with_fresh_key;
 use super::schedule::{Pace, Policy};
@@ -52,6 +53,8 @@ pub struct Discovery {
     pub every: Duration,
     /// Which runs are looked for, whether or not they are watched already.
     pub wanted: Wanted,
+    /// Told with what is found, so that whoever changed what is wanted knows which it was.
+    pub generation: u64,
 }
 
 impl fmt::Debug for Discovery {
@@ -84,6 +87,8 @@ pub(super) struct Lister {
     /// Lists in a row that could not be had, and since when.
     failures: u32,
     failing_since: Option<Moment>,
+    /// Whether the API answered about a run meanwhile.
+    pub(super) others_answer: bool,
 }
 
 impl Lister {
@@ -101,7 +106,13 @@ impl Lister {
             pace: Pace::new(policy),
             failures: 0,
             failing_since: None,
+            others_answer: false,
         }
+    }
+
+    /// Whether the last one could not be had.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failures > 0
     }
 
     /// When another list may be asked for; `None` for at once.
@@ -118,13 +129,15 @@ impl Scheduler {
         }
         let owes = std::mem::take(&mut self.lister.owes);
         self.lister.owes = owes && self.slots.iter_due(now).any(|slot| slot.confirm);
-        if self.limiter.next_at(now) > now || !self.may_ever_list() {
+        if self.limiter.next_at(now) > now || self.last_look.is_some() {
             return;
         }
         // Those that would be due before the next list are taken along, unless it is asked for to see whether it comes.
         let soon = now.checked_add(self.list_spacing()).unwrap_or(now);
         let enough = self.costs.list_from(self.settings.batch, self.settings.requests_per_minute);
-        let worth = enough.is_some_and(|enough| self.slots.are_due_for_list(now, soon, enough));
+        // A key that is refused is tried with the runs by themselves: it may be only one of them that it is refused for.
+        let worth = self.refused_since.is_none()
+            && enough.is_some_and(|enough| self.slots.are_due_for_list(now, soon, enough));
         let held_until = if worth && self.lister.failures == 0 { self.next_list_for_runs(now) } else { None };
         if let Some(until) = held_until {
             self.slots.hold_for_list(now, until);
@@ -142,6 +155,7 @@ impl Scheduler {
                 }
             }
         }
+        self.slots.forget_answers();
         self.lister.asked_at = now;
         self.lister.patient_until =
             now.checked_add(self.costs.list_took().unwrap_or(PATIENCE).max(self.list_spacing()));
@@ -171,7 +185,7 @@ impl Scheduler {
             return self.lister.patient_until;
         }
         let at = self.lister.look_at.max(self.lister.may_at()).unwrap_or(now);
-        (self.may_ever_list() && self.is_looking()).then(|| at.max(self.limiter.next_at(now)))
+        (self.last_look.is_none() && self.is_looking()).then(|| at.max(self.limiter.next_at(now)))
     }
 
     /// Until when runs that are due wait for a list that brings them; `None` if it may be asked for now.
@@ -196,12 +210,6 @@ impl Scheduler {
     fn list_spacing(&self) -> Duration {
         let price = self.settings.policy.price.unwrap_or(PRICE);
         self.costs.spacing(price, self.settings.requests_per_minute).max(SHORTEST)
-    }
-
-    /// Whether nothing stands in the way of a list but time. A key that is refused is tried with a run, if there is one.
-    fn may_ever_list(&self) -> bool {
-        let refused = self.refused_since.is_some() && self.slots.active() > 0;
-        self.last_look.is_none() && !refused
     }
 
     /// The list takes longer than lists do: the runs that wait for it are asked about by themselves.
@@ -231,11 +239,13 @@ impl Scheduler {
     }
 
     fn read_list(&mut self, mut listing: Listing, now: Moment) {
-        self.api_answered(now);
-        self.api_is_of_use();
+        if self.slots.active() == 0 {
+            // Where there are runs, it is they who say whether the API is of use: a list brings no end.
+            self.api_answered(now);
+            self.api_is_of_use();
+        }
         self.costs.saw_list(listing.bytes, now.mono.saturating_duration_since(self.lister.asked_at));
-        self.lister.pace = Pace::new(&self.settings.policy);
-        (self.lister.failures, self.lister.failing_since) = (0, None);
+        self.forget_failures();
         self.end_outage(Outage::List);
         if self.last_look.is_some() {
             // It came too early to count.
@@ -247,7 +257,8 @@ impl Scheduler {
         if let Some(look) = &self.settings.discovery {
             let new = |listed: &mut Listed| self.slots.find(&listed.id).is_none() && (look.wanted)(listed);
             let runs = listing.runs.extract_if(.., new).collect();
-            self.tell(Update::Found(Found { runs, newest: listing.newest }));
+            let (newest, generation) = (listing.newest, look.generation);
+            self.tell(Update::Found(Found { runs, newest, generation }));
         }
         let unconfirmed = self.slots.iter().filter(|(_, slot)| slot.confirm).count();
         let mut details = DETAILS.saturating_sub(unconfirmed);
@@ -288,11 +299,34 @@ impl Scheduler {
         }
     }
 
+    /// Whatever was wrong with lists is past.
+    fn forget_failures(&mut self) {
+        self.lister.pace = Pace::new(&self.settings.policy);
+        (self.lister.failures, self.lister.failing_since) = (0, None);
+        self.lister.others_answer = false;
+    }
+
+    /// Other runs are looked for from now on, or none, or elsewhere.
+    pub(super) fn look_anew(&mut self) {
+        self.break_off_list();
+        self.forget_failures();
+        if self.settings.discovery.is_none() {
+            self.end_outage(Outage::List);
+            if self.slots.active() == 0 {
+                // Nobody would find out that it is over.
+                self.health = Health::default();
+                self.refused_since = None;
+            }
+        }
+    }
+
     /// Breaks off a list that is being asked for: runs are asked about by themselves from now on.
     pub(super) fn break_off_list(&mut self) {
         // Dropped, so that not even what has come already is heard of.
         self.lists = JoinSet::new();
-        self.lister.under_way = false;
+        if std::mem::take(&mut self.lister.under_way) {
+            self.lister.not_before = self.lister.not_before.max(Some(self.lister.asked_at + SHORTEST));
+        }
         (self.lister.look_at, self.lister.paused_until) = (None, None);
         self.go_on_without_list(Instant::now());
     }
@@ -313,7 +347,9 @@ impl Scheduler {
         let throttled = error.kind == PollErrorKind::Throttled;
         let pause = self.lister.pace.after_error(&self.settings.policy, None);
         let hold = error.retry_after.unwrap_or(if throttled { pause } else { Duration::ZERO });
-        if self.slots.active() == 0 {
+        let alone = self.slots.active() == 0;
+        let is_outage = !(self.lister.others_answer && error.kind == PollErrorKind::Transient);
+        if alone && is_outage {
             // Nobody else asks: what the API is worth shows here.
             self.api_failed(LIST, error, hold, now);
         } else if throttled {
@@ -323,16 +359,19 @@ impl Scheduler {
         self.lister.look_at = None;
         self.lister.not_before = Some(now.mono + hold);
         // As much time as it has cost the runs is theirs.
-        self.lister.paused_until = Some(now.mono + hold + hold + pause);
+        let theirs = if throttled && !alone { hold } else { Duration::ZERO };
+        self.lister.paused_until = Some(now.mono + hold.max(pause) + theirs);
         self.lister.failures = self.lister.failures.saturating_add(1);
-        let since = *self.lister.failing_since.get_or_insert(now);
         if self.settings.discovery.is_some() {
             let may_pass = throttled || error.kind == PollErrorKind::Transient;
             if !may_pass || self.lister.failures >= TROUBLE_FROM {
                 self.tell(Update::LookFailed(error.message.clone()));
             }
             // New runs go unseen, however well the watched ones are; an API that is of no use at all is told of as such.
-            if self.health.down_since().is_none() && self.refused_since.is_none() {
+            if self.health.down_since().is_some() || self.refused_since.is_some() {
+                self.lister.failing_since = None;
+            } else {
+                let since = *self.lister.failing_since.get_or_insert(now);
                 self.tell_outage(Outage::List, "list_failed", since, now);
             }
         }

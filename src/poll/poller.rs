@@ -87,7 +87,10 @@ impl Scheduler {
         let now = clock::now();
         self.settings.counters.count(polled.as_ref().err(), now.wall);
         match polled {
-            Ok(answer) => self.observed(index, answer, now),
+            Ok(answer) => {
+                self.lister.others_answer |= self.lister.is_failing();
+                self.observed(index, answer, now);
+            }
             Err(error) => self.failed(index, &error, now),
         }
     }

@@ -244,7 +244,7 @@ impl Scheduler {
                 self.settings = *settings;
                 self.source = source;
                 // One that is under way was asked for other runs.
-                self.break_off_list();
+                self.look_anew();
             }
             Command::Resumed => self.catch_up(),
             Command::View(id, reply) => {

@@ -240,6 +240,11 @@ impl Slots {
         }
     }
 
+    /// From now on an answer about a run is one that came meanwhile.
+    pub(super) fn forget_answers(&mut self) {
+        self.all.values_mut().for_each(|slot| slot.answered_meanwhile = false);
+    }
+
     /// The ids of all runs.
     pub(super) fn ids(&self) -> HashSet<RunId> {
         self.by_id.keys().cloned().collect()

@@ -55,6 +55,8 @@ pub struct Found {
     pub runs: Vec<Listed>,
     /// When the newest run of the whole list was created.
     pub newest: Option<Timestamp>,
+    /// Of what was looked for.
+    pub generation: u64,
 }
 
 /// One run as it looks now.

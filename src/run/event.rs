@@ -169,7 +169,7 @@ pub struct EventData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<RunStatus>,
     /// Why a run was lost: `never_found`, `deleted`, `key_refused`, `unknown_status` or `rejected`. Why the API is of no
-    /// use: `no_answer` or `key_refused`. Why a channel was given up on, in words.
+    /// use: `no_answer`, `key_refused` or `list_failed`. Why a channel was given up on, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Since when a run has made no progress or been overdue, or the API has been of no use.

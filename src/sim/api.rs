@@ -293,7 +293,7 @@ impl Shared {
 
     fn snapshot(&self, timeline: &Timeline, changing: &Changing) -> (Snapshot, Timestamp) {
         let canceled_after = changing.canceled_after.get(&timeline.run.id).copied();
-        let created_at = body::created_at(self.started_wall, &timeline.run);
+        let created_at = body::created_at(self.started_wall, &timeline.run, self.settings.speed);
         (timeline.at(self.age(timeline), canceled_after), created_at)
     }
 }

@@ -99,7 +99,8 @@ fn uuid(text: &str) -> String {
     )
 }
 
-/// When a run is created, for a simulator that started at `started`.
-pub(super) fn created_at(started: Timestamp, run: &SimRun) -> Timestamp {
-    started.checked_sub(run.age).and_then(|at| at.checked_add(run.after)).unwrap_or(started)
+/// When a run is created, for a simulator that started at `started` and lets time pass so many times faster.
+pub(super) fn created_at(started: Timestamp, run: &SimRun, speed: f64) -> Timestamp {
+    let after = run.after.div_f64(speed);
+    started.checked_sub(run.age).and_then(|at| at.checked_add(after)).unwrap_or(started)
 }

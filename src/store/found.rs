@@ -38,6 +38,14 @@ impl SqliteStore {
         self.queue.call(unknown).await
     }
 
+    /// Forgets all moments whose names begin like this.
+    pub async fn forget_moments(&self, prefix: &'static str) -> Result<(), StoreError> {
+        let forget = move |db: &rusqlite::Connection| {
+            db.execute("DELETE FROM moments WHERE substr(name, 1, length(?1)) = ?1", [prefix]).map(drop)
+        };
+        self.queue.call(forget).await
+    }
+
     /// Takes a run out of the watch, so that it is not found again; what is still to be told of it is told.
     pub async fn remove(&self, run: RunId, now: Timestamp) -> Result<(), StoreError> {
         let remove = move |db: &rusqlite::Connection| {
@@ -55,7 +63,7 @@ mod tests {
     use super::*;
     use crate::run::{Ending, Subject};
     use crate::store::testing::{at, end};
-    use crate::store::{RunStore as _, Watched};
+    use crate::store::{RunStore as _, Wanted, Watched};
 
     #[tokio::test]
     async fn what_is_known_or_was_removed_is_not_unknown() {
@@ -81,7 +89,10 @@ mod tests {
         store.forget(vec![removed.subject.id.clone()]).await.unwrap();
         assert_eq!(store.unknown(ids(&["removed"]), at(26)).await.unwrap(), ids(&["removed"]));
         store.remove(removed.subject.id, at(20)).await.unwrap();
-        store.purge(Duration::from_secs(5), Vec::new(), at(26)).await.unwrap();
+        let (keep, removed) = (Duration::from_secs(5), Wanted { removed: true, ..Wanted::default() });
+        store.purge(keep, removed, at(26)).await.unwrap();
+        assert_eq!(store.unknown(ids(&["removed"]), at(26)).await.unwrap(), [], "nobody has looked yet");
+        store.purge(keep, Wanted::default(), at(26)).await.unwrap();
         assert_eq!(store.unknown(ids(&["removed"]), at(26)).await.unwrap(), ids(&["removed"]));
     }
 
@@ -92,7 +103,7 @@ mod tests {
         store.remove(id.clone(), at(0)).await.unwrap();
         for now in 1..4 {
             assert_eq!(store.unknown(vec![id.clone()], at(now * day)).await.unwrap(), []);
-            store.purge(Duration::from_secs(100_000), Vec::new(), at(now * day + 1)).await.unwrap();
+            store.purge(Duration::from_secs(100_000), Wanted::default(), at(now * day + 1)).await.unwrap();
         }
     }
 }

@@ -8,16 +8,24 @@ use super::row::micros;
 use super::{SqliteStore, StoreError};
 use crate::run::RunId;
 
+/// What stays known however long ago it ended.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Runs that are still asked for by name.
+    pub runs: Vec<RunId>,
+    /// Runs that were created after this would be taken for new ones.
+    pub created_after: Option<Timestamp>,
+    /// That runs were removed: they may still be found.
+    pub removed: bool,
+}
+
 impl SqliteStore {
     /// Forgets what ended longer ago than `keep`: events that have nothing pending, and runs that have no events left.
-    /// A run in `configured` stays known, so that it is not announced again. Gives how many runs were forgotten.
-    pub async fn purge(
-        &self,
-        keep: Duration,
-        configured: Vec<RunId>,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
+    /// A run in `wanted` stays known, so that it is not announced again. Gives how many runs were forgotten.
+    pub async fn purge(&self, keep: Duration, wanted: Wanted, now: Timestamp) -> Result<usize, StoreError> {
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let Wanted { runs, created_after, removed } = wanted;
+        let created_after = created_after.map_or(i64::MAX, micros);
         let before = micros(now).saturating_sub(keep);
         let purge = move |db: &rusqlite::Connection| {
             db.execute_batch(
@@ -27,7 +35,7 @@ impl SqliteStore {
                  DELETE FROM temp.old;",
             )?;
             let mut insert = db.prepare_cached("INSERT OR IGNORE INTO temp.configured VALUES (?1)")?;
-            configured.iter().try_for_each(|id| insert.execute([id.as_str()]).map(|_| ()))?;
+            runs.iter().try_for_each(|id| insert.execute([id.as_str()]).map(|_| ()))?;
             // Old is what nobody waits for any more: all its deliveries are settled, and its run has long ended or is
             // not watched any more.
             db.execute(
@@ -38,14 +46,17 @@ impl SqliteStore {
                                  AND (ended IS NULL OR ended_at >= ?1))",
                 [before],
             )?;
-            db.execute("DELETE FROM removed_runs WHERE at < ?1", [before])?;
+            if !removed {
+                db.execute("DELETE FROM removed_runs WHERE at < ?1", [before])?;
+            }
             db.execute("DELETE FROM deliveries WHERE event_id IN (SELECT id FROM temp.old)", ())?;
             db.execute("DELETE FROM events WHERE id IN (SELECT id FROM temp.old)", ())?;
             db.execute(
                 "DELETE FROM runs WHERE ended NOT NULL AND ended_at < ?1 \
                  AND id NOT IN (SELECT id FROM temp.configured) \
+                 AND NOT coalesce(created_at > ?2, 0) \
                  AND NOT EXISTS (SELECT 1 FROM events WHERE run_id = runs.id)",
-                [before],
+                [before, created_after],
             )
         };
         self.queue.call(purge).await
@@ -55,8 +66,9 @@ impl SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::{Ending, Subject, Terminal};
     use crate::store::testing::{at, end, settle, states};
-    use crate::store::{Outcome, RunStore as _};
+    use crate::store::{Commit, Outcome, RunStore as _, Watched};
 
     #[tokio::test]
     async fn what_is_old_and_settled_is_purged_and_what_is_configured_stays_known() {
@@ -68,8 +80,8 @@ mod tests {
         end(&store, "untold", 100).await;
         end(&store, "young", 1000).await;
         settle(&store, 999, Outcome::Retry { at: at(5000), error: "down".into() }).await;
-        let configured = vec!["configured".parse().unwrap()];
-        let purged = store.purge(Duration::from_secs(500), configured.clone(), at(1000)).await.unwrap();
+        let wanted = Wanted { runs: vec!["configured".parse().unwrap()], ..Wanted::default() };
+        let purged = store.purge(Duration::from_secs(500), wanted.clone(), at(1000)).await.unwrap();
         assert_eq!(purged, 1);
         let mut runs: Vec<_> =
             store.load().await.unwrap().iter().map(|run| run.subject.id.to_string()).collect();
@@ -78,6 +90,22 @@ mod tests {
         let mut told: Vec<_> = states(&store).await.into_iter().map(|(run, ..)| run).collect();
         told.sort();
         assert_eq!(told, ["untold", "young"], "with its deliveries");
-        assert_eq!(store.purge(Duration::from_secs(500), configured, at(1000)).await.unwrap(), 0);
+        assert_eq!(store.purge(Duration::from_secs(500), wanted, at(1000)).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_would_be_taken_for_new_stays_known() {
+        let store = SqliteStore::in_memory().unwrap();
+        for (id, created) in [("older", Some(50)), ("newest", Some(51)), ("unknown", None)] {
+            let mut run = Watched::new(Subject { id: id.parse().unwrap(), name: None }, at(0));
+            run.state.created_at = created.map(at);
+            run.state.ended = Some(Ending::Finished(Terminal::Failed));
+            run.state.ended_at = Some(at(60));
+            store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
+        }
+        let wanted = Wanted { created_after: Some(at(50)), ..Wanted::default() };
+        assert_eq!(store.purge(Duration::from_secs(1), wanted, at(1000)).await.unwrap(), 2);
+        let known = store.unknown(vec!["newest".parse().unwrap()], at(1000)).await.unwrap();
+        assert_eq!(known, [], "it is in every list, and was told");
     }
 }

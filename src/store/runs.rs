@@ -141,7 +141,7 @@ fn insert_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
 }
 
 /// Writes what is to be done about a run, whether it is there or not. What somebody asked for in adding it stays unless
-/// something else is asked for. What is known of it stays, but that an end which the API never gave is taken back.
+/// something else is asked for; for one that was only found nobody asked for anything. What is known of it stays, but that an end which the API never gave is taken back.
 fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
     let Watched { subject, state, notify, deadline, origin } = run;
     let notify = notify.as_ref().map(|names| names.iter().map(|name| &**name).collect::<serde_json::Value>());
@@ -150,7 +150,8 @@ fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
     db.prepare_cached(
         "INSERT INTO runs (id, name, notify, deadline, added, watched_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
          ON CONFLICT (id) DO UPDATE SET name = coalesce(excluded.name, name), \
-         notify = iif(added OR excluded.added, coalesce(excluded.notify, notify), excluded.notify), \
+         notify = iif((added OR excluded.added) AND NOT (added = 2 AND excluded.added != 2), \
+                      coalesce(excluded.notify, notify), excluded.notify), \
          deadline = iif(added OR excluded.added, coalesce(excluded.deadline, deadline), excluded.deadline), \
          added = iif(1 IN (added, excluded.added), 1, max(added, excluded.added)), \
          ended_at = iif(ended IN ('SUCCEEDED', 'FAILED', 'CANCELED'), ended_at, NULL), \

@@ -16,6 +16,9 @@ use super::{StoreError, StoreErrorKind};
 const STEPS: [&str; 3] =
     [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
+/// All steps at once: a command that opens a store of its own has no time for one after the other.
+const NEW: &str = include_str!("schema/new.sql");
+
 /// Runs and outbox in one SQLite database, on disk for a daemon and in memory for a command. Cheap to clone.
 #[derive(Clone)]
 pub struct SqliteStore {
@@ -105,18 +108,49 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
             ),
         });
     };
-    for (step, sql) in (taken + 1..).zip(missing) {
-        connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {step}; COMMIT;"))?;
+    let bring_to =
+        |step, sql| connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {step}; COMMIT;"));
+    if taken == 0 {
+        return Ok(bring_to(STEPS.len(), NEW)?);
     }
-    Ok(())
+    Ok((taken + 1..).zip(missing).try_for_each(|(step, sql)| bring_to(step, sql))?)
 }
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::types::Value;
+
     use super::*;
     use crate::run::{Ending, RunStatus, Terminal};
     use crate::store::Origin;
     use crate::store::{Outbox as _, RunStore as _};
+
+    #[test]
+    fn a_new_store_is_as_one_that_took_every_step() {
+        let schema = |sql: &[&str]| {
+            let db = Connection::open_in_memory().unwrap();
+            sql.iter().for_each(|sql| db.execute_batch(sql).unwrap());
+            let mut columns = db
+                .prepare(
+                    "SELECT tables.name, tables.strict, tables.wr, columns.cid, columns.name, columns.type, \
+                     columns.\"notnull\", columns.dflt_value, columns.pk FROM pragma_table_list AS tables \
+                     JOIN pragma_table_info(tables.name) AS columns WHERE tables.schema = 'main' ORDER BY 1, 4",
+                )
+                .unwrap();
+            let columns: Vec<String> = columns
+                .query_map((), |row| (0..9).map(|at| row.get::<_, Value>(at)).collect::<Result<Vec<_>, _>>())
+                .unwrap()
+                .map(|row| format!("{:?}", row.unwrap()))
+                .collect();
+            let mut indexes = db
+                .prepare("SELECT coalesce(sql, name) FROM sqlite_schema WHERE type = 'index' ORDER BY 1")
+                .unwrap();
+            let indexes: Result<Vec<String>, _> = indexes.query_map((), |row| row.get(0)).unwrap().collect();
+            (columns, indexes.unwrap())
+        };
+        assert_eq!(schema(&[NEW]), schema(&STEPS));
+        assert!(schema(&[NEW]).0.len() > 40);
+    }
 
     #[tokio::test]
     async fn a_file_of_version_1_is_read_for_ever() {

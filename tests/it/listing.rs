@@ -107,7 +107,7 @@ async fn a_list_changes_nothing_that_was_answered_after_it_was_asked_for() {
     let mut api = Api::new().with("new", |_, _| status("PROCESSING"));
     api.list_latency = seconds(20);
     let api = api.with_list(|_, _| Ok(vec![listed("new", status("PENDING").unwrap())]));
-    let discovery = Discovery { every: seconds(3600), wanted: Arc::new(|_| true) };
+    let discovery = Discovery { every: seconds(3600), wanted: Arc::new(|_| true), generation: 0 };
     let mut watch = Watch::idle(api, Settings { discovery: Some(discovery), ..settings() });
     sleep(seconds(10)).await;
     watch.commands.send(Command::Add(vec![watched("new".parse().unwrap())])).await.unwrap();
@@ -134,7 +134,8 @@ async fn a_run_that_the_list_does_not_have_is_asked_about_by_itself() {
 async fn a_list_that_says_nothing_new_leaves_a_run_its_schedule() {
     let script = |_, at: Duration| status(if at < seconds(300) { "PENDING" } else { "SUCCEEDED" });
     let mut times = Vec::new();
-    for discovery in [None, Some(Discovery { every: seconds(1), wanted: Arc::new(|_| false) })] {
+    for discovery in [None, Some(Discovery { every: seconds(1), wanted: Arc::new(|_| false), generation: 0 })]
+    {
         let api =
             Api::new().with("r", script).with_list(|_, _| Ok(vec![listed("r", status("PENDING").unwrap())]));
         let mut watch = Watch::start(api, Settings { discovery, ..settings() });

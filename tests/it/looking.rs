@@ -15,7 +15,7 @@ use crate::support::scripted::{
 
 fn look(every: u64) -> Settings {
     let wanted = |listed: &mut Listed| listed.id.as_str() != "other";
-    let discovery = Discovery { every: seconds(every), wanted: Arc::new(wanted) };
+    let discovery = Discovery { every: seconds(every), wanted: Arc::new(wanted), generation: 0 };
     let patience = Patience { refused_ends: false, ..settings().patience };
     Settings { discovery: Some(discovery), routes: one_channel(), patience, ..settings() }
 }
@@ -183,4 +183,81 @@ async fn a_blip_of_the_list_is_nobodys_business() {
     while let Ok(update) = watch.updates.try_recv() {
         assert!(!matches!(update, Update::LookFailed(_)), "{update:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_fails_is_no_outage_of_an_api_that_answers_whether_or_not_runs_are_watched() {
+    let api = Api::new()
+        .with("r", |_, at| status(if at < seconds(100) { "PROCESSING" } else { "SUCCEEDED" }))
+        .with_list(|_, _| fails(PollErrorKind::Transient, None));
+    let mut watch = Watch::known(api, look(60));
+    watch.ended().await;
+    sleep(seconds(7200)).await;
+    let told = to_be_told(&watch.store).await;
+    let expected = [("run.succeeded", None), ("api.unreachable", Some("list_failed"))]
+        .map(|(kind, reason)| (kind.to_owned(), reason.map(str::to_owned)));
+    assert_eq!(told, expected);
+    assert_eq!(watch.notices(), Vec::<&str>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_api_is_not_told_again_as_one_of_the_list() {
+    let api = Api::new()
+        .with(
+            "r",
+            |_, at| if at < seconds(2000) { fails(PollErrorKind::Transient, None) } else { Ok(going(1)) },
+        )
+        .with_list(|_, at| match at.as_secs() {
+            0..2100 => fails(PollErrorKind::Transient, None),
+            _ => Ok(vec![listed("r", going(1))]),
+        });
+    let watch = Watch::known(api, look(10));
+    sleep(seconds(4000)).await;
+    let no_answer = ("api.unreachable".to_owned(), Some("no_answer".to_owned()));
+    assert_eq!(to_be_told(&watch.store).await, [no_answer]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_does_not_hide_that_no_run_can_be_read() {
+    let api = Api::new()
+        .with("r", |_, _| fails(PollErrorKind::Transient, None))
+        .with_list(|_, _| Ok(vec![listed("r", going(1))]));
+    let mut watch = Watch::known(api, look(10));
+    sleep(seconds(1000)).await;
+    assert_eq!(watch.notices(), ["down"], "and not up and down again");
+    let no_answer = ("api.unreachable".to_owned(), Some("no_answer".to_owned()));
+    assert_eq!(to_be_told(&watch.store).await, [no_answer]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_run_that_the_key_may_not_read_does_not_stop_looking() {
+    let api = Api::new()
+        .with("r", |_, _| doubt(DoubtKind::KeyRefused))
+        .with_list(|_, _| Ok(vec![listed("new", created(9))]));
+    let mut watch = Watch::known(api, look(60));
+    sleep(seconds(1000)).await;
+    let (found, asked) = (watch.found().len(), watch.api.times("r").len());
+    assert!(found > 5 && asked > 5, "{found} lists, {asked} requests about the run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_wrong_with_the_list_is_forgotten_where_nobody_looks() {
+    let api = Api::new().with("r", |_, _| Ok(going(1))).with_list(|_, _| doubt(DoubtKind::NoSuchPage));
+    let watch = Watch::known(api, look(60));
+    let moment = || watch.store.moment(Outage::List.moment().into());
+    sleep(seconds(1000)).await;
+    assert!(moment().await.unwrap().is_some());
+    let anew = |discovery| {
+        let settings = Settings { discovery, ..look(60) };
+        Command::Reconfigure(Box::new(settings), Arc::clone(&watch.api) as _)
+    };
+    watch.commands.send(anew(None)).await.unwrap();
+    sleep(seconds(100)).await;
+    assert_eq!(moment().await.unwrap(), None);
+    // Turned on again, it is another outage, with its own time.
+    watch.commands.send(anew(look(60).discovery)).await.unwrap();
+    sleep(seconds(800)).await;
+    assert_eq!(to_be_told(&watch.store).await.len(), 1);
+    sleep(seconds(200)).await;
+    assert_eq!(to_be_told(&watch.store).await.len(), 2);
 }

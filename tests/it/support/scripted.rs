@@ -267,7 +267,7 @@ impl Watch {
     pub fn found(&mut self) -> Vec<(Vec<String>, Option<Timestamp>)> {
         let mut found = Vec::new();
         while let Ok(update) = self.updates.try_recv() {
-            if let Update::Found(Found { runs, newest }) = update {
+            if let Update::Found(Found { runs, newest, .. }) = update {
                 found.push((runs.iter().map(|listed| listed.id.to_string()).collect(), newest));
             }
         }
