@@ -65,6 +65,7 @@ impl fmt::Debug for Discovery {
 
 /// Where the lister stands.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Lister {
     pub(super) under_way: bool,
     /// Since when it is, or was last.

@@ -295,6 +295,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nobody_asked_for_the_channels_of_a_run_that_was_found() {
+        let store = SqliteStore::in_memory().unwrap();
+        let found = Watched { origin: Origin::Found, ..stored("r1") };
+        store.add(vec![found.clone()]).await.unwrap();
+        assert_eq!(store.add(vec![found.clone()]).await.unwrap()[0].notify, found.notify);
+        for (origin, then) in [(Origin::Configured, Origin::Found), (Origin::Added, Origin::Added)] {
+            let named = Watched { origin, ..Watched::new(found.subject.clone(), Timestamp::UNIX_EPOCH) };
+            let added = &store.add(vec![named]).await.unwrap()[0];
+            assert_eq!((&added.notify, added.origin), (&None, then), "all, as whoever names it says");
+            store.forget(vec![found.subject.id.clone()]).await.unwrap();
+            store.add(vec![found.clone()]).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
     async fn saving_does_not_bring_back_what_was_forgotten() {
         let store = SqliteStore::in_memory().unwrap();
         store.save(vec![stored("r1")]).await.unwrap();

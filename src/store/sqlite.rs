@@ -16,8 +16,10 @@ use super::{StoreError, StoreErrorKind};
 const STEPS: [&str; 3] =
     [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
-/// All steps at once: a command that opens a store of its own has no time for one after the other.
+/// All steps at once: a command that opens a store of its own has no time for one after the other, nor so many rows that an
+/// index would be of use.
 const NEW: &str = include_str!("schema/new.sql");
+const INDEXES: &str = include_str!("schema/indexes.sql");
 
 /// Runs and outbox in one SQLite database, on disk for a daemon and in memory for a command. Cheap to clone.
 #[derive(Clone)]
@@ -34,7 +36,7 @@ impl SqliteStore {
     /// A store that lives as long as the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory()?;
-        migrate(&connection)?;
+        connection.execute_batch(NEW)?;
         Ok(Self::on(connection, false))
     }
 
@@ -108,10 +110,11 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
             ),
         });
     };
-    let bring_to =
-        |step, sql| connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {step}; COMMIT;"));
+    let bring_to = |step, sql: &str| {
+        connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {step}; COMMIT;"))
+    };
     if taken == 0 {
-        return Ok(bring_to(STEPS.len(), NEW)?);
+        return Ok(bring_to(STEPS.len(), &[NEW, INDEXES].concat())?);
     }
     Ok((taken + 1..).zip(missing).try_for_each(|(step, sql)| bring_to(step, sql))?)
 }
@@ -129,7 +132,7 @@ mod tests {
     fn a_new_store_is_as_one_that_took_every_step() {
         let schema = |sql: &[&str]| {
             let db = Connection::open_in_memory().unwrap();
-            sql.iter().for_each(|sql| db.execute_batch(sql).unwrap());
+            db.execute_batch(&sql.concat()).unwrap();
             let mut columns = db
                 .prepare(
                     "SELECT tables.name, tables.strict, tables.wr, columns.cid, columns.name, columns.type, \
@@ -148,7 +151,7 @@ mod tests {
             let indexes: Result<Vec<String>, _> = indexes.query_map((), |row| row.get(0)).unwrap().collect();
             (columns, indexes.unwrap())
         };
-        assert_eq!(schema(&[NEW]), schema(&STEPS));
+        assert_eq!(schema(&[NEW, INDEXES]), schema(&STEPS));
         assert!(schema(&[NEW]).0.len() > 40);
     }
 

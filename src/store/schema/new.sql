@@ -1,4 +1,5 @@
--- What a new store begins with: the same as all steps one after the other, at once. Times are microseconds since 1970-01-01 UTC.
+-- What a new store begins with: the tables that all steps make one after the other, at once. Times are microseconds since
+-- 1970-01-01 UTC.
 
 -- One row a watched run: the last that is known of it, and what is to be done about it.
 CREATE TABLE runs (
@@ -23,9 +24,6 @@ CREATE TABLE runs (
     spec_id           TEXT
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX runs_spec ON runs (spec_id, ended_at) WHERE ended = 'SUCCEEDED';
-CREATE INDEX runs_ended ON runs (ended, status) WHERE ended NOT NULL;
-
 -- Those that were removed by a command.
 CREATE TABLE removed_runs (
     id TEXT PRIMARY KEY,
@@ -39,9 +37,6 @@ CREATE TABLE events (
     at      INTEGER NOT NULL,
     payload TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-
-CREATE INDEX events_run ON events (run_id, at);
-CREATE INDEX events_at ON events (at);
 
 -- The outbox: one row for each (run, event, channel), for ever.
 CREATE TABLE deliveries (
@@ -57,10 +52,6 @@ CREATE TABLE deliveries (
     settled_at  INTEGER,
     UNIQUE (event_id, channel)
 ) STRICT;
-
-CREATE INDEX deliveries_pending ON deliveries (channel, due_at) WHERE state = 'pending';
-CREATE INDEX deliveries_unsettled ON deliveries (channel, state) WHERE state != 'delivered';
-CREATE INDEX deliveries_leased ON deliveries (channel, lease_until) WHERE lease_until NOT NULL;
 
 -- Channels whose receiver wants nothing more, as long as they are configured as they were.
 CREATE TABLE disabled_channels (
