@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runwatch::api::PollErrorKind;
-use runwatch::poll::{Command, Discovery, Mode, Policy, Settings};
-use runwatch::run::{Ending, Terminal};
+use runwatch::poll::{Command, Curve, Discovery, Mode, Policy, Settings};
+use runwatch::run::{DoubtKind, Ending, Patience, Terminal};
 use runwatch::store::Outbox as _;
 use tokio::time::sleep;
 
 use crate::support::scripted::{
-    Api, Watch, fails, going, listed, one_channel, seconds, settings, status, watched,
+    Api, Watch, doubt, fails, going, listed, one_channel, seconds, settings, status, watched,
 };
 
 /// Every list that is worth anything.
@@ -95,11 +95,9 @@ async fn what_a_list_left_to_be_confirmed_goes_out_before_the_next_list() {
     for _ in 0..30 {
         watch.ended().await;
     }
-    assert_eq!(
-        watch.stop().await.1.lists(),
-        [0.0],
-        "a list in between would take a run's place in the budget"
-    );
+    let (_, api) = watch.stop().await;
+    assert_eq!(api.lists(), [0.0], "a list in between would take a run's place in the budget");
+    assert_eq!(api.asked.lock().unwrap().len(), 30, "each by itself, once, for what the event tells");
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,6 +113,25 @@ async fn a_list_changes_nothing_that_was_answered_after_it_was_asked_for() {
     let view = watch.ask(|reply| Command::View("new".parse().unwrap(), reply)).await.unwrap();
     assert_eq!(view.state.status, Some(status("PROCESSING").unwrap().status));
     assert_eq!(watch.found(), [(vec![], None)], "nor is it found, which is watched already");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_answered_during_a_list_that_failed_does_not_count_against_the_next() {
+    let mut api = Api::new().with("r", |times, _| Ok(going(times as u64)));
+    api.list_latency = seconds(5);
+    let api = api.with_list(|times, _| match times {
+        1 => fails(PollErrorKind::Transient, None),
+        _ => Ok(vec![listed("r", going(77))]),
+    });
+    let discovery = Discovery { every: seconds(3600), wanted: Arc::new(|_| true), generation: 0 };
+    let healthy = Curve { initial: seconds(20), ..settings().policy.healthy };
+    let policy = Policy { healthy, ..settings().policy };
+    let watch = Watch::known(api, Settings { discovery: Some(discovery), policy, ..settings() });
+    // It is asked for again a second after it has failed, and no answer comes meanwhile.
+    sleep(Duration::from_millis(11_100)).await;
+    assert_eq!(watch.api.lists(), [0.0, 6.0]);
+    let view = watch.ask(|reply| Command::View("r".parse().unwrap(), reply)).await.unwrap();
+    assert_eq!(view.state.progress.completed, Some(77), "{:?}", watch.api.times("r"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,10 +246,14 @@ async fn a_run_that_is_to_be_left_alone_is_not_drawn_into_a_list() {
     }
     let api = api.with_list(|times, _| {
         let others = (0..5).map(|n| listed(&format!("other{n}"), going(1)));
-        // The first list does not have it, so that it is asked about by itself.
-        Ok(others.chain((times > 1).then(|| listed("r", going(1)))).collect())
+        // The first list says that it has ended, so that it is asked about by itself.
+        let r = if times == 1 { status("SUCCEEDED").unwrap() } else { going(1) };
+        Ok(others.chain([listed("r", r)]).collect())
     });
-    let watch = Watch::known(api, always());
+    // The others are due all the time.
+    let healthy = Curve { max: seconds(2), ..settings().policy.healthy };
+    let policy = Policy { healthy, ..settings().policy };
+    let watch = Watch::known(api, Settings { policy, ..always() });
     sleep(seconds(59)).await;
     let view = watch.ask(|reply| Command::View("r".parse().unwrap(), reply)).await.unwrap();
     assert_eq!((view.state.status, watch.api.times("r").len()), (None, 1));
@@ -278,4 +299,20 @@ async fn one_list_without_runs_does_not_send_them_by_themselves_for_ever() {
     assert!(asked(0, 600) > 30, "by themselves at first");
     assert_eq!(asked(700, 3000), 0);
     assert!(api.lists().len() > 30, "{:?}", api.lists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_key_is_tried_with_one_run_and_not_with_the_list() {
+    let mut api = Api::new();
+    for n in 0..20 {
+        api = api.with(&format!("r{n:02}"), |_, _| doubt(DoubtKind::KeyRefused));
+    }
+    let api = api.with_list(|_, _| doubt(DoubtKind::KeyRefused));
+    let patience = Patience { refused_ends: false, ..settings().patience };
+    let watch = Watch::known(api, Settings { patience, ..always() });
+    sleep(seconds(1000)).await;
+    let (_, api) = watch.stop().await;
+    let asked = api.asked.lock().unwrap().len();
+    assert_eq!(api.lists(), [0.0]);
+    assert!((5..50).contains(&asked), "{asked} requests with a refused key in 1000 s");
 }
