@@ -128,6 +128,19 @@ mod tests {
     use crate::store::Origin;
     use crate::store::{Outbox as _, RunStore as _};
 
+    fn open_in(dir: &tempfile::TempDir) -> SqliteStore {
+        SqliteStore::open(&dir.path().join("runwatch.db")).unwrap()
+    }
+
+    /// A store that was written by an older version.
+    fn fixture(name: &str) -> (tempfile::TempDir, SqliteStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state");
+        std::fs::copy(Path::new(fixtures).join(name), dir.path().join("runwatch.db")).unwrap();
+        let store = open_in(&dir);
+        (dir, store)
+    }
+
     #[test]
     fn a_new_store_is_as_one_that_took_every_step() {
         let schema = |sql: &[&str]| {
@@ -157,10 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_file_of_version_1_is_read_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("runwatch.db");
-        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/v1.db"), &path).unwrap();
-        let store = SqliteStore::open(&path).unwrap();
+        let (dir, store) = fixture("v1.db");
         let runs = store.load().await.unwrap();
         assert!(!runs.is_empty());
         for run in &runs {
@@ -173,15 +183,12 @@ mod tests {
         assert!(!store.undelivered().await.unwrap().is_empty(), "what was to be told still is");
         // And once more, now that it is of today's version.
         drop(store);
-        assert_eq!(SqliteStore::open(&path).unwrap().load().await.unwrap(), runs);
+        assert_eq!(open_in(&dir).load().await.unwrap(), runs);
     }
 
     #[tokio::test]
     async fn a_file_of_version_2_is_read_for_ever() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("runwatch.db");
-        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state/v2.db"), &path).unwrap();
-        let store = SqliteStore::open(&path).unwrap();
+        let (dir, store) = fixture("v2.db");
         let runs = store.load().await.unwrap();
         let mut ids: Vec<_> = runs.iter().map(|run| run.subject.id.as_str()).collect();
         ids.sort_unstable();
@@ -194,7 +201,7 @@ mod tests {
         let fingerprint = "b348f719cb32957acc21a5819d6f0514";
         assert!(store.disabled(&"gone".into(), fingerprint).await.unwrap().is_some());
         drop(store);
-        assert_eq!(SqliteStore::open(&path).unwrap().load().await.unwrap(), runs);
+        assert_eq!(open_in(&dir).load().await.unwrap(), runs);
     }
 
     #[test]

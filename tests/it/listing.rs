@@ -18,21 +18,21 @@ fn always() -> Settings {
     Settings { batch: Mode::Always, ..settings() }
 }
 
+/// An API with so many runs that all succeed at a second, and a list of them; one of 300 is not in it, although it is there.
+fn many(runs: usize, end: u64) -> Api {
+    let now = move |at| if at < seconds(end) { going(1) } else { status("SUCCEEDED").unwrap() };
+    let ids: Vec<String> = (0..runs).map(|n| format!("r{n:03}")).collect();
+    let api = ids.iter().fold(Api::new(), |api, id| api.with(id, move |_, at| Ok(now(at))));
+    api.with_list(move |_, at| {
+        Ok(ids.iter().filter(|id| *id != "r299").map(|id| listed(id, now(at))).collect())
+    })
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_request_for_many_runs() {
-    let mut api = Api::new();
-    let ids: Vec<String> = (0..300).map(|n| format!("r{n:03}")).collect();
-    for id in &ids {
-        api = api.with(id, |_, at| status(if at < seconds(600) { "PROCESSING" } else { "SUCCEEDED" }));
-    }
-    let in_list = ids.clone();
-    let api = api.with_list(move |_, at| {
-        let run = || if at < seconds(600) { going(1) } else { status("SUCCEEDED").unwrap() };
-        // One is not in the list, although it is there.
-        Ok(in_list.iter().filter(|id| *id != "r007").map(|id| listed(id, run())).collect())
-    });
+    let api = many(300, 600);
     let mut watch = Watch::known(api, Settings { batch: Mode::Auto, routes: one_channel(), ..settings() });
-    for _ in &ids {
+    for _ in 0..300 {
         assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
     }
     let late = watch.api.started.elapsed().saturating_sub(seconds(600));
@@ -194,38 +194,23 @@ async fn runs_that_are_due_between_two_lists_wait_for_the_next() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_hangs_holds_nothing_up_for_long() {
-    let mut api = Api::new();
-    let ids: Vec<String> = (0..30).map(|n| format!("r{n:02}")).collect();
-    for id in &ids {
-        api = api.with(id, |_, at| status(if at < seconds(60) { "PROCESSING" } else { "FAILED" }));
-    }
-    api.list_latency = seconds(100_000);
-    let mut watch = Watch::known(api.with_list(|_, _| Ok(vec![])), always());
-    for _ in &ids {
+    let api = Api { list_latency: seconds(100_000), ..many(30, 60) };
+    let mut watch = Watch::known(api, always());
+    for _ in 0..30 {
         watch.ended().await;
     }
     // By themselves, from the moment on at which nobody waits for it any more.
     let late = watch.api.started.elapsed().saturating_sub(seconds(60));
     let (_, api) = watch.stop().await;
     assert!(late < seconds(30), "{late:?} late");
-    assert_eq!((api.lists(), api.times("r00")[0]), (vec![0.0], 5.0));
+    assert_eq!((api.lists(), api.times("r000")[0]), (vec![0.0], 5.0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_list_is_waited_for_as_long_as_lists_take() {
-    let mut api = Api::new();
-    let ids: Vec<String> = (0..40).map(|n| format!("r{n:02}")).collect();
-    for id in &ids {
-        api = api.with(id, |_, at| status(if at < seconds(600) { "PROCESSING" } else { "FAILED" }));
-    }
-    api.list_latency = seconds(4);
-    let in_list = ids.clone();
-    let api = api.with_list(move |_, at| {
-        let run = || if at < seconds(600) { going(1) } else { status("FAILED").unwrap() };
-        Ok(in_list.iter().map(|id| listed(id, run())).collect())
-    });
+    let api = Api { list_latency: seconds(4), ..many(40, 600) };
     let mut watch = Watch::known(api, always());
-    for _ in &ids {
+    for _ in 0..40 {
         watch.ended().await;
     }
     let late = watch.api.started.elapsed().saturating_sub(seconds(600));
