@@ -70,7 +70,7 @@ impl Policy {
     /// far from the end: a fifth of what is left.
     fn cap(&self, price: f64, left: f64) -> Duration {
         let cap = self.healthy.max.saturating_mul(2);
-        let most = cap.as_secs_f64() * (price / DEAR).clamp(1.0, 4.0);
+        let most = cap.as_secs_f64() * (price / DEAR).clamp(1.0, 3.0);
         cap.max(Duration::try_from_secs_f64(most.min(left / 5.0)).unwrap_or_default())
     }
 }
@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         /// Whatever the counts say: never below the floor, nor above twice the longest interval; far from the end, where requests
-        /// are dear, up to four times that.
+        /// are dear, up to three times that.
         #[test]
         fn the_counts_move_it_within_bounds(
             counts in prop::collection::vec((1u64..5000, 0u64..2000), 1..20),
@@ -200,7 +200,7 @@ mod tests {
                 let remaining = outlook.remaining(&state, None, now);
                 let pause = pace.after_answer(&policy, false, remaining).as_secs_f64();
                 let far = remaining.map_or(0.0, |remaining| remaining.left() / 5.0);
-                let most = if price <= 2.0 { 120.0 } else { far.clamp(120.0, 480.0) };
+                let most = if price <= 2.0 { 120.0 } else { far.clamp(120.0, 360.0) };
                 prop_assert!((1.0..=most + 1e-6).contains(&pause), "{pause} s at {price}, {far}");
             }
         }
