@@ -207,26 +207,32 @@ pub fn api_settings(config: &Config) -> ApiSettings {
     }
 }
 
+/// The backoff curves as they are configured.
+pub fn policy(config: &Config) -> Policy {
+    let poll = &config.poll;
+    Policy {
+        healthy: Curve {
+            initial: poll.initial_interval,
+            multiplier: poll.multiplier,
+            max: poll.max_interval,
+            jitter: poll.jitter,
+        },
+        error: Curve {
+            initial: poll.error_initial_interval,
+            multiplier: 2.0,
+            max: poll.error_max_interval,
+            jitter: poll.jitter,
+        },
+        price: poll.price,
+    }
+}
+
 /// How the scheduler is to go about it, from the configuration, for a command: all is kept for its report.
 pub fn poll_settings(config: &Config, routes: Routes, patience: Patience, keep_bodies: bool) -> Settings {
     let poll = &config.poll;
     let alerts = &config.alerts;
     Settings {
-        policy: Policy {
-            healthy: Curve {
-                initial: poll.initial_interval,
-                multiplier: poll.multiplier,
-                max: poll.max_interval,
-                jitter: poll.jitter,
-            },
-            error: Curve {
-                initial: poll.error_initial_interval,
-                multiplier: 2.0,
-                max: poll.error_max_interval,
-                jitter: poll.jitter,
-            },
-            price: poll.price,
-        },
+        policy: policy(config),
         requests_per_minute: poll.requests_per_minute,
         max_in_flight: poll.max_in_flight as usize,
         patience,

@@ -281,7 +281,7 @@ pub struct RunsArgs {
     pub(super) mine: Option<String>,
 
     /// How many at most
-    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) limit: u32,
 
     #[command(flatten)]

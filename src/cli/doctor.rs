@@ -16,6 +16,7 @@ use crate::config::{ChannelKind, Config, Discover};
 use crate::control::{Client, ClientError};
 use crate::notify::desktop;
 use crate::run::{DoubtKind, RunId};
+use crate::store::{DeliveryFilter, DeliveryState};
 use crate::{app, clock, daemon, http, span};
 
 /// More than this between two clocks spoils signatures and the times in messages.
@@ -23,6 +24,9 @@ const MOST_SKEW: Duration = Duration::from_secs(30);
 
 /// How long a connection to a webhook's host may take.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// So many deliveries that were given up are counted.
+const MOST_GIVEN_UP: u32 = 1000;
 
 /// An id that no run has.
 const NO_RUN: &str = "00000000-0000-0000-0000-000000000000";
@@ -58,6 +62,7 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     findings.push(session().await);
     findings.push(state(&config));
     findings.push(socket(&config).await);
+    findings.extend(given_up(&config).await);
     for channel in &config.channels {
         findings.push(self::channel(&config, channel).await);
     }
@@ -212,6 +217,21 @@ async fn socket(config: &Config) -> Finding {
         },
     };
     Finding { what: "daemon".to_owned(), state }
+}
+
+/// What the daemon gave up telling, if anything.
+async fn given_up(config: &Config) -> Option<Finding> {
+    let client = Client::connect(&candidates(config.state_dir.as_deref())).ok()?;
+    let dead = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
+    let dead = client.deliveries(&dead, MOST_GIVEN_UP).await.ok()?.deliveries;
+    let last = dead.first()?;
+    let why = last.last_error.as_deref().unwrap_or("it is not known why");
+    let state = Health::Absent(format!(
+        "{} given up, the last to {}: {why} (see `runwatch deliveries list --state dead`; retry sends them after all)",
+        dead.len(),
+        last.channel
+    ));
+    Some(Finding { what: "deliveries".to_owned(), state })
 }
 
 /// A channel, without telling anything through it.

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use tracing::level_filters::LevelFilter;
 
 use super::args::{Global, ListFormat, RunsArgs, WatchArgs};
@@ -13,8 +16,12 @@ use super::{setup, table};
 use crate::api::{ApiClient, Listed, PollErrorKind};
 use crate::app;
 use crate::config::Config;
+use crate::poll::Pace;
 use crate::run::{DoubtKind, RunId};
 use crate::words;
+
+/// How often a list is asked for where nobody waits for a run.
+const ONE_SHOT_TRIES: u32 = 4;
 
 /// So many runs are offered to choose from.
 const OFFERED: usize = 20;
@@ -28,23 +35,31 @@ async fn runs(out: &Out, global: &Global, args: &RunsArgs) -> Result<Exit, Exit>
     let config = setup::configure(global, None, LevelFilter::WARN, out)?;
     let client = ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?;
     let mine = args.mine.as_deref().map(|mine| email(&config, mine)).transpose()?;
-    let mut left = args.limit;
-    let wanted = |listed: &mut Listed| {
-        let wanted = (args.all || is_going(listed)) && mine.as_deref().is_none_or(|mine| is_of(listed, mine));
-        // The newest come first: what is beyond the limit is not kept.
-        wanted && left > 0 && {
-            left -= 1;
-            true
+    let beyond = AtomicUsize::new(0);
+    let wanted = || {
+        beyond.store(0, Ordering::Relaxed);
+        let (mut left, mine, beyond) = (args.limit, mine.as_deref(), &beyond);
+        move |listed: &mut Listed| {
+            let wanted = (args.all || is_going(listed)) && mine.is_none_or(|mine| is_of(listed, mine));
+            // The newest come first: what is beyond the limit is not kept.
+            let kept = wanted && left > 0;
+            left -= u32::from(kept);
+            beyond.fetch_add(usize::from(wanted && !kept), Ordering::Relaxed);
+            kept
         }
     };
-    let listed = client.list_runs(wanted).await.map_err(|error| refused(out, &error))?.runs;
+    let listed = list(out, &config, &client, Tries::Some(ONE_SHOT_TRIES), wanted).await?;
+    let beyond = beyond.into_inner();
     let text = match args.output.format {
         ListFormat::Json => {
             let runs: Vec<_> = listed.iter().map(described).collect();
-            json(&serde_json::json!({ "version": 1, "runs": runs }))
+            json(&serde_json::json!({ "version": 1, "runs": runs, "more": beyond }))
         }
         ListFormat::Text if listed.is_empty() && args.all => "no runs\n".to_owned(),
         ListFormat::Text if listed.is_empty() => "no run is going (see --all)\n".to_owned(),
+        ListFormat::Text if beyond > 0 => {
+            format!("{}… and {beyond} older ones (see --limit)\n", listing(&listed))
+        }
         ListFormat::Text => listing(&listed),
     };
     out.finish();
@@ -101,20 +116,23 @@ pub(super) async fn choose(
         return Err(Exit::Usage);
     }
     let mine = args.mine.as_deref().map(|mine| email(config, mine)).transpose()?;
-    let (latest, mut newest) = (args.latest, None);
-    let wanted = |listed: &mut Listed| {
-        let ours = mine.as_deref().is_none_or(|mine| is_of(listed, mine));
-        if !latest {
-            return ours && is_going(listed);
+    let latest = args.latest;
+    let wanted = || {
+        let (mut newest, mine) = (None, mine.as_deref());
+        move |listed: &mut Listed| {
+            let ours = mine.is_none_or(|mine| is_of(listed, mine));
+            if !latest {
+                return ours && is_going(listed);
+            }
+            // The newest come first, says the API; one that comes later and is newer goes before them all the same.
+            let wanted = ours && newest.is_none_or(|newest| listed.run.created_at > newest);
+            if wanted {
+                newest = Some(listed.run.created_at);
+            }
+            wanted
         }
-        // The newest come first, says the API; one that comes later and is newer goes before them all the same.
-        let wanted = ours && newest.is_none_or(|newest| listed.run.created_at > newest);
-        if wanted {
-            newest = Some(listed.run.created_at);
-        }
-        wanted
     };
-    let mut listed = client.list_runs(wanted).await.map_err(|error| refused(out, &error))?.runs;
+    let mut listed = list(out, config, client, Tries::Until(args.timeout), wanted).await?;
     if latest {
         listed.drain(..listed.len().saturating_sub(1));
     }
@@ -154,7 +172,10 @@ async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
         let line = match answer.await {
             Ok(Ok((read, line))) if read > 0 => line,
             // Closed: whoever sat there has gone.
-            _ => return Err(Exit::Usage),
+            _ => {
+                out::error("no answer: nothing is watched");
+                return Err(Exit::Usage);
+            }
         };
         match chosen(&line, offered) {
             Ok(runs) => return Ok(runs),
@@ -200,6 +221,49 @@ fn is_of(listed: &Listed, email: &str) -> bool {
 
 fn is_going(listed: &Listed) -> bool {
     listed.run.status.terminal().is_none()
+}
+
+/// How often a list is asked for that cannot be had.
+enum Tries {
+    /// So many times.
+    Some(u32),
+    /// For so long; for as long as it takes where nobody says.
+    Until(Option<Duration>),
+}
+
+/// What the API has of the runs that are `wanted`, by a new choice each time; asked again where it could not be had in passing.
+async fn list<W: FnMut(&mut Listed) -> bool + Send>(
+    out: &Out,
+    config: &Config,
+    client: &ApiClient,
+    tries: Tries,
+    wanted: impl Fn() -> W,
+) -> Result<Vec<Listed>, Exit> {
+    let (policy, began, mut asked) = (app::policy(config), Instant::now(), 0);
+    let mut pace = Pace::new(&policy);
+    loop {
+        let error = match client.list_runs(wanted()).await {
+            Ok(listing) => return Ok(listing.runs),
+            Err(error) => error,
+        };
+        asked += 1;
+        let wait = pace.after_error(&policy, error.retry_after);
+        let passing = matches!(error.kind, PollErrorKind::Transient | PollErrorKind::Throttled);
+        match tries {
+            _ if !passing => return Err(refused(out, &error)),
+            Tries::Some(tries) if asked >= tries => return Err(refused(out, &error)),
+            Tries::Until(Some(timeout)) if began.elapsed() + wait >= timeout => {
+                out.error(format_args!(
+                    "the deadline passed before the runs could be listed: {}",
+                    error.message
+                ));
+                return Err(Exit::TimedOut);
+            }
+            _ => {}
+        }
+        out.note(&format!("{}; asking again", error.message.trim_end_matches('.')));
+        sleep(wait).await;
+    }
 }
 
 fn refused(out: &Out, error: &crate::api::PollError) -> Exit {

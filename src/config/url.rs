@@ -51,7 +51,7 @@ pub(super) fn web_url(text: &str, allow_http: bool, example: &str) -> Result<Url
     }
     if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
         return Err(format!(
-            "{} is not encrypted, and what is sent there is secret; use https, or allow it with allow_http = true or --allow-http",
+            "{} is not encrypted, and what is sent there is secret; use https, or allow it with allow_http = true",
             shown(&url)
         ));
     }

@@ -149,7 +149,9 @@ impl Scheduler {
         if waits || !(for_runs || looks) || self.limiter.take(now).is_err() {
             return;
         }
-        if for_runs && self.lister.failures == 0 {
+        // A list that is asked for anyhow is for all that one can tell of, too: those that wait for the next have waited for it.
+        let gathers = for_runs || (looks && enough.is_some() && self.refused_since.is_none());
+        if gathers && self.lister.failures == 0 {
             for index in self.slots.take_for_list(soon) {
                 if let Some(slot) = self.slots.get_mut(index) {
                     slot.listing = true;

@@ -410,7 +410,7 @@ fn a_run_whose_channel_is_gone_is_told_to_the_others() {
 
 #[test]
 fn what_is_to_be_told_to_a_channel_that_is_gone_is_given_up() {
-    let api = Stub::with([run().status("FAILED").ok()]);
+    let api = Stub::then_forever([run().status("FAILED").ok()], error(500));
     let receiver = Stub::then_forever([], error(500));
     let home = Home::new(&api);
     home.configure(&format!("{}[[run]]\nid = \"a\"\n", webhook(&receiver, "")));
@@ -423,6 +423,8 @@ fn what_is_to_be_told_to_a_channel_that_is_gone_is_given_up() {
     home.wait_for("1 finished, 0 deliveries pending");
     let dead = home.run(&["deliveries", "list", "--state", "dead"]);
     assert!(dead.stdout.contains("the channel is not configured any more"), "{dead:?}");
+    let doctor = home.run(&["doctor"]).stdout;
+    assert!(doctor.contains("deliveries: 1 given up, the last to "), "{doctor}");
     stop(daemon);
 }
 

@@ -1,13 +1,14 @@
 //! The scheduler looking for runs that nobody named: when it does, what it finds, and what is told where it cannot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::api::{Listed, PollErrorKind};
-use runwatch::poll::{Command, Discovery, Outage, Settings, Update};
-use runwatch::run::{DoubtKind, Patience, Run};
+use runwatch::poll::{Alerts, Command, Discovery, Mode, Outage, Policy, Settings, Update};
+use runwatch::run::{DoubtKind, Ending, Patience, Run};
 use runwatch::store::RunStore as _;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::support::scripted::{
     Api, Watch, doubt, fails, going, listed, one_channel, seconds, settings, status, to_be_told,
@@ -260,4 +261,30 @@ async fn what_was_wrong_with_the_list_is_forgotten_where_nobody_looks() {
     assert_eq!(to_be_told(&watch.store).await.len(), 1);
     sleep(seconds(200)).await;
     assert_eq!(to_be_told(&watch.store).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_often_keeps_no_run_from_its_turn() {
+    for (every, price) in [(1, 0.5), (1, 2.0), (2, 2.0), (5, 10.0), (60, 2.0)] {
+        let mut api = Api::new().with("missing", |_, _| doubt(DoubtKind::Missing));
+        for n in 0..4 {
+            api = api.with(&format!("r{n}"), |_, _| status("PENDING"));
+        }
+        let in_list = || (0..4).map(|n| listed(&format!("r{n}"), status("PENDING").unwrap())).collect();
+        let policy = Policy { price: Some(price), ..settings().policy };
+        // The wall clock stands still in here but for the time that the test itself takes.
+        let alerts = Alerts { stalled_after: Some(Duration::from_nanos(1)), ..settings().alerts };
+        let settings = Settings { batch: Mode::Auto, policy, alerts, ..look(every) };
+        let mut watch = Watch::known(api.with_list(move |_, _| Ok(in_list())), settings);
+        let ended = timeout(seconds(3600), watch.ended()).await;
+        assert_eq!(ended, Ok(Ending::NeverFound), "with a look every {every} s at {price}");
+        let took = watch.api.started.elapsed();
+        assert!(took < seconds(130), "{took:?} with a look every {every} s at {price}");
+        sleep(seconds(60)).await;
+        let mut told: Vec<_> = to_be_told(&watch.store).await.into_iter().map(|(kind, _)| kind).collect();
+        told.sort();
+        let stalled = told.iter().filter(|kind| *kind == "run.stalled").count();
+        // The one that is missing has never moved either.
+        assert!(told.contains(&"run.lost".to_owned()) && stalled >= 4, "{told:?} at {every} s, {price}");
+    }
 }

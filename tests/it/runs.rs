@@ -9,7 +9,12 @@ const GOING: &str = "5eed0000-0000-4000-8000-000000000101";
 const NEWEST: &str = "5eed0000-0000-4000-8000-000000000104";
 
 fn ids(output: &str) -> Vec<&str> {
-    output.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect()
+    output
+        .lines()
+        .skip(1)
+        .filter(|line| !line.starts_with('…'))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect()
 }
 
 #[test]
@@ -45,8 +50,8 @@ fn a_list_that_cannot_be_had_is_no_empty_list() {
         (json(&LIST[..LIST.len() / 2]), 7, "it breaks off"),
         (json("{}"), 7, "it is no list"),
     ] {
-        let stub = Stub::with([answer]);
-        let output = runwatch(&["runs"]).api(&stub).run();
+        let stub = Stub::then_forever([], answer);
+        let output = runwatch(&["runs"]).api(&stub).quick("").run();
         assert_eq!(output.code, Some(code), "{output:?}");
         assert!(output.stderr.contains(said) && output.stdout.is_empty(), "{said}: {output:?}");
     }
@@ -75,4 +80,31 @@ fn watch_latest_and_mine_do_what_they_say() {
     // Not on a terminal nobody can be asked.
     let output = runwatch(&["watch"]).run();
     assert!(output.code == Some(2) && output.stderr.contains("which runs?"), "{output:?}");
+}
+
+#[test]
+fn passing_trouble_with_the_list_ends_nothing() {
+    let ended = run().set("id", NEWEST.into()).status("SUCCEEDED").ok();
+    let stub = Stub::with([error(503), page(502), json(&LIST[..99]), json(LIST), ended]);
+    let output = runwatch(&["watch", "--latest"]).api(&stub).quick("").run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    assert!(output.stdout.contains(NEWEST) && output.stderr.contains("asking again"), "{output:?}");
+    // Nobody waits longer than was said.
+    let stub = Stub::then_forever([], error(503));
+    let output = runwatch(&["watch", "--latest", "--timeout", "1s"]).api(&stub).quick("").run();
+    assert!(output.code == Some(124) && output.stderr.contains("deadline"), "{output:?}");
+    // A key that is refused is no passing trouble.
+    let stub = Stub::with([error(401)]);
+    assert_eq!(runwatch(&["watch", "--latest"]).api(&stub).quick("").run().code, Some(4));
+}
+
+#[test]
+fn what_is_beyond_the_limit_is_counted() {
+    let limited = |format: &str| {
+        let stub = Stub::with([json(LIST)]);
+        runwatch(&["runs", "--limit", "1", "--output", format]).api(&stub).run()
+    };
+    assert!(limited("text").stdout.ends_with("… and 1 older ones (see --limit)\n"), "{:?}", limited("text"));
+    assert_eq!(limited("json").json()["more"], 1);
+    assert_eq!(runwatch(&["runs", "--limit", "0"]).run().code, Some(2));
 }
