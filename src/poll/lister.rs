@@ -149,8 +149,9 @@ impl Scheduler {
         if waits || !(for_runs || looks) || self.limiter.take(now).is_err() {
             return;
         }
-        // A list that is asked for anyhow is for all that one can tell of, too: those that wait for the next have waited for it.
-        let gathers = for_runs || (looks && enough.is_some() && self.refused_since.is_none());
+        // A list that is asked for anyhow is the one that runs wait for, if they do.
+        let waited_for = || enough.is_some_and(|enough| self.slots.are_soon_for_list(soon, enough));
+        let gathers = for_runs || (looks && self.refused_since.is_none() && waited_for());
         if gathers && self.lister.failures == 0 {
             for index in self.slots.take_for_list(soon) {
                 if let Some(slot) = self.slots.get_mut(index) {
@@ -247,7 +248,8 @@ impl Scheduler {
             self.api_answered(now);
             self.api_is_of_use();
         }
-        self.costs.saw_list(listing.bytes, now.mono.saturating_duration_since(self.lister.asked_at));
+        let took = now.mono.saturating_duration_since(self.lister.asked_at);
+        self.costs.saw_list(listing.bytes, took);
         self.forget_failures();
         self.end_outage(Outage::List);
         if self.last_look.is_some() {
@@ -278,7 +280,7 @@ impl Scheduler {
             if asked || seen.is_some() {
                 slot.unlisted_until = if seen.is_none() { now.mono.checked_add(UNLISTED) } else { None };
             }
-            if !asked && seen.as_ref().is_some_and(|run| is_no_news(run, &slot.watched.state)) {
+            if !asked && seen.as_ref().is_some_and(|run| is_no_news(run, &slot.watched.state, took)) {
                 continue;
             }
             let detailed = slot.polls >= TRIES || slot.watched.state.progress.total.is_some();
@@ -382,9 +384,10 @@ impl Scheduler {
     }
 }
 
-/// Whether a list says of a run what is known already.
-fn is_no_news(run: &Run, state: &RunState) -> bool {
+/// Whether a list that took so long says of a run what is known already. Counts that are old by then would make the run look
+/// slower than it is.
+fn is_no_news(run: &Run, state: &RunState, took: Duration) -> bool {
     let known = state.progress;
-    state.status.as_ref() == Some(&run.status)
-        && (run.progress.completed, run.progress.failed) == (known.completed, known.failed)
+    let same_counts = (run.progress.completed, run.progress.failed) == (known.completed, known.failed);
+    state.status.as_ref() == Some(&run.status) && (same_counts || took > SHORTEST)
 }

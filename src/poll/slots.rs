@@ -221,7 +221,12 @@ impl Slots {
     /// Whether a run that a list can tell of is due, and `enough` of them soon.
     pub(super) fn are_due_for_list(&self, now: Instant, soon: Instant, enough: usize) -> bool {
         let is_due = self.for_list.first().is_some_and(|(due, _)| *due <= now);
-        is_due && self.for_list.range(..=(soon, u32::MAX)).take(enough).count() >= enough
+        is_due && self.are_soon_for_list(soon, enough)
+    }
+
+    /// Whether `enough` runs that a list can tell of are due soon.
+    pub(super) fn are_soon_for_list(&self, soon: Instant, enough: usize) -> bool {
+        self.for_list.range(..=(soon, u32::MAX)).take(enough).count() >= enough
     }
 
     /// Takes the runs out of the order that are due by then and that a list can tell of.

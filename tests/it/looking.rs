@@ -288,3 +288,20 @@ async fn looking_often_keeps_no_run_from_its_turn() {
         assert!(told.contains(&"run.lost".to_owned()) && stalled >= 4, "{told:?} at {every} s, {price}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_takes_long_holds_no_run_up() {
+    let now =
+        |at: Duration| if at < seconds(100) { going(at.as_secs()) } else { status("SUCCEEDED").unwrap() };
+    let ids = ["a", "b", "c"];
+    let mut api = ids.iter().fold(Api::new(), |api, id| api.with(id, move |_, at| Ok(now(at))));
+    api.list_latency = seconds(8);
+    let api = api.with_list(move |_, at| Ok(ids.iter().map(|id| listed(id, now(at))).collect()));
+    let policy = Policy { price: Some(2.0), ..settings().policy };
+    let mut watch = Watch::known(api, Settings { batch: Mode::Auto, policy, ..look(10) });
+    for id in ids {
+        watch.ended().await;
+        let late = watch.api.started.elapsed().saturating_sub(seconds(100));
+        assert!(late < seconds(3), "{id} {late:?} late");
+    }
+}
