@@ -13,15 +13,15 @@ use super::control::json;
 use super::exit::Exit;
 use super::out::{self, Out};
 use super::{setup, table};
-use crate::api::{ApiClient, Listed, PollErrorKind};
+use crate::api::{ApiClient, Listed, PollError, PollErrorKind};
 use crate::app;
 use crate::config::Config;
 use crate::poll::Pace;
 use crate::run::{DoubtKind, RunId};
-use crate::words;
+use crate::{span, words};
 
-/// How often a list is asked for where nobody waits for a run.
-const ONE_SHOT_TRIES: u32 = 4;
+/// How long a list that cannot be had is asked for again where nobody waits for a run.
+const ONE_SHOT: Duration = Duration::from_secs(5);
 
 /// So many runs are offered to choose from.
 const OFFERED: usize = 20;
@@ -48,7 +48,8 @@ async fn runs(out: &Out, global: &Global, args: &RunsArgs) -> Result<Exit, Exit>
             kept
         }
     };
-    let listed = list(out, &config, &client, Tries::Some(ONE_SHOT_TRIES), wanted).await?;
+    let listed = list(out, &config, &client, Some(ONE_SHOT), wanted).await;
+    let listed = listed.map_err(|error| refused(out, &error))?;
     let beyond = beyond.into_inner();
     let text = match args.output.format {
         ListFormat::Json => {
@@ -132,7 +133,11 @@ pub(super) async fn choose(
             wanted
         }
     };
-    let mut listed = list(out, config, client, Tries::Until(args.timeout), wanted).await?;
+    let mut listed = list(out, config, client, args.timeout, wanted).await.map_err(|error| {
+        let exit = refused(out, &error);
+        // Only time ends what may pass.
+        if may_pass(&error) { Exit::TimedOut } else { exit }
+    })?;
     if latest {
         listed.drain(..listed.len().saturating_sub(1));
     }
@@ -223,50 +228,37 @@ fn is_going(listed: &Listed) -> bool {
     listed.run.status.terminal().is_none()
 }
 
-/// How often a list is asked for that cannot be had.
-enum Tries {
-    /// So many times.
-    Some(u32),
-    /// For so long; for as long as it takes where nobody says.
-    Until(Option<Duration>),
-}
-
-/// What the API has of the runs that are `wanted`, by a new choice each time; asked again where it could not be had in passing.
+/// What the API has of the runs that are `wanted`, by a new choice each time. Where it cannot be had in passing it is asked for
+/// again, for as long as there is `patience`; without a bound for ever.
 async fn list<W: FnMut(&mut Listed) -> bool + Send>(
     out: &Out,
     config: &Config,
     client: &ApiClient,
-    tries: Tries,
+    patience: Option<Duration>,
     wanted: impl Fn() -> W,
-) -> Result<Vec<Listed>, Exit> {
-    let (policy, began, mut asked) = (app::policy(config), Instant::now(), 0);
+) -> Result<Vec<Listed>, PollError> {
+    let (policy, began) = (app::policy(config), Instant::now());
     let mut pace = Pace::new(&policy);
     loop {
         let error = match client.list_runs(wanted()).await {
             Ok(listing) => return Ok(listing.runs),
             Err(error) => error,
         };
-        asked += 1;
         let wait = pace.after_error(&policy, error.retry_after);
-        let passing = matches!(error.kind, PollErrorKind::Transient | PollErrorKind::Throttled);
-        match tries {
-            _ if !passing => return Err(refused(out, &error)),
-            Tries::Some(tries) if asked >= tries => return Err(refused(out, &error)),
-            Tries::Until(Some(timeout)) if began.elapsed() + wait >= timeout => {
-                out.error(format_args!(
-                    "the deadline passed before the runs could be listed: {}",
-                    error.message
-                ));
-                return Err(Exit::TimedOut);
-            }
-            _ => {}
+        if !may_pass(&error) || patience.is_some_and(|patience| began.elapsed() + wait >= patience) {
+            return Err(error);
         }
-        out.note(&format!("{}; asking again", error.message.trim_end_matches('.')));
+        let again = span::human(words::round(wait));
+        out.note(&format!("{}; asking again in {again}", error.message.trim_end_matches('.')));
         sleep(wait).await;
     }
 }
 
-fn refused(out: &Out, error: &crate::api::PollError) -> Exit {
+fn may_pass(error: &PollError) -> bool {
+    matches!(error.kind, PollErrorKind::Transient | PollErrorKind::Throttled)
+}
+
+fn refused(out: &Out, error: &PollError) -> Exit {
     out.error(&error.message);
     match error.kind {
         PollErrorKind::Doubt(DoubtKind::KeyRefused) => Exit::KeyRefused,

@@ -18,7 +18,7 @@ use crate::config::{Config, Since};
 use crate::poll::{Discovery, Found};
 use crate::run::{Run, RunId, Subject};
 use crate::store::{
-    ChannelName, Commit, MomentName, Origin, RunStore as _, SqliteStore, StoreError, Wanted, Watched,
+    ChannelName, Commit, Kept, MomentName, Origin, RunStore as _, SqliteStore, StoreError, Watched,
 };
 
 /// More finds at once are not told one by one.
@@ -89,22 +89,28 @@ impl Seen {
     /// Has a store that takes the place of another remember it. That store does not know what has ended: this has been told.
     pub(super) async fn carry_over(&self, store: &SqliteStore) -> Result<(), StoreError> {
         let since = self.known().since.map(|since| since.checked_add(OVERLAP).unwrap_or(since));
-        self.remember(since, store).await
+        self.write(since, store).await
     }
 
     /// What must stay known, so that nothing is told again.
-    pub(super) fn wanted(&self, runs: Vec<RunId>) -> Wanted {
+    pub(super) fn kept(&self, runs: Vec<RunId>) -> Kept {
         let Known { since, looked, .. } = self.known();
-        Wanted { runs, created_after: since, removed: !looked }
+        Kept { runs, created_after: since, removed: !looked }
     }
 
-    /// What a list had is written down, but for this.
+    /// What a list had is written down, but for this. It never goes back: what was carried over meanwhile is told.
     async fn remember(&self, since: Option<Timestamp>, store: &SqliteStore) -> Result<(), StoreError> {
-        if since != self.known().since {
-            let moment = Some((self.0.name.clone(), since));
-            store.commit(Commit { moment, ..Commit::default() }).await?;
+        if since > self.known().since {
+            self.write(since, store).await?;
         }
-        self.change(|known| (known.since, known.looked) = (since, true));
+        self.change(|known| known.looked = true);
+        Ok(())
+    }
+
+    async fn write(&self, since: Option<Timestamp>, store: &SqliteStore) -> Result<(), StoreError> {
+        let moment = Some((self.0.name.clone(), since));
+        store.commit(Commit { moment, ..Commit::default() }).await?;
+        self.change(|known| known.since = since);
         Ok(())
     }
 
@@ -255,6 +261,7 @@ fn log_finds(runs: &[Listed], new: &[RunId]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Overrides, parse};
     use crate::run::{Progress, RunStatus};
 
     const DAY: Duration = Duration::from_hours(24);
@@ -312,6 +319,23 @@ mod tests {
         assert_eq!(after(Some(5000), None), Some(at(5000)), "whatever becomes of the others");
         assert_eq!(after(None, None), Some(at(1_000_000 - 3600)));
         assert_eq!(after(Some(5000), Some(9_000_000)), Some(at(1_000_000 - 60)), "a time to come is none");
+    }
+
+    #[tokio::test]
+    async fn what_was_seen_never_goes_back_and_a_store_in_the_others_place_has_it() {
+        let parsed =
+            parse(Some((std::path::Path::new("c"), "[discover]\n")), &|_| None, &Overrides::default());
+        let config = parsed.unwrap().config;
+        let (store, other) = (SqliteStore::in_memory().unwrap(), SqliteStore::in_memory().unwrap());
+        let seen = Seen::load(&config, &store, 0).await.unwrap();
+        seen.carry_over(&other).await.unwrap();
+        assert!(!seen.known().looked, "nobody has looked yet");
+        seen.remember(Some(at(5000)), &store).await.unwrap();
+        seen.carry_over(&other).await.unwrap();
+        // A list that was read before.
+        seen.remember(Some(at(5010)), &other).await.unwrap();
+        let again = seen.after(&config, &other).await.unwrap().known();
+        assert_eq!((again.since, again.looked, seen.known().looked), (Some(at(5060)), false, true));
     }
 
     #[test]

@@ -297,9 +297,9 @@ impl Daemon {
         let store = self.handle.parts_now().store;
         let keep = self.config.daemon.keep;
         let wanted = self.config.runs.iter().map(|run| run.id.clone()).chain(wanted).collect();
-        let wanted = self.seen.wanted(wanted);
+        let kept = self.seen.kept(wanted);
         tokio::spawn(async move {
-            match store.purge(keep, wanted, clock::wall()).await {
+            match store.purge(keep, kept, clock::wall()).await {
                 Ok(0) => {}
                 Ok(runs) => info!(runs, "forgot what ended long ago"),
                 Err(error) => warn!("cannot purge the state: {error}"),

@@ -2,6 +2,7 @@
 //!
 //! Owns the order of these steps. What cannot be recorded is not believed: the run is polled again until it can be.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,7 +114,7 @@ impl Scheduler {
         let before = &slot.watched.state;
         let transition = observe(before, &Observation::Answer(answer.run), now, &self.settings.patience);
         slot.outlook.observe(&transition.state, now);
-        let prior = transition.state.spec_id.and_then(|spec| self.priors.get(&spec)?.as_ref());
+        let prior = prior(&self.priors, &transition.state);
         let remaining = slot.outlook.remaining(&transition.state, prior, now);
         let moved = transition.change >= Change::Status;
         let pause = slot.pace.after_answer(&self.settings.policy, moved, remaining);
@@ -337,8 +338,7 @@ impl Scheduler {
 
     /// A run as it looks now.
     pub(super) fn view(&self, slot: &Slot, now: Moment) -> RunView {
-        let prior = slot.watched.state.spec_id.and_then(|spec| self.priors.get(&spec)?.as_ref());
-        slot.view(prior, now)
+        slot.view(prior(&self.priors, &slot.watched.state), now)
     }
 
     fn tell_doubt(&self, index: u32, transition: &Transition, message: String) {
@@ -346,6 +346,11 @@ impl Scheduler {
             self.tell(Update::Doubt { subject: slot.watched.subject.clone(), kind, message });
         }
     }
+}
+
+/// What is known of how long runs of its spec take.
+fn prior<'p>(priors: &'p HashMap<SpecId, Option<Prior>>, state: &RunState) -> Option<&'p Prior> {
+    priors.get(&state.spec_id?)?.as_ref()
 }
 
 /// Reads the key again where it was refused: it may have been rotated, and the next request goes out with what is there now.

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use crate::run::{Ending, Subject};
     use crate::store::testing::{at, end};
-    use crate::store::{RunStore as _, Wanted, Watched};
+    use crate::store::{Kept, RunStore as _, Watched};
 
     #[tokio::test]
     async fn what_is_known_or_was_removed_is_not_unknown() {
@@ -89,10 +89,10 @@ mod tests {
         store.forget(vec![removed.subject.id.clone()]).await.unwrap();
         assert_eq!(store.unknown(ids(&["removed"]), at(26)).await.unwrap(), ids(&["removed"]));
         store.remove(removed.subject.id, at(20)).await.unwrap();
-        let (keep, removed) = (Duration::from_secs(5), Wanted { removed: true, ..Wanted::default() });
+        let (keep, removed) = (Duration::from_secs(5), Kept { removed: true, ..Kept::default() });
         store.purge(keep, removed, at(26)).await.unwrap();
         assert_eq!(store.unknown(ids(&["removed"]), at(26)).await.unwrap(), [], "nobody has looked yet");
-        store.purge(keep, Wanted::default(), at(26)).await.unwrap();
+        store.purge(keep, Kept::default(), at(26)).await.unwrap();
         assert_eq!(store.unknown(ids(&["removed"]), at(26)).await.unwrap(), ids(&["removed"]));
     }
 
@@ -103,7 +103,7 @@ mod tests {
         store.remove(id.clone(), at(0)).await.unwrap();
         for now in 1..4 {
             assert_eq!(store.unknown(vec![id.clone()], at(now * day)).await.unwrap(), []);
-            store.purge(Duration::from_secs(100_000), Wanted::default(), at(now * day + 1)).await.unwrap();
+            store.purge(Duration::from_secs(100_000), Kept::default(), at(now * day + 1)).await.unwrap();
         }
     }
 }

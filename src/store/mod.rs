@@ -32,7 +32,7 @@ use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 pub use self::took::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Stats};
 pub use files::{InUse, Lock, set_aside};
-pub use purge::Wanted;
+pub use purge::Kept;
 pub use routes::{Route, Routes};
 pub use sqlite::SqliteStore;
 

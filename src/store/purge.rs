@@ -10,7 +10,7 @@ use crate::run::RunId;
 
 /// What stays known however long ago it ended.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct Kept {
     /// Runs that are still asked for by name.
     pub runs: Vec<RunId>,
     /// Runs that were created after this would be taken for new ones.
@@ -21,10 +21,10 @@ pub struct Wanted {
 
 impl SqliteStore {
     /// Forgets what ended longer ago than `keep`: events that have nothing pending, and runs that have no events left.
-    /// A run in `wanted` stays known, so that it is not announced again. Gives how many runs were forgotten.
-    pub async fn purge(&self, keep: Duration, wanted: Wanted, now: Timestamp) -> Result<usize, StoreError> {
+    /// What is `kept` stays known, so that it is not announced again. Gives how many runs were forgotten.
+    pub async fn purge(&self, keep: Duration, kept: Kept, now: Timestamp) -> Result<usize, StoreError> {
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let Wanted { runs, created_after, removed } = wanted;
+        let Kept { runs, created_after, removed } = kept;
         let created_after = created_after.map_or(i64::MAX, micros);
         let before = micros(now).saturating_sub(keep);
         let purge = move |db: &rusqlite::Connection| {
@@ -80,7 +80,7 @@ mod tests {
         end(&store, "untold", 100).await;
         end(&store, "young", 1000).await;
         settle(&store, 999, Outcome::Retry { at: at(5000), error: "down".into() }).await;
-        let wanted = Wanted { runs: vec!["configured".parse().unwrap()], ..Wanted::default() };
+        let wanted = Kept { runs: vec!["configured".parse().unwrap()], ..Kept::default() };
         let purged = store.purge(Duration::from_secs(500), wanted.clone(), at(1000)).await.unwrap();
         assert_eq!(purged, 1);
         let mut runs: Vec<_> =
@@ -103,7 +103,7 @@ mod tests {
             run.state.ended_at = Some(at(60));
             store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
         }
-        let wanted = Wanted { created_after: Some(at(50)), ..Wanted::default() };
+        let wanted = Kept { created_after: Some(at(50)), ..Kept::default() };
         assert_eq!(store.purge(Duration::from_secs(1), wanted, at(1000)).await.unwrap(), 2);
         let known = store.unknown(vec!["newest".parse().unwrap()], at(1000)).await.unwrap();
         assert_eq!(known, [], "it is in every list, and was told");

@@ -2,7 +2,7 @@
 
 use crate::support::bin::runwatch;
 use crate::support::body::run;
-use crate::support::stub::{Stub, error, json, page};
+use crate::support::stub::{Stub, answer, error, json, page};
 
 const LIST: &[u8] = include_bytes!("../fixtures/api/runs_list.json");
 const GOING: &str = "5eed0000-0000-4000-8000-000000000101";
@@ -50,8 +50,10 @@ fn a_list_that_cannot_be_had_is_no_empty_list() {
         (json(&LIST[..LIST.len() / 2]), 7, "it breaks off"),
         (json("{}"), 7, "it is no list"),
     ] {
-        let stub = Stub::then_forever([], answer);
-        let output = runwatch(&["runs"]).api(&stub).quick("").run();
+        // No pause is so short that there is time for a second one.
+        let stub = Stub::with([answer]);
+        let slow = "[poll]\nerror_initial_interval = \"10s\"\n";
+        let output = runwatch(&["runs"]).api(&stub).config(slow).run();
         assert_eq!(output.code, Some(code), "{output:?}");
         assert!(output.stderr.contains(said) && output.stdout.is_empty(), "{said}: {output:?}");
     }
@@ -92,7 +94,10 @@ fn passing_trouble_with_the_list_ends_nothing() {
     // Nobody waits longer than was said.
     let stub = Stub::then_forever([], error(503));
     let output = runwatch(&["watch", "--latest", "--timeout", "1s"]).api(&stub).quick("").run();
-    assert!(output.code == Some(124) && output.stderr.contains("deadline"), "{output:?}");
+    assert!(output.code == Some(124) && output.stderr.contains("503"), "{output:?}");
+    let stub = Stub::with([answer(429, &[("Retry-After", "3600")], "{}")]);
+    let output = runwatch(&["runs"]).api(&stub).quick("").run();
+    assert!(output.code == Some(7) && output.stderr.contains("429"), "{output:?}");
     // A key that is refused is no passing trouble.
     let stub = Stub::with([error(401)]);
     assert_eq!(runwatch(&["watch", "--latest"]).api(&stub).quick("").run().code, Some(4));
