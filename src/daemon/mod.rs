@@ -1,8 +1,8 @@
 //! The daemon: both halves on a durable store, and everything around them.
 //!
-//! `state` is the directory, `watching` the list, `setup` makes the parts, `handle` is what can be asked (`routes` says
-//! how), `metrics` and `service` are who is told. This file owns the loop that joins them, and the order of the end. The
-//! log is its only display.
+//! `state` is the directory, `watching` the list, `setup` makes the parts, `handle` and `verbs` are what can be asked
+//! (`routes` says how), `metrics` and `service` are who is told. This file owns the loop that joins them, and the order of
+//! the end. The log is its only display.
 
 mod damage;
 mod discover;
@@ -15,6 +15,7 @@ mod service;
 mod setup;
 mod spool;
 mod state;
+mod verbs;
 mod watch_dir;
 mod watching;
 

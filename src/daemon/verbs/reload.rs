@@ -1,0 +1,18 @@
+//! `reload`: ask the daemon's loop to read the configuration again, and wait for its answer.
+//!
+//! The loop does it (`daemon::reload`), since it owns what is replaced.
+
+use tokio::sync::oneshot;
+
+use crate::control::ReloadAnswer;
+use crate::daemon::handle::{Handle, Order, Refusal};
+
+impl Handle {
+    pub(in crate::daemon) async fn reload(&self) -> Result<ReloadAnswer, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Refusal::Unavailable("the daemon is stopping".to_owned());
+        self.orders.send(Order::Reload(reply)).await.map_err(|_| gone())?;
+        let message = answer.await.map_err(|_| gone())?.map_err(Refusal::Bad)?;
+        Ok(ReloadAnswer { message })
+    }
+}

@@ -1,0 +1,33 @@
+//! `remove`: stop watching a run, then forget it.
+//!
+//! In this order, so that a poll in flight cannot bring back what was forgotten.
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::clock;
+use crate::control::Run;
+use crate::daemon::handle::{Handle, PATIENCE, Parts, Refusal};
+use crate::poll::Command;
+use crate::run::RunId;
+
+impl Handle {
+    /// Has a run watched no more; what is still to be told of it is told.
+    pub(in crate::daemon) async fn remove(&self, id: &RunId) -> Result<Run, Refusal> {
+        let _changing = self.changing.lock().await;
+        let run = self.run(id).await?;
+        let parts = self.parts()?;
+        parts.stop_watching(id).await;
+        parts.store.remove(id.clone(), clock::wall()).await?;
+        Ok(run)
+    }
+}
+
+impl Parts {
+    /// Has the scheduler let go of a run. Not watched is as good as let go.
+    pub(in crate::daemon) async fn stop_watching(&self, id: &RunId) {
+        let (reply, done) = oneshot::channel();
+        let _ = self.commands.send(Command::Remove(id.clone(), reply)).await;
+        let _ = timeout(PATIENCE, done).await;
+    }
+}
