@@ -36,6 +36,7 @@ use discover::{Seen, forget_if_off};
 use handle::{Handle, Parts};
 use metrics::Metrics;
 use resume::Resume;
+use service::Manager;
 use setup::{announce, channels, client, list, settings, store_failed};
 use spool::Spool;
 use state::State;
@@ -114,7 +115,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     };
     let mut sign_of_life = ticks(every.unwrap_or(Duration::from_hours(1)));
     let (mut purge, mut probe) = (ticks(PURGE_EVERY), ticks(PROBE_EVERY));
-    service::ready(&daemon.status().await);
+    daemon.manager.ready(&daemon.status().await);
     let broken = loop {
         let status_at = daemon.status_at;
         tokio::select! {
@@ -131,7 +132,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 daemon.soon();
             }
             Some(Order::Reload(reply)) = ordered.recv() => {
-                service::reloading();
+                daemon.manager.reloading();
                 let reloaded = daemon.reload(&reread).await;
                 if let Err(problems) = &reloaded {
                     error!("the configuration is refused, and the old one kept:\n{problems}");
@@ -139,7 +140,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 // The service manager has no word for a reload that was refused: the status line says it.
                 let refused = "the last configuration is refused (see the log)";
                 daemon.handle.set_trouble("configuration", reloaded.is_err().then(|| refused.to_owned()));
-                service::ready(&daemon.status().await);
+                daemon.manager.ready(&daemon.status().await);
                 // Whoever asked may have gone.
                 let _ = reply.send(reloaded);
             }
@@ -154,7 +155,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
         }
     };
     info!("stopping");
-    service::stopping();
+    daemon.manager.stopping();
     let Daemon { running, .. } = daemon;
     let ended = running.stop(Duration::ZERO, DELIVERY, CancellationToken::new()).await?;
     let pending = ended.undelivered?.iter().filter(|left| left.due_at.is_some()).count();
@@ -178,6 +179,8 @@ struct Daemon {
     /// The channels with what they were made from: those that stay the same are not made again.
     channels: Vec<Channel>,
     handle: Arc<Handle>,
+    /// The service manager.
+    manager: Manager,
     /// Of the runs that were looked through.
     seen: Seen,
     /// What was found is being written down.
@@ -237,6 +240,7 @@ impl Daemon {
             counters,
             channels,
             handle,
+            manager: Manager::of_environment(),
             seen,
             finding: None,
             status_at,
@@ -283,10 +287,11 @@ impl Daemon {
     /// Tells the service manager that all is well, if the scheduler moves.
     fn give_sign_of_life(&self, every: Option<Duration>) {
         let handle = Arc::clone(&self.handle);
+        let manager = self.manager.clone();
         let patience = every.unwrap_or_default();
         tokio::spawn(async move {
             if timeout(patience, handle.is_alive()).await == Ok(true) {
-                service::alive();
+                manager.alive();
             } else {
                 error!("the scheduler does not move");
             }
@@ -315,8 +320,8 @@ impl Daemon {
 
     async fn tell_status(&mut self) {
         self.status_at = None;
-        if service::is_there() {
-            service::status(&self.status().await);
+        if self.manager.is_there() {
+            self.manager.status(&self.status().await);
         }
     }
 

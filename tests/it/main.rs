@@ -24,6 +24,7 @@ mod notifying;
 mod official;
 mod polling;
 mod runs;
+mod service_manager;
 mod simulator;
 mod support;
 mod systemd;

@@ -66,6 +66,18 @@ impl Home {
         running
     }
 
+    /// Starts a daemon that may never say that it is ready; waits until its socket answers.
+    pub fn start_unheard(&self, args: &[&str]) -> Running {
+        let running =
+            self.prepared(&[&["daemon"], args].concat()).env("NOTIFY_SOCKET", self.path("notify")).spawn();
+        let until = std::time::Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(std::time::Instant::now() < until, "nobody listens on {}", self.socket().display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        running
+    }
+
     /// Starts a daemon, and waits until it is ready.
     pub fn start(&self) -> Running {
         self.start_with(&[])
