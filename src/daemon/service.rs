@@ -112,8 +112,8 @@ impl Manager {
     }
 
     fn state(&self, states: &[NotifyState<'_>]) {
-        let text = states.iter().map(|state| format!("{state}\n")).collect();
-        self.shared.queue(Message { is_status: false, text });
+        let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+        self.shared.queue(Message { is_status: false, text: lines.join("\n") + "\n" });
         self.send_waiting();
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let socket = UnixDatagram::bind(&path).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
         sender.set_nonblocking(true).unwrap();
-        let filled = (0..).take_while(|_| sender.send_to(b"filler", &path).is_ok()).count();
+        let filled = (0..1_000_000).take_while(|_| sender.send_to(b"filler", &path).is_ok()).count();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         (socket, Manager::at(Some(path.as_os_str())), filled)
     }

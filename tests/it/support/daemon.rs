@@ -70,9 +70,9 @@ impl Home {
     pub fn start_unheard(&self, args: &[&str]) -> Running {
         let running =
             self.prepared(&[&["daemon"], args].concat()).env("NOTIFY_SOCKET", self.path("notify")).spawn();
-        let until = std::time::Instant::now() + PATIENCE;
+        let until = tokio::time::Instant::now() + PATIENCE;
         while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
-            assert!(std::time::Instant::now() < until, "nobody listens on {}", self.socket().display());
+            assert!(tokio::time::Instant::now() < until, "nobody listens on {}", self.socket().display());
             std::thread::sleep(Duration::from_millis(10));
         }
         running
