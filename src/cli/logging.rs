@@ -5,6 +5,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::journal::Journal;
 use super::out::Out;
 use crate::config::{Log, LogFormat};
 use crate::notify::log::TARGET;
@@ -15,7 +16,7 @@ pub(super) fn init(log: &Log, default: LevelFilter, out: &Out) {
     let levels = parsed.unwrap_or_else(|| Targets::new().with_default(default));
     // The log channel is a way to be told, not a matter of verbosity.
     let levels = levels.with_target(TARGET, LevelFilter::INFO);
-    let journal = || tracing_journald::layer().ok().map(|layer| layer.with_field_prefix(None).boxed());
+    let journal = || Journal::open().ok().map(Layer::boxed);
     let text = || {
         let colour = console::colors_enabled_stderr();
         let layer = tracing_subscriber::fmt::layer().with_writer(out.clone()).with_ansi(colour);

@@ -17,6 +17,7 @@ mod exit;
 mod foreground;
 mod github;
 mod help;
+mod journal;
 mod lines;
 mod logging;
 mod notify_test;
