@@ -13,7 +13,7 @@
 //! Who may import whom (a test keeps it true):
 //!
 //! - [`run`] imports nothing of ours.
-//! - [`clock`], [`http`], [`secret`] and [`span`] import nothing but `run`.
+//! - [`blocking`], [`clock`], [`http`], [`secret`] and [`span`] import nothing but `run`; `http` imports `blocking` too.
 //! - [`api`] and [`store`] import `run`. They do not know each other.
 //! - [`notify`] imports `run` and `store`: it lives off the outbox.
 //! - [`poll`] imports `api`, `run` and `store`.
@@ -25,6 +25,7 @@
 //!   nothing imports it.
 pub mod api;
 pub mod app;
+pub mod blocking;
 pub mod cli;
 pub mod clock;
 pub mod config;

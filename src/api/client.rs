@@ -18,6 +18,7 @@ use super::list::{self, Listed, Splitter};
 use super::wire::{self, NotARun};
 use super::{Answer, Listing, PollError, PollErrorKind, RunSource, Wanted, refusal};
 use crate::BoxFuture;
+use crate::blocking;
 use crate::clock;
 use crate::http;
 use crate::run::{RunId, printable};
@@ -216,9 +217,8 @@ impl RunSource for ApiClient {
     fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async {
             let read_key = Arc::clone(&self.read_key);
-            let key = tokio::task::spawn_blocking(move || read_key())
-                .await
-                .map_err(|error| error.to_string())??;
+            let read = blocking::run("key", move || read_key());
+            let key = read.await.map_err(|error| error.to_string())??;
             let key = bearer(&key).map_err(|error| error.to_string())?;
             *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
             Ok(())

@@ -15,6 +15,7 @@ use super::out::{self, Out};
 use super::{setup, table};
 use crate::api::{ApiClient, Listed, PollError, PollErrorKind};
 use crate::app;
+use crate::blocking;
 use crate::config::Config;
 use crate::poll::Pace;
 use crate::run::{DoubtKind, RunId};
@@ -170,7 +171,7 @@ async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
     setup::print_result(&text)?;
     loop {
         setup::print_result("Watch which? Numbers (such as 1 3-5), or nothing for all of these: ")?;
-        let answer = tokio::task::spawn_blocking(|| {
+        let answer = blocking::run("answer", || {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).map(|read| (read, line))
         });

@@ -24,6 +24,9 @@ impl Daemon {
             Some(error) if error.kind == StoreErrorKind::Corrupt => {
                 self.begin_again(state, &error).await?;
             }
+            Some(error) if error.kind == StoreErrorKind::Ended => {
+                return Err(DaemonError::Internal(error.to_string()));
+            }
             Some(error) => {
                 error!("cannot record what was seen: {error}; trying on");
                 self.handle.set_trouble("store", Some(format!("cannot record what was seen: {error}")));
@@ -54,7 +57,7 @@ impl Daemon {
         let _changing = handle.changing.lock().await;
         // Both halves stop on the damaged store; what they know is carried over.
         let known = self.running.abandon().await;
-        state.begin_again()?;
+        state.begin_again().await?;
         let store = Arc::new(state.store.clone());
         let carried: Vec<_> = known.into_iter().map(FinalRun::into_watched).collect();
         store.add(carried.clone()).await.map_err(|error| store_failed(&error))?;

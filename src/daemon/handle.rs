@@ -138,9 +138,19 @@ impl Handle {
         }
     }
 
-    /// Whether the scheduler moves.
-    pub(super) async fn is_alive(&self) -> bool {
-        self.ask(&self.parts_now(), Command::Ping).await.is_ok()
+    /// What does not answer that only a restart would mend, if anything.
+    pub(super) async fn stuck(&self) -> Option<&'static str> {
+        let parts = self.parts_now();
+        let (scheduler, store) =
+            tokio::join!(self.ask(&parts, Command::Ping), timeout(PATIENCE, parts.store.answers()),);
+        if scheduler.is_err() {
+            Some("the scheduler does not answer")
+        } else if store != Ok(true) && !parts.suspended {
+            // While one store takes the place of another, the old one is closed.
+            Some("the store does not answer")
+        } else {
+            None
+        }
     }
 
     pub(super) async fn ask<T>(

@@ -284,16 +284,15 @@ impl Daemon {
         let _ = self.running.commands.send(Command::Resumed).await;
     }
 
-    /// Tells the service manager that all is well, if the scheduler moves.
+    /// Tells the service manager that all is well, if the scheduler and the store answer.
     fn give_sign_of_life(&self, every: Option<Duration>) {
         let handle = Arc::clone(&self.handle);
         let manager = self.manager.clone();
         let patience = every.unwrap_or_default();
         tokio::spawn(async move {
-            if timeout(patience, handle.is_alive()).await == Ok(true) {
-                manager.alive();
-            } else {
-                error!("the scheduler does not move");
+            match timeout(patience, handle.stuck()).await {
+                Ok(None) => manager.alive(),
+                stuck => error!("{}", stuck.ok().flatten().unwrap_or("the daemon does not answer")),
             }
         });
     }

@@ -8,6 +8,7 @@ use super::discover::forget_if_off;
 use super::setup::{announce_discovery, channels, client, settings, warn_of_unknown_channels};
 use super::watching::watch_list;
 use super::{Daemon, Reread};
+use crate::blocking;
 use crate::config::Config;
 use crate::notify::delivery::Change;
 use crate::poll::Command;
@@ -18,7 +19,8 @@ impl Daemon {
     /// the problems are given.
     pub(super) async fn reload(&mut self, reread: &Reread) -> Result<String, String> {
         let reread = Arc::clone(reread);
-        let read = tokio::task::spawn_blocking(move || reread()).await.map_err(|error| error.to_string())?;
+        let read =
+            blocking::run("configuration", move || reread()).await.map_err(|error| error.to_string())?;
         let config = read?;
         // Everything that can fail comes first.
         let source = client(&config).map_err(|error| error.to_string())?;

@@ -73,12 +73,15 @@ async fn look(handle: &Handle, asked: &Asked) -> Answer {
     match asked.path.as_str() {
         "/metrics" => handle.metrics().await,
         // Alive is whatever a restart would not mend.
-        "/healthz" if handle.is_alive().await => Answer::text(200, "text/plain", "ok\n".to_owned()),
-        "/healthz" => Answer::text(503, "text/plain", "the scheduler does not move\n".to_owned()),
+        "/healthz" => match handle.stuck().await {
+            None => Answer::text(200, "text/plain", "ok\n".to_owned()),
+            Some(stuck) => Answer::text(503, "text/plain", format!("{stuck}\n")),
+        },
         // What only has to be known is said, and keeps nobody from work.
         "/readyz" => {
-            let status = if handle.hindrances().is_empty() { 200 } else { 503 };
-            let said = if status == 200 { Some("ok".to_owned()) } else { None };
+            let stuck = handle.stuck().await.map(str::to_owned);
+            let status = if stuck.is_none() && handle.hindrances().is_empty() { 200 } else { 503 };
+            let said = if status == 200 { Some("ok".to_owned()) } else { stuck };
             let lines: Vec<String> = said.into_iter().chain(handle.troubles()).collect();
             Answer::text(status, "text/plain", lines.join("\n") + "\n")
         }

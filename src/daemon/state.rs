@@ -33,11 +33,17 @@ impl State {
         Ok(Self { dir: dir.to_owned(), _lock: lock, set_aside, store })
     }
 
-    /// Sets the store aside, which has turned out to be damaged, and begins a new one. Blocks.
-    pub(super) fn begin_again(&mut self) -> Result<(), DaemonError> {
-        self.store.close();
-        self.set_aside = Some(put_aside(&self.dir)?);
-        self.store = open_store(&self.dir)?.0;
+    /// Sets the store aside, which has turned out to be damaged, and begins a new one.
+    pub(super) async fn begin_again(&mut self) -> Result<(), DaemonError> {
+        let dir = self.dir.clone();
+        let begin = move || {
+            let aside = put_aside(&dir)?;
+            Ok::<_, DaemonError>((open_store(&dir)?.0, aside))
+        };
+        let replaced = self.store.abandon(begin).await;
+        let closed = || DaemonError::Internal("the store is closed".to_owned());
+        let (store, aside) = replaced.ok_or_else(closed)??;
+        (self.store, self.set_aside) = (store, Some(aside));
         Ok(())
     }
 }

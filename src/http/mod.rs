@@ -2,11 +2,13 @@
 //! server does.
 
 mod accept;
+mod lookup;
 mod retry_after;
 
 use std::error::Error as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 
@@ -54,7 +56,8 @@ pub fn client_builder(target: &Url, ca_file: Option<&Path>) -> Result<ClientBuil
         .user_agent(USER_AGENT)
         .redirect(redirect::Policy::none())
         .referer(false)
-        .retry(reqwest::retry::never());
+        .retry(reqwest::retry::never())
+        .dns_resolver(Arc::new(lookup::Lookup));
     if is_loopback(target) {
         builder = builder.no_proxy();
     }

@@ -5,6 +5,7 @@
 //! owners and leases, so that several daemons can share a store one day.
 
 mod admin;
+mod batch;
 mod files;
 mod found;
 mod outbox;
@@ -251,6 +252,8 @@ pub enum StoreErrorKind {
     Io,
     /// A newer version wrote it.
     Newer,
+    /// The part that works for it has ended, by a bug: only another process mends that.
+    Ended,
     /// Anything else.
     Other,
 }

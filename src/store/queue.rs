@@ -1,74 +1,116 @@
 //! Group commit: whatever is asked of the database while it is busy goes into one transaction together.
 //!
-//! Owns the connection and the order of calls. A call runs inside a savepoint, so that one that fails takes nothing else
-//! along, and is answered only when the transaction it was part of has been committed.
+//! Owns the order of calls, and the thread that a database on disk has to itself. That thread is started with the queue:
+//! a machine that is short of threads later cannot stop it, and whether it still answers can be asked. `batch` commits.
 
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::batch::{Call, Desk, Pending, note};
 use super::{StoreError, StoreErrorKind};
 
 /// The most calls in one transaction: enough that the fsync no longer counts, few enough to answer soon.
 const BATCH: usize = 512;
 
-/// From the beginning of one commit to the next: what is asked for in between shares it. An fsync that takes longer does the
-/// same by itself; after a pause there is no wait.
+/// Minimum time between the starts of two commits; calls that arrive meanwhile share one transaction. After a pause there
+/// is no wait.
 const GATHER: Duration = Duration::from_millis(3);
+
+/// How long the drop of the last handle waits for the thread to close the file: a disk that hangs must not hold up the end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A database connection that answers calls in batches. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Queue {
-    shared: Arc<Shared>,
+    door: Arc<Door>,
+    health: watch::Receiver<Option<StoreError>>,
 }
 
-struct Shared {
-    /// Whether the database may block: one in memory does not, and a thread for it would be waste.
-    blocks: bool,
-    waiting: Mutex<Waiting>,
-    /// `None` once it is closed.
-    connection: Mutex<Option<Connection>>,
-    health: watch::Sender<Option<StoreError>>,
+enum Door {
+    /// A database in memory never blocks: a call is done where it is made. `None` once it is closed.
+    Here(Mutex<Option<Desk>>),
+    Thread(Worker),
 }
 
-#[derive(Default)]
-struct Waiting {
-    calls: VecDeque<Box<dyn Call>>,
-    /// Whether a task is at work on the queue.
-    busy: bool,
-    /// When something was last written.
-    wrote_at: Option<Instant>,
+/// The thread that has the connection.
+struct Worker {
+    messages: Sender<Message>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+enum Message {
+    Call(Box<dyn Call>),
+    /// Asks whether the thread answers, whatever the database does.
+    Ping(oneshot::Sender<()>),
+    /// Ends the thread; what becomes of the connection is up to this. Later calls find the store closed.
+    End(Box<dyn FnOnce(Connection) + Send>),
 }
 
 impl Queue {
-    /// `blocks` says whether the database may block, as one on disk does: then a thread of its own works it off.
-    pub(super) fn new(connection: Connection, blocks: bool) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                blocks,
-                waiting: Mutex::new(Waiting::default()),
-                connection: Mutex::new(Some(connection)),
-                health: watch::Sender::new(None),
-            }),
-        }
+    /// For a database in memory.
+    pub(super) fn here(connection: Connection) -> Self {
+        let (sender, health) = watch::channel(None);
+        Self { door: Arc::new(Door::Here(Mutex::new(Some(Desk { connection, health: sender })))), health }
+    }
+
+    /// For a database on disk: starts its thread.
+    pub(super) fn on_thread(connection: Connection) -> Result<Self, StoreError> {
+        let (sender, health) = watch::channel(None);
+        let (messages, received) = channel();
+        let (ends, ended) = channel();
+        let desk = Desk { connection, health: sender };
+        let serve = move || {
+            serve(desk, &received);
+            drop(ends);
+        };
+        std::thread::Builder::new().name("store".to_owned()).spawn(serve).map_err(|error| {
+            let message = format!("cannot start the store's thread: {error}; allow this user more processes");
+            StoreError { kind: StoreErrorKind::Other, message }
+        })?;
+        let worker = Worker { messages, ended: Mutex::new(ended) };
+        Ok(Self { door: Arc::new(Door::Thread(worker)), health })
     }
 
     /// What the database fails with at the moment, if it does.
     pub(super) fn health(&self) -> watch::Receiver<Option<StoreError>> {
-        self.shared.health.subscribe()
+        self.health.clone()
     }
 
-    /// Lets go of the database and leaves its files as they are, so that they can be put elsewhere. Blocks.
-    pub(super) fn close(&self) {
-        if let Some(connection) = lock(&self.shared.connection).take() {
-            // Else SQLite would write to the one file, and delete another by a name that may be somebody else's by then.
-            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    /// Whether whoever works for the database answers. May wait for ever: bound it.
+    pub(super) async fn answers(&self) -> bool {
+        match &*self.door {
+            Door::Here(_) => true,
+            Door::Thread(worker) => {
+                let (reply, answer) = oneshot::channel();
+                worker.messages.send(Message::Ping(reply)).is_ok() && answer.await.is_ok()
+            }
+        }
+    }
+
+    /// Closes the queue behind what waits in it, gives the connection to `end` on the store's thread, and gives its result;
+    /// `None` if the queue was closed already.
+    pub(super) async fn end<T: Send + 'static>(
+        &self,
+        end: impl FnOnce(Connection) -> T + Send + 'static,
+    ) -> Option<T> {
+        match &*self.door {
+            Door::Here(desk) => {
+                let desk = lock(desk).take();
+                desk.map(|desk| end(desk.connection))
+            }
+            Door::Thread(worker) => {
+                let (reply, answer) = oneshot::channel();
+                // Whoever waited for it may have gone.
+                let end = Box::new(move |connection| drop(reply.send(end(connection))));
+                worker.messages.send(Message::End(end)).ok()?;
+                answer.await.ok()
+            }
         }
     }
 
@@ -79,170 +121,76 @@ impl Queue {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let call = Box::new(Pending { work: Some(work), result: None, reply });
-        let idle = {
-            let mut waiting = lock(&self.shared.waiting);
-            waiting.calls.push_back(call);
-            !std::mem::replace(&mut waiting.busy, true)
-        };
-        if idle && self.shared.blocks {
-            let shared = Arc::clone(&self.shared);
-            tokio::task::spawn_blocking(move || shared.work_off());
-        } else if idle {
-            self.shared.work_off();
-        }
-        answer.await.unwrap_or_else(|_| Err(broken("the store is closed")))
-    }
-}
-
-impl Shared {
-    /// Commits batch after batch until nothing waits.
-    fn work_off(&self) {
-        loop {
-            let wrote_at = lock(&self.waiting).wrote_at;
-            if let Some(wait) = wrote_at.and_then(|at| GATHER.checked_sub(at.elapsed())) {
-                std::thread::sleep(wait);
-            }
-            let mut batch: Vec<Box<dyn Call>> = {
-                let mut waiting = lock(&self.waiting);
-                let count = waiting.calls.len().min(BATCH);
-                if count == 0 {
-                    waiting.busy = false;
-                    return;
+        let call = Box::new(Pending::new(work, reply));
+        match &*self.door {
+            Door::Here(desk) => {
+                if let Some(desk) = &*lock(desk) {
+                    desk.work_off(vec![call]);
                 }
-                waiting.calls.drain(..count).collect()
-            };
-            // Whatever happens in there: as long as this goes on, nobody waits for ever.
-            let committed = AssertUnwindSafe(|| match &*lock(&self.connection) {
-                Some(connection) => self.commit(connection, &mut batch),
-                None => Err(broken("the store is closed")),
-            });
-            let outcome = catch_unwind(committed).unwrap_or_else(|_| Err(broken("the store panicked")));
-            for call in batch {
-                call.answer(outcome.clone());
+            }
+            // One that is not taken is dropped, and so is its reply.
+            Door::Thread(worker) => drop(worker.messages.send(Message::Call(call))),
+        }
+        answer.await.unwrap_or_else(|_| Err(StoreError::internal("the store is closed")))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // As good if it has ended already.
+        let _ = self.messages.send(Message::End(Box::new(drop)));
+        // Nothing is ever sent: this waits for the end, or not any longer.
+        let _ = lock(&self.ended).recv_timeout(END_PATIENCE);
+    }
+}
+
+/// Works off messages until it is told to end.
+fn serve(desk: Desk, messages: &Receiver<Message>) {
+    let unexpected = Unexpected(desk.health.clone());
+    let mut wrote_at: Option<Instant> = None;
+    let mut next = None;
+    loop {
+        let Some(message) = next.take().or_else(|| messages.recv().ok()) else { break };
+        match message {
+            Message::Call(call) => {
+                if let Some(wait) = wrote_at.and_then(|at| GATHER.checked_sub(at.elapsed())) {
+                    std::thread::sleep(wait);
+                }
+                let mut batch = vec![call];
+                while batch.len() < BATCH && next.is_none() {
+                    match messages.try_recv() {
+                        Ok(Message::Call(call)) => batch.push(call),
+                        Ok(other) => next = Some(other),
+                        Err(_) => break,
+                    }
+                }
+                let began = Instant::now();
+                if desk.work_off(batch) {
+                    wrote_at = Some(began);
+                }
+            }
+            // Whoever asked may have given up.
+            Message::Ping(reply) => drop(reply.send(())),
+            Message::End(end) => {
+                end(desk.connection);
+                break;
             }
         }
     }
+    std::mem::forget(unexpected);
+}
 
-    /// Runs a batch in one transaction, and takes note of how the database is.
-    fn commit(&self, connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
-        let (began, before) = (Instant::now(), connection.total_changes());
-        let outcome = commit(connection, batch);
-        let failures = batch.iter().filter_map(|call| call.failure());
-        let failure = outcome.as_ref().err().cloned().into_iter().chain(failures).next();
-        // Reading may work where writing does not.
-        let wrote = connection.total_changes() != before;
-        if wrote && self.blocks {
-            lock(&self.waiting).wrote_at = Some(began);
-        }
-        if failure.is_some() || wrote {
-            let kind = |health: &Option<StoreError>| health.as_ref().map(|error| error.kind);
-            self.health.send_if_modified(|health| {
-                let changed = kind(health) != kind(&failure);
-                *health = failure;
-                changed
-            });
-        }
-        outcome
+/// Says that the thread has ended without having been told to: nothing would be recorded any more.
+struct Unexpected(watch::Sender<Option<StoreError>>);
+
+impl Drop for Unexpected {
+    fn drop(&mut self) {
+        let message = "the store's thread has ended".to_owned();
+        note(&self.0, Some(StoreError { kind: StoreErrorKind::Ended, message }));
     }
 }
 
-/// Runs a batch in one transaction. An error here means that none of it happened.
-fn commit(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
-    if !connection.is_autocommit() {
-        // A transaction was left open by a failed commit or a panic.
-        connection.execute_batch("ROLLBACK")?;
-    }
-    connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
-    let done = run_all(connection, batch).and_then(|()| {
-        connection.prepare_cached("COMMIT")?.execute(())?;
-        Ok(())
-    });
-    if done.is_err() && !connection.is_autocommit() {
-        // Best effort: what cannot be rolled back now is rolled back before the next batch.
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    done
-}
-
-fn run_all(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
-    let alone = batch.len() == 1;
-    for call in batch {
-        if !alone {
-            connection.prepare_cached("SAVEPOINT one")?.execute(())?;
-        }
-        if let Err(error) = call.run(connection) {
-            if connection.is_autocommit() {
-                // A full disk and the like: SQLite has rolled everything back by itself.
-                return Err(error);
-            }
-            if alone {
-                return Ok(connection.execute_batch("ROLLBACK; BEGIN")?);
-            }
-            connection.prepare_cached("ROLLBACK TO one")?.execute(())?;
-        }
-        if !alone {
-            connection.prepare_cached("RELEASE one")?.execute(())?;
-        }
-    }
-    Ok(())
-}
-
-/// One call, with its type forgotten.
-trait Call: Send {
-    /// Does the work; what fails must be undone.
-    fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
-    /// What the database failed with, if the work has failed through no fault of its own.
-    fn failure(&self) -> Option<StoreError>;
-    /// Gives the result to the caller, or the reason why the transaction came to nothing.
-    fn answer(self: Box<Self>, commit: Result<(), StoreError>);
-}
-
-struct Pending<T, F> {
-    work: Option<F>,
-    result: Option<rusqlite::Result<T>>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-}
-
-impl<T, F> Call for Pending<T, F>
-where
-    T: Send,
-    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
-{
-    fn run(&mut self, connection: &Connection) -> Result<(), StoreError> {
-        // A bug in one call must not end the worker: everybody behind it would wait for ever.
-        let work = self.work.take();
-        let run = AssertUnwindSafe(|| work.map(|work| work(connection)));
-        self.result = catch_unwind(run).ok().flatten();
-        match &self.result {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(StoreError::from(error)),
-            None => Err(broken("a call to the store panicked")),
-        }
-    }
-
-    fn failure(&self) -> Option<StoreError> {
-        let Some(Err(error)) = &self.result else { return None };
-        let code = error.sqlite_error_code().filter(|code| *code != rusqlite::ErrorCode::ConstraintViolation);
-        code.map(|_| StoreError::from(error))
-    }
-
-    fn answer(self: Box<Self>, commit: Result<(), StoreError>) {
-        let result = match (commit, self.result) {
-            (Err(error), _) => Err(error),
-            (Ok(()), Some(result)) => result.map_err(|error| StoreError::from(&error)),
-            (Ok(()), None) => Err(broken("a call to the store panicked")),
-        };
-        // Nobody listens any more: the work is done all the same.
-        let _ = self.reply.send(result);
-    }
-}
-
-fn broken(message: &str) -> StoreError {
-    StoreError { kind: StoreErrorKind::Other, message: message.to_owned() }
-}
-
-/// The data behind these locks is consistent after a panic: the queue by itself, the connection by its rollback.
+/// The data behind these locks is consistent after a panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -265,7 +213,7 @@ mod tests {
                 false
             }))
             .unwrap();
-        (Queue::new(connection, true), commits)
+        (Queue::on_thread(connection).unwrap(), commits)
     }
 
     async fn insert(queue: &Queue, x: i64) -> Result<usize, StoreError> {
@@ -309,6 +257,34 @@ mod tests {
         let broken: Result<(), _> = queue.call(|_| panic!("broken")).await;
         assert_eq!(broken.unwrap_err().message, "a call to the store panicked");
         assert!(insert(&queue, 1).await.is_ok());
+        assert!(queue.answers().await);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_ended_answers_what_came_before_and_refuses_what_comes_after() {
+        let (queue, _) = queue();
+        let mut before = Box::pin(insert(&queue, 1));
+        assert!(
+            std::future::poll_fn(|cx| std::task::Poll::Ready(before.as_mut().poll(cx).is_pending())).await
+        );
+        let rows: Option<i64> =
+            queue.end(|db| db.query_row("SELECT count(*) FROM t", (), |row| row.get(0)).unwrap()).await;
+        assert_eq!(rows, Some(1));
+        assert_eq!(before.await, Ok(1));
+        assert_eq!(insert(&queue, 2).await.unwrap_err().message, "the store is closed");
+        assert!(!queue.answers().await);
+        assert_eq!(queue.end(drop).await, None);
+        assert!(queue.health().borrow().is_none(), "it was told to");
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_ends_by_itself_is_seen() {
+        let (queue, _) = queue();
+        let health = queue.health();
+        assert_eq!(queue.end(|_| panic!("a bug")).await, None::<()>);
+        let mut health = health;
+        let ended = health.wait_for(Option::is_some).await.unwrap().clone().unwrap();
+        assert_eq!(ended.kind, StoreErrorKind::Ended);
     }
 
     /// Polls every future of a list until all are done.

@@ -29,15 +29,15 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    fn on(connection: Connection, blocks: bool) -> Self {
-        Self { queue: Queue::new(connection, blocks), filled: Arc::new(watch::Sender::new(0)) }
+    fn on(queue: Queue) -> Self {
+        Self { queue, filled: Arc::new(watch::Sender::new(0)) }
     }
 
     /// A store that lives as long as the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory()?;
         connection.execute_batch(NEW)?;
-        Ok(Self::on(connection, false))
+        Ok(Self::on(Queue::here(connection)))
     }
 
     /// What it fails with at the moment, if it does: told when it begins, changes in kind, and ends, which is when
@@ -51,9 +51,21 @@ impl SqliteStore {
         self.filled.send_modify(|count| *count += 1);
     }
 
-    /// Lets go of the files, which stay as they are; every call fails from now on. Blocks.
-    pub fn close(&self) {
-        self.queue.close();
+    /// Whether whoever works for the store answers. Waits for what is being written: bound it.
+    pub async fn answers(&self) -> bool {
+        self.queue.answers().await
+    }
+
+    /// Lets go of the files, which stay as they are, and then runs `then` where blocking is allowed. Every call fails from
+    /// now on. `None` if the store was closed already.
+    pub async fn abandon<T: Send + 'static>(&self, then: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let end = |connection: Connection| {
+            // Else SQLite would write to the one file, and delete another by a name that may be somebody else's by then.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            drop(connection);
+            then()
+        };
+        self.queue.end(end).await
     }
 
     /// The store in a file, made if it is not there, for its owner's eyes only. Blocks.
@@ -83,7 +95,7 @@ impl SqliteStore {
         // Whoever held a lease is gone: there is one owner at a time.
         connection
             .execute("UPDATE deliveries SET owner = NULL, lease_until = NULL WHERE owner NOT NULL", ())?;
-        Ok(Self::on(connection, true))
+        Ok(Self::on(Queue::on_thread(connection)?))
     }
 }
 
@@ -283,7 +295,7 @@ mod tests {
         let store = SqliteStore::open(&path).unwrap();
         let wal = || std::fs::read(dir.path().join("runwatch.db-wal")).unwrap();
         let (db, log) = (std::fs::read(&path).unwrap(), wal());
-        store.close();
+        store.abandon(|| ()).await;
         assert_eq!(store.load().await.unwrap_err().message, "the store is closed");
         drop(store);
         assert!(db == std::fs::read(&path).unwrap() && log == wal() && !log.is_empty());

@@ -21,16 +21,16 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const PULSE: &str = "pulse";
 
 /// A daemon's surroundings.
-struct Place {
-    world: World,
+pub struct Place {
+    pub world: World,
     points: Receiver<Point>,
-    dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
     /// Where metrics are.
-    listen: String,
+    pub listen: String,
 }
 
 impl Place {
-    fn with(courses: &[(&str, &[&'static str])]) -> Self {
+    pub fn with(courses: &[(&str, &[&'static str])]) -> Self {
         let (sender, points) = channel();
         let sender = Mutex::new(sender);
         // Whoever listened may have failed.
@@ -44,19 +44,19 @@ impl Place {
         Self { world, points, dir: tempfile::tempdir().unwrap(), listen: free.to_string() }
     }
 
-    fn state(&self) -> PathBuf {
+    pub fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
-    fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.dir.path().join("sock")
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap()
     }
 
-    fn daemon(&self, runs: &[&str]) -> Runwatch {
+    pub fn daemon(&self, runs: &[&str]) -> Runwatch {
         let url = self.world.url();
         let runs = runs
             .iter()
@@ -75,14 +75,23 @@ impl Place {
             ))
     }
 
-    fn wait_for(&self, point: Point) {
+    pub fn wait_for(&self, point: Point) {
         let found =
             || self.points.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("{error}: {}", self.log()));
         while found() != point {}
     }
 
+    /// Looks every now and then, where nothing is asked, until it is so.
+    pub fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while !is_so() {
+            assert!(tokio::time::Instant::now() < end, "never {what}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Goes on each time the API is asked, until it is so.
-    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
+    pub fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let end = tokio::time::Instant::now() + PATIENCE;
         while !is_so() {
             assert!(tokio::time::Instant::now() < end, "never {what}: {}", self.log());
@@ -90,7 +99,7 @@ impl Place {
         }
     }
 
-    fn get(&self, path: &str) -> (String, String) {
+    pub fn get(&self, path: &str) -> (String, String) {
         let mut stream = TcpStream::connect(&self.listen).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -99,12 +108,12 @@ impl Place {
         (head.split(' ').nth(1).unwrap().to_owned(), body.to_owned())
     }
 
-    fn told(&self) -> Vec<(String, String)> {
+    pub fn told(&self) -> Vec<(String, String)> {
         let told = |receipt: Receipt| (receipt.run, receipt.kind);
         self.world.receipts().into_iter().map(told).collect()
     }
 
-    fn aside(&self) -> Vec<String> {
+    pub fn aside(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.state()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let ends = ["-wal", "-shm"];
@@ -113,12 +122,12 @@ impl Place {
     }
 }
 
-fn stop(daemon: Running) {
+pub fn stop(daemon: Running) {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code, Some(0));
 }
 
-fn event(run: &str, kind: &str) -> (String, String) {
+pub fn event(run: &str, kind: &str) -> (String, String) {
     (run.to_owned(), kind.to_owned())
 }
 

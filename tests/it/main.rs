@@ -25,6 +25,7 @@ mod official;
 mod polling;
 mod runs;
 mod service_manager;
+mod shortage;
 mod simulator;
 mod support;
 mod systemd;

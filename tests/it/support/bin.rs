@@ -105,6 +105,20 @@ impl Runwatch {
         self
     }
 
+    /// As another user than root, who has the program and its home.
+    pub fn of_user(self, uid: u32, setpriv: &std::path::Path) -> Self {
+        let program = self.home.path().join("runwatch");
+        std::fs::copy(env!("CARGO_BIN_EXE_runwatch"), &program).unwrap();
+        for entry in std::fs::read_dir(self.home.path()).unwrap() {
+            std::os::unix::fs::chown(entry.unwrap().path(), Some(uid), Some(uid)).unwrap();
+        }
+        std::os::unix::fs::chown(self.home.path(), Some(uid), Some(uid)).unwrap();
+        let ids = [format!("--reuid={uid}"), format!("--regid={uid}")];
+        let script = format!("shift; exec {} \"$@\"", program.display());
+        let args = [&ids[0], &ids[1], "--clear-groups", "--", "sh", "-c", &script, "sh"];
+        self.under(setpriv, &args)
+    }
+
     /// Starts it.
     pub fn spawn(mut self) -> Running {
         if let Some(log) = self.log {

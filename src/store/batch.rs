@@ -1,0 +1,150 @@
+//! One batch of calls in one transaction: each call in a savepoint of its own, each answered after the commit.
+//!
+//! Owns the connection and what is known of the database's health. Does not decide what goes into a batch: `queue` does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+
+use super::StoreError;
+
+/// The connection, and whoever is told how the database is.
+pub(super) struct Desk {
+    pub(super) connection: Connection,
+    pub(super) health: watch::Sender<Option<StoreError>>,
+}
+
+impl Desk {
+    /// Commits a batch and answers its calls. Gives whether it wrote anything. Never panics: whoever waits gets an answer.
+    pub(super) fn work_off(&self, mut batch: Vec<Box<dyn Call>>) -> bool {
+        let before = self.connection.total_changes();
+        let work = AssertUnwindSafe(|| self.commit(before, &mut batch));
+        let outcome = catch_unwind(work).unwrap_or_else(|_| Err(StoreError::internal("the store panicked")));
+        for call in batch {
+            call.answer(outcome.clone());
+        }
+        self.connection.total_changes() != before
+    }
+
+    /// Runs a batch in one transaction, and takes note of how the database is.
+    fn commit(&self, before: u64, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
+        let outcome = commit(&self.connection, batch);
+        let failures = batch.iter().filter_map(|call| call.failure());
+        let failure = outcome.as_ref().err().cloned().into_iter().chain(failures).next();
+        // Reading may work where writing does not.
+        let wrote = self.connection.total_changes() != before;
+        if failure.is_some() || wrote {
+            note(&self.health, failure);
+        }
+        outcome
+    }
+}
+
+/// Tells how the database is, if that has changed in kind.
+pub(super) fn note(health: &watch::Sender<Option<StoreError>>, failure: Option<StoreError>) {
+    let kind = |health: &Option<StoreError>| health.as_ref().map(|error| error.kind);
+    health.send_if_modified(|health| {
+        let changed = kind(health) != kind(&failure);
+        *health = failure;
+        changed
+    });
+}
+
+/// Runs a batch in one transaction. An error here means that none of it happened.
+fn commit(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
+    if !connection.is_autocommit() {
+        // A transaction was left open by a failed commit or a panic.
+        connection.execute_batch("ROLLBACK")?;
+    }
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
+    let done = run_all(connection, batch).and_then(|()| {
+        connection.prepare_cached("COMMIT")?.execute(())?;
+        Ok(())
+    });
+    if done.is_err() && !connection.is_autocommit() {
+        // Best effort: what cannot be rolled back now is rolled back before the next batch.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    done
+}
+
+fn run_all(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
+    let alone = batch.len() == 1;
+    for call in batch {
+        if !alone {
+            connection.prepare_cached("SAVEPOINT one")?.execute(())?;
+        }
+        if let Err(error) = call.run(connection) {
+            if connection.is_autocommit() {
+                // A full disk and the like: SQLite has rolled everything back by itself.
+                return Err(error);
+            }
+            if alone {
+                return Ok(connection.execute_batch("ROLLBACK; BEGIN")?);
+            }
+            connection.prepare_cached("ROLLBACK TO one")?.execute(())?;
+        }
+        if !alone {
+            connection.prepare_cached("RELEASE one")?.execute(())?;
+        }
+    }
+    Ok(())
+}
+
+/// One call, with its type forgotten.
+pub(super) trait Call: Send {
+    /// Does the work; what fails must be undone.
+    fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
+    /// What the database failed with, if the work has failed through no fault of its own.
+    fn failure(&self) -> Option<StoreError>;
+    /// Gives the result to the caller, or the reason why the transaction came to nothing.
+    fn answer(self: Box<Self>, commit: Result<(), StoreError>);
+}
+
+pub(super) struct Pending<T, F> {
+    work: Option<F>,
+    result: Option<rusqlite::Result<T>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<T, F> Pending<T, F> {
+    /// A call of this work, and where its result goes.
+    pub(super) fn new(work: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
+        Self { work: Some(work), result: None, reply }
+    }
+}
+
+impl<T, F> Call for Pending<T, F>
+where
+    T: Send,
+    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+{
+    fn run(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        // A bug in one call must not end the worker: everybody behind it would wait for ever.
+        let work = self.work.take();
+        let run = AssertUnwindSafe(|| work.map(|work| work(connection)));
+        self.result = catch_unwind(run).ok().flatten();
+        match &self.result {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(StoreError::from(error)),
+            None => Err(StoreError::internal("a call to the store panicked")),
+        }
+    }
+
+    fn failure(&self) -> Option<StoreError> {
+        let Some(Err(error)) = &self.result else { return None };
+        let code = error.sqlite_error_code().filter(|code| *code != rusqlite::ErrorCode::ConstraintViolation);
+        code.map(|_| StoreError::from(error))
+    }
+
+    fn answer(self: Box<Self>, commit: Result<(), StoreError>) {
+        let result = match (commit, self.result) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(result)) => result.map_err(|error| StoreError::from(&error)),
+            (Ok(()), None) => Err(StoreError::internal("a call to the store panicked")),
+        };
+        // Nobody listens any more: the work is done all the same.
+        let _ = self.reply.send(result);
+    }
+}
