@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,6 @@ use crate::api::{ApiSettings, RunSource};
 use crate::clock;
 use crate::config::{Batch, ChannelKind, Config, ConfiguredChannel};
 use crate::http::SetupError;
-use crate::notify::delivery::Change;
 use crate::notify::delivery::Drain;
 use crate::notify::{
     Channel, Command as CommandChannel, Delivery, Desktop, Log, RetrySchedule, Told, Webhook, WebhookSettings,
@@ -59,7 +58,7 @@ pub struct Running {
     /// What the scheduler can be asked.
     pub commands: mpsc::Sender<Command>,
     /// Other channels.
-    pub channels: mpsc::Sender<Change>,
+    pub channels: mpsc::Sender<Vec<Channel>>,
     scheduler: JoinHandle<Vec<FinalRun>>,
     stop_polling: CancellationToken,
     delivery: JoinHandle<()>,
@@ -228,7 +227,12 @@ pub fn policy(config: &Config) -> Policy {
 }
 
 /// How the scheduler is to go about it, from the configuration, for a command: all is kept for its report.
-pub fn poll_settings(config: &Config, routes: Routes, patience: Patience, keep_bodies: bool) -> Settings {
+pub fn poll_settings(
+    config: &Config,
+    routes: watch::Receiver<Routes>,
+    patience: Patience,
+    keep_bodies: bool,
+) -> Settings {
     let poll = &config.poll;
     let alerts = &config.alerts;
     Settings {

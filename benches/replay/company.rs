@@ -105,7 +105,7 @@ fn settings(mode: Mode, price: f64, requests_per_minute: u32) -> Settings {
         max_in_flight: 8,
         patience: Patience { grace: Duration::from_mins(1), unknown_after: None, refused_ends: false },
         source: "replay".into(),
-        routes: Routes::default(),
+        routes: Routes::default().fixed(),
         alerts: Alerts {
             stalled_after: None,
             overdue_after: None,

@@ -120,7 +120,7 @@ impl Watch<'_> {
         let extra = self.extra.iter().map(|extra| (extra.name.clone(), None));
         let routes = app::routes(&self.channels, extra);
         Ok(Plan {
-            settings: app::poll_settings(self.config, routes, patience, self.keep_bodies),
+            settings: app::poll_settings(self.config, routes.fixed(), patience, self.keep_bodies),
             runs: self.watched(),
             channels,
             outages_told: OutagesTold::default(),

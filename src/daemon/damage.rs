@@ -64,8 +64,8 @@ impl Daemon {
         store.save(carried).await.map_err(|error| store_failed(&error))?;
         self.seen.carry_over(&store).await.map_err(|error| store_failed(&error))?;
         let list = list(&self.config, &store).await?;
-        let settings = settings(&self.config, &self.counters, &self.seen);
-        announce(&self.config, &list, &settings.routes);
+        let settings = settings(&self.config, &self.counters, &self.seen, self.routes.subscribe());
+        announce(&self.config, &list, &self.routes.borrow());
         let channels = self.channels.clone();
         let plan = Plan { settings, runs: list.going, channels, outages_told: OutagesTold::default() };
         self.running = app::start(plan, Arc::clone(&self.source) as _, Arc::clone(&store));

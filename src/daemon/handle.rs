@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::metrics::{Figures, SharedMetrics};
@@ -46,7 +46,7 @@ pub(super) struct Handle {
 pub(super) struct Parts {
     pub(super) store: Arc<SqliteStore>,
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) routes: Routes,
+    pub(super) routes: watch::Receiver<Routes>,
     pub(super) api: Arc<str>,
     pub(super) requests_per_minute: u32,
     /// The store is being replaced: nothing can be written.

@@ -49,7 +49,7 @@ use crate::control::{serve_tcp, serve_unix};
 use crate::notify::Channel;
 use crate::poll::{Command, Counters, OutagesTold, Update};
 use crate::run::{Change, DoubtKind, RunId};
-use crate::store::StoreError;
+use crate::store::{Routes, StoreError};
 
 /// How long deliveries under way are waited for when the daemon is asked to stop. Retries are the next start's.
 const DELIVERY: Duration = Duration::from_secs(10);
@@ -178,6 +178,8 @@ struct Daemon {
     counters: Arc<Counters>,
     /// The channels with what they were made from: those that stay the same are not made again.
     channels: Vec<Channel>,
+    /// Who is told what: everybody else holds a receiver of this.
+    routes: watch::Sender<Routes>,
     handle: Arc<Handle>,
     /// The service manager.
     manager: Manager,
@@ -203,22 +205,22 @@ impl Daemon {
         let store = Arc::new(state.store.clone());
         let list = list(&config, &store).await?;
         let seen = Seen::load(&config, &store, 0).await.map_err(|error| store_failed(&error))?;
-        let settings = settings(&config, &counters, &seen);
-        announce(&config, &list, &settings.routes);
+        let routes = watch::Sender::new(setup::routes(&config));
+        let settings = settings(&config, &counters, &seen, routes.subscribe());
+        announce(&config, &list, &routes.borrow());
         let outages_told = OutagesTold::load(&*store).await.map_err(|error| store_failed(&error))?;
         let metrics = Metrics::new().map_err(|error| DaemonError::Internal(error.to_string()))?;
         let store_trouble = store.health();
         let names = channels.iter().map(|channel| channel.name.clone()).collect();
         forget_if_off(&config, &store).await.map_err(|error| store_failed(&error))?;
         store.give_up_on_others(names, clock::wall()).await.map_err(|error| store_failed(&error))?;
-        let routes = settings.routes.clone();
         let plan = Plan { settings, runs: list.going, channels: channels.clone(), outages_told };
         let running = app::start(plan, Arc::clone(&source) as _, Arc::clone(&store));
         let handle = Handle {
             parts: RwLock::new(Parts {
                 store,
                 commands: running.commands.clone(),
-                routes,
+                routes: routes.subscribe(),
                 api: config.api.base_url.as_str().into(),
                 requests_per_minute: config.poll.requests_per_minute,
                 suspended: false,
@@ -239,6 +241,7 @@ impl Daemon {
             source,
             counters,
             channels,
+            routes,
             handle,
             manager: Manager::of_environment(),
             seen,
@@ -277,7 +280,7 @@ impl Daemon {
         if let Ok(source) = client(&self.config) {
             self.source = source;
         }
-        let settings = Box::new(settings(&self.config, &self.counters, &self.seen));
+        let settings = Box::new(settings(&self.config, &self.counters, &self.seen, self.routes.subscribe()));
         let source = Arc::clone(&self.source) as _;
         // A scheduler that is gone is found out about elsewhere.
         let _ = self.running.commands.send(Command::Reconfigure(settings, source)).await;

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::discover::forget_if_off;
-use super::setup::{announce_discovery, channels, client, settings, warn_of_unknown_channels};
+use super::setup::{announce_discovery, channels, client, routes, settings, warn_of_unknown_channels};
 use super::watching::watch_list;
 use super::{Daemon, Reread};
 use crate::blocking;
 use crate::config::Config;
-use crate::notify::delivery::Change;
 use crate::poll::Command;
 use crate::store::StoreError;
 
@@ -37,8 +36,9 @@ impl Daemon {
         self.seen.retire();
         handle.set_trouble("discover", None);
         self.warn_of_what_needs_a_restart(&config);
-        let settings = settings(&config, &self.counters, &seen);
-        let routes = settings.routes.clone();
+        // From here on nothing is recorded for a channel that is gone.
+        self.routes.send_replace(routes(&config));
+        let settings = settings(&config, &self.counters, &seen, self.routes.subscribe());
         let _ = before.send(Command::Reconfigure(Box::new(settings), Arc::clone(&source) as _)).await;
         let (going, ended) = (list.going.len(), list.ended);
         for id in list.dropped {
@@ -46,16 +46,14 @@ impl Daemon {
             // Once more: something may have been recorded of it in between.
             let _ = crate::store::RunStore::forget(&*store, vec![id]).await;
         }
-        warn_of_unknown_channels(&list.going, &routes);
+        warn_of_unknown_channels(&list.going, &self.routes.borrow());
         let _ = before.send(Command::Add(list.going)).await;
-        let change = Change { channels: new_channels.clone(), routes: routes.clone() };
-        let _ = self.running.channels.send(change).await;
+        let _ = self.running.channels.send(new_channels.clone()).await;
         let channels = new_channels.iter().map(|channel| channel.name.clone()).collect();
         if let Err(error) = store.give_up_on_others(channels, crate::clock::wall()).await {
             warn!("cannot give up on what is for channels that are gone: {error}");
         }
         handle.exchange(|parts| {
-            parts.routes = routes;
             parts.api = config.api.base_url.as_str().into();
             parts.requests_per_minute = config.poll.requests_per_minute;
         });

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::DaemonError;
@@ -33,9 +34,18 @@ pub(super) fn channels(config: &Config) -> Result<Vec<Channel>, DaemonError> {
     channels.map_err(|error| DaemonError::Config(error.to_string()))
 }
 
-pub(super) fn settings(config: &Config, counters: &Arc<Counters>, seen: &Seen) -> Settings {
+pub(super) fn routes(config: &Config) -> Routes {
+    app::routes(&config.channels, [])
+}
+
+pub(super) fn settings(
+    config: &Config,
+    counters: &Arc<Counters>,
+    seen: &Seen,
+    routes: watch::Receiver<Routes>,
+) -> Settings {
     let patience = Patience { grace: config.poll.grace, unknown_after: None, refused_ends: false };
-    let settings = app::poll_settings(config, app::routes(&config.channels, []), patience, false);
+    let settings = app::poll_settings(config, routes, patience, false);
     Settings {
         keep_ended: false,
         save_every: Some(SAVE_EVERY),

@@ -55,15 +55,7 @@ pub struct Delivery {
     pub(super) shared: Arc<Shared>,
     channels: Vec<Channel>,
     drain: Drain,
-    changes: Option<mpsc::Receiver<Change>>,
-}
-
-/// Other channels from now on, and who is told what: a channel that is given up on is told of through the others.
-pub struct Change {
-    /// The channels.
-    pub channels: Vec<Channel>,
-    /// Who is told what.
-    pub routes: Routes,
+    changes: Option<mpsc::Receiver<Vec<Channel>>>,
 }
 
 /// What all workers share.
@@ -71,16 +63,21 @@ pub(super) struct Shared {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) owner: Owner,
     pub(super) wall: WallClock,
-    pub(super) routes: watch::Sender<Routes>,
+    /// Who is told that a channel was given up on.
+    pub(super) routes: watch::Receiver<Routes>,
     pub(super) told: Option<mpsc::UnboundedSender<Told>>,
 }
 
 impl Delivery {
     /// Workers for these channels. None runs yet.
-    pub fn new(outbox: Arc<dyn Outbox>, channels: Vec<Channel>, routes: Routes, wall: WallClock) -> Self {
+    pub fn new(
+        outbox: Arc<dyn Outbox>,
+        channels: Vec<Channel>,
+        routes: watch::Receiver<Routes>,
+        wall: WallClock,
+    ) -> Self {
         // Unique among the owners of a store: the process and the moment it began.
         let owner = Owner(format!("{}-{}", std::process::id(), wall().as_microsecond()).into());
-        let routes = watch::Sender::new(routes);
         let shared = Shared { outbox, owner, wall, routes, told: None };
         Self { shared: Arc::new(shared), channels, drain: watch::Sender::new(None), changes: None }
     }
@@ -99,9 +96,9 @@ impl Delivery {
         self
     }
 
-    /// Takes changes of the channels from there.
+    /// Takes other channels from there, in place of all that there are.
     #[must_use]
-    pub fn changing(mut self, changes: mpsc::Receiver<Change>) -> Self {
+    pub fn changing(mut self, changes: mpsc::Receiver<Vec<Channel>>) -> Self {
         self.changes = Some(changes);
         self
     }
@@ -123,10 +120,7 @@ impl Delivery {
             };
             tokio::select! {
                 Some(ended) = crew.workers.join_next_with_id() => crew.ended(ended),
-                Some(change) = change => {
-                    crew.shared.routes.send_replace(change.routes);
-                    crew.set(change.channels);
-                }
+                Some(channels) = change => crew.set(channels),
                 Ok(()) = drained.changed() => {}
                 () = cancel.cancelled(), if !cancel.is_cancelled() => {}
             }

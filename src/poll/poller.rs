@@ -229,7 +229,7 @@ impl Scheduler {
         chosen: Option<&[ChannelName]>,
     ) -> Vec<(Event, Vec<ChannelName>)> {
         let route = |event: Event| {
-            let channels = self.settings.routes.of(event.payload.kind, chosen);
+            let channels = self.settings.routes.borrow().of(event.payload.kind, chosen);
             (event, channels)
         };
         events.into_iter().map(route).collect()

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -42,8 +42,8 @@ pub struct Settings {
     pub patience: Patience,
     /// The API's base URL: part of every event's id.
     pub source: Arc<str>,
-    /// Who is told what.
-    pub routes: Routes,
+    /// Who is told what: read when a commit is made.
+    pub routes: watch::Receiver<Routes>,
     /// When to warn of what goes on.
     pub alerts: Alerts,
     /// Whether the list of all runs is asked for in place of many runs.

@@ -1,6 +1,11 @@
 //! Who is to be told: from an event to the channels it gets an outbox row for.
+//!
+//! A process has one set of routes, behind one `watch::Sender` (the daemon's reload changes it). Everybody else holds a
+//! receiver and reads it at the moment of use, so that nobody routes by a set that was replaced.
 
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use super::ChannelName;
 use crate::run::EventKind;
@@ -24,6 +29,11 @@ impl Routes {
     /// Routes to these channels.
     pub fn new(channels: impl IntoIterator<Item = Route>) -> Self {
         Self { channels: channels.into_iter().collect() }
+    }
+
+    /// A receiver of these routes, for a process in which they never change.
+    pub fn fixed(self) -> watch::Receiver<Self> {
+        watch::Sender::new(self).subscribe()
     }
 
     /// Whether there is a channel of this name.

@@ -20,7 +20,8 @@ impl Handle {
         let _changing = self.changing.lock().await;
         let parts = self.parts()?;
         let now = clock::wall();
-        let watched = runs.into_iter().map(|run| watched(run, &parts.routes, now));
+        let routes = parts.routes.borrow().clone();
+        let watched = runs.into_iter().map(|run| watched(run, &routes, now));
         let added = parts.watch(watched.collect::<Result<_, _>>()?).await?;
         let answers = added.iter().map(|run| AddedRun {
             id: run.subject.id.clone(),

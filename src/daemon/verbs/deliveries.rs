@@ -22,11 +22,12 @@ impl Handle {
 
     pub(in crate::daemon) async fn resend(&self, request: ResendRequest) -> Result<Settled, Refusal> {
         let parts = self.parts()?;
+        let routes = parts.routes.borrow().clone();
         let anew = request.channels.is_some();
         let channels: Vec<Route> = match request.channels {
-            None => parts.routes.iter().cloned().collect(),
+            None => routes.iter().cloned().collect(),
             Some(names) => {
-                names.iter().map(|name| known(&parts.routes, name).cloned()).collect::<Result<_, _>>()?
+                names.iter().map(|name| known(&routes, name).cloned()).collect::<Result<_, _>>()?
             }
         };
         let deliveries = parts.store.resend(request.since, channels, anew, clock::wall()).await?;

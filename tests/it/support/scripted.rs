@@ -13,7 +13,7 @@ use runwatch::poll::{
 };
 use runwatch::run::{Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunStatus, Subject};
 use runwatch::store::{Outbox as _, Route, Routes, RunStore, SqliteStore};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -164,7 +164,7 @@ pub fn settings() -> Settings {
         max_in_flight: 8,
         patience: Patience { grace: seconds(60), unknown_after: Some(seconds(1800)), refused_ends: true },
         source: "test".into(),
-        routes: Routes::default(),
+        routes: Routes::default().fixed(),
         alerts: Alerts {
             stalled_after: None,
             overdue_after: None,
@@ -309,8 +309,8 @@ pub fn listed(id: &str, run: Run) -> Listed {
 }
 
 /// Channels of which one tells everything.
-pub fn one_channel() -> Routes {
-    Routes::new([Route { channel: "ops".into(), events: None }])
+pub fn one_channel() -> watch::Receiver<Routes> {
+    Routes::new([Route { channel: "ops".into(), events: None }]).fixed()
 }
 
 /// The types and reasons of what is still to be told, in order.
