@@ -12,6 +12,7 @@ use super::args::duration;
 use super::exit::Exit;
 use super::foreground::{EndWhen, Watch};
 use super::out::Out;
+use super::readers::Shown;
 use super::verdict::{Cut, Gate, judge};
 use super::watch::view;
 use super::{logging, setup, simulate};
@@ -65,13 +66,17 @@ async fn demo(out: &Out, args: &DemoArgs) -> Result<Exit, Exit> {
         end_when: EndWhen::All,
         timeout: None,
         keep_bodies: false,
+        shown: Shown::OnStdout,
     };
     let mut view = view(out, watch.subjects());
     let told = tokio::spawn(show_deliveries(receiver, out.clone(), runs.len()));
     let mut session = watch.run(out, client, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
-    if let Cut::Signal(signal) = session.cut {
-        return Ok(signal);
+    match session.cut {
+        Cut::Signal(signal) => return Ok(signal),
+        // The demo's own verdict needs its end; what was seen of the runs until now stays one.
+        Cut::NobodyReads => return Ok(exit),
+        _ => {}
     }
     // Everything that was delivered has been received; showing it takes no time.
     let verified = timeout(Duration::from_secs(1), told).await.map_or(0, Result::unwrap_or_default);

@@ -29,6 +29,8 @@ pub enum Exit {
     Config,
     /// 124
     TimedOut,
+    /// 129
+    HungUp,
     /// 130
     Interrupted,
     /// 143
@@ -37,7 +39,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every row of the contract, in the order of the codes.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Succeeded,
         Self::Failed,
         Self::Usage,
@@ -50,6 +52,7 @@ impl Exit {
         Self::Internal,
         Self::Config,
         Self::TimedOut,
+        Self::HungUp,
         Self::Interrupted,
         Self::Terminated,
     ];
@@ -84,6 +87,7 @@ impl Exit {
             Self::Internal => 70,
             Self::Config => 78,
             Self::TimedOut => 124,
+            Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::Terminated => 143,
         }
@@ -106,6 +110,7 @@ impl Exit {
             Self::Internal => "internal error",
             Self::Config => "bad configuration",
             Self::TimedOut => "the deadline passed",
+            Self::HungUp => "SIGHUP, or the terminal or connection was closed",
             Self::Interrupted => "SIGINT (Ctrl-C)",
             Self::Terminated => "SIGTERM",
         }
@@ -126,6 +131,7 @@ impl Exit {
             Self::Internal => "internal_error",
             Self::Config => "bad_configuration",
             Self::TimedOut => "timed_out",
+            Self::HungUp => "hung_up",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
         }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exit::Exit;
 use super::out::Out;
+use super::readers::{Readers, Shown};
 use super::setup;
 use super::signals::{SAME_SIGNAL, Signals};
 use super::verdict::Cut;
@@ -19,9 +20,9 @@ use crate::api::RunSource;
 use crate::app::{self, Ended, Plan, Running};
 use crate::config::{Config, ConfiguredChannel};
 use crate::notify::{Channel, Message};
-use crate::poll::{LAST_POLL, OutagesTold, RunView, Update, Watched};
+use crate::poll::{LAST_POLL, OutagesTold, Update, Watched};
 use crate::run::event::Payload;
-use crate::run::{Change, Ending, Patience, RunId, Subject};
+use crate::run::{Change, Ending, Patience, RunId, RunState, Subject};
 use crate::store::{SqliteStore, Undelivered};
 use crate::{clock, span};
 
@@ -47,7 +48,18 @@ pub(super) enum EndWhen<'a> {
     /// The API has said of one run that it is over.
     Any,
     /// A run has ended and is not what was hoped for.
-    FirstBad(Box<dyn Fn(&RunView) -> bool + 'a>),
+    FirstBad(Box<dyn Fn(&RunState) -> bool + 'a>),
+}
+
+impl EndWhen<'_> {
+    /// Whether the watch is over because of this run.
+    fn is_met_by(&self, state: &RunState) -> Option<Cut> {
+        match self {
+            Self::All => None,
+            Self::Any => matches!(state.ended, Some(Ending::Finished(_))).then_some(Cut::OneFinished),
+            Self::FirstBad(is_good) => (state.ended.is_some() && !is_good(state)).then_some(Cut::OneBad),
+        }
+    }
 }
 
 /// A watch to be made.
@@ -62,6 +74,8 @@ pub(super) struct Watch<'a> {
     pub(super) end_when: EndWhen<'a>,
     pub(super) timeout: Option<Duration>,
     pub(super) keep_bodies: bool,
+    /// Where it is shown: the watch ends when nobody reads there any more.
+    pub(super) shown: Shown,
 }
 
 /// A watch that was made.
@@ -80,12 +94,12 @@ impl Watch<'_> {
         view: &mut dyn View,
     ) -> Result<Session, Exit> {
         let began = Instant::now();
-        let mut signals = Signals::new().map_err(|error| setup::internal(out, &error))?;
+        let mut signals = Signals::in_foreground().map_err(|error| setup::internal(out, &error))?;
         let store = Arc::new(SqliteStore::in_memory().map_err(|error| setup::internal(out, &error))?);
         let mut running = app::start(self.plan()?, source, store);
         let deadline = self.timeout.map(|timeout| began + timeout);
         let mut cut = self.until_over(out, &mut running, &mut signals, deadline, view).await;
-        if cut == Cut::Deadline {
+        if matches!(cut, Cut::Deadline | Cut::NobodyReads) {
             tokio::select! {
                 () = running.last_poll(LAST_POLL) => {}
                 signal = signals.next() => cut = Cut::Signal(signal),
@@ -96,14 +110,21 @@ impl Watch<'_> {
         }
         view.finish();
         let ended = stop(out, running, &mut signals, cut).await?;
-        if cut == Cut::Deadline && ended.runs.iter().all(|run| run.state.ended.is_some()) {
-            cut = Cut::AllEnded;
+        if matches!(cut, Cut::Deadline | Cut::NobodyReads) {
+            cut = self.after_last_poll(&ended, cut);
         }
         let undelivered = ended.undelivered.as_deref().map_err(|error| setup::internal(out, error))?;
         for left in undelivered {
             out.error(could_not_deliver(left));
         }
         Ok(Session { ended, cut, signals })
+    }
+
+    /// How a watch ended that was cut short: what the last poll brought counts as if it had come in time.
+    fn after_last_poll(&self, ended: &Ended, cut: Cut) -> Cut {
+        let all_ended = ended.runs.iter().all(|run| run.state.ended.is_some());
+        let otherwise = if all_ended { Cut::AllEnded } else { cut };
+        ended.runs.iter().find_map(|run| self.end_when.is_met_by(&run.state)).unwrap_or(otherwise)
     }
 
     fn plan(&self) -> Result<Plan, Exit> {
@@ -155,6 +176,7 @@ impl Watch<'_> {
         deadline: Option<Instant>,
         view: &mut dyn View,
     ) -> Cut {
+        let mut readers = Readers::of(self.shown);
         let mut going = self.runs.iter().collect::<HashSet<&RunId>>().len();
         loop {
             let tick = view.next_tick();
@@ -165,7 +187,7 @@ impl Watch<'_> {
                     view.update(&update);
                     let Update::Run(run, Change::Ended) = &update else { continue };
                     going = going.saturating_sub(1);
-                    if let Some(cut) = self.is_enough(run) {
+                    if let Some(cut) = self.end_when.is_met_by(&run.state) {
                         return cut;
                     }
                     if going == 0 {
@@ -174,18 +196,10 @@ impl Watch<'_> {
                 }
                 signal = signals.next() => return Cut::Signal(signal),
                 () = out.closed() => return Cut::NobodyReads,
+                gone = readers.gone() => return gone,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return Cut::Deadline,
                 () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => view.tick(),
             }
-        }
-    }
-
-    /// Whether the watch is over because of a run that has ended.
-    fn is_enough(&self, run: &RunView) -> Option<Cut> {
-        match &self.end_when {
-            EndWhen::All => None,
-            EndWhen::Any => matches!(run.state.ended, Some(Ending::Finished(_))).then_some(Cut::OneFinished),
-            EndWhen::FirstBad(is_good) => (!is_good(run)).then_some(Cut::OneBad),
         }
     }
 }

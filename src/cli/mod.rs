@@ -23,6 +23,7 @@ mod logging;
 mod notify_test;
 mod out;
 mod progress;
+mod readers;
 mod report;
 mod runs;
 mod setup;

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::block::Block;
+use super::readers;
 
 /// So much may wait for a reader that has stopped.
 const LONGEST_QUEUE: usize = 10_000;
@@ -23,12 +24,17 @@ const LONGEST_QUEUE: usize = 10_000;
 /// How long the end of a command waits for what it has said to be written.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Writes to standard output and flushes, on this thread. A closed pipe is quiet success.
+/// Writes to standard output and flushes, on this thread. A reader that has gone is no error.
 pub(super) fn stdout(text: &str) -> io::Result<()> {
     match write_stdout(text) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if is_gone(&error) => Ok(()),
         result => result,
     }
+}
+
+/// Whether standard output failed because its reader has gone: a closed pipe, or a terminal that was closed (EIO).
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe || readers::stdout_has_gone()
 }
 
 fn write_stdout(text: &str) -> io::Result<()> {
@@ -167,7 +173,9 @@ impl Shared {
             let written = write(job, frame, &mut block);
             match written {
                 Ok(()) => {}
-                Err(gone) if gone.kind() == io::ErrorKind::BrokenPipe => self.closed.cancel(),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed.cancel(),
+                // The reader's end of a terminal: `readers` says how that ends the command.
+                Err(error) if is_gone(&error) => {}
                 Err(failure) => {
                     if !self.failed.swap(true, Ordering::Relaxed) {
                         error(format_args!("cannot write to standard output: {failure}"));

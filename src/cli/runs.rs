@@ -12,6 +12,8 @@ use super::args::{Global, ListFormat, RunsArgs, WatchArgs};
 use super::control::json;
 use super::exit::Exit;
 use super::out::{self, Out};
+use super::readers::{Readers, Shown};
+use super::verdict::{Gate, judge};
 use super::{setup, table};
 use crate::api::{ApiClient, Listed, PollError, PollErrorKind};
 use crate::app;
@@ -134,7 +136,13 @@ pub(super) async fn choose(
             wanted
         }
     };
-    let mut listed = list(out, config, client, args.timeout, wanted).await.map_err(|error| {
+    let mut readers = Readers::of(Shown::OnStdout);
+    let listed = tokio::select! {
+        listed = list(out, config, client, args.timeout, wanted) => listed,
+        // Nobody is left to show a watch to.
+        gone = readers.gone() => return Err(judge(Vec::new(), &Gate::default(), gone).1),
+    };
+    let mut listed = listed.map_err(|error| {
         let exit = refused(out, &error);
         // Only time ends what may pass.
         if may_pass(&error) { Exit::TimedOut } else { exit }

@@ -1,4 +1,6 @@
 //! The signals that end a command. They stop here, at the edge: everything else is cancelled by value.
+//!
+//! SIGHUP ends what runs in the foreground; the daemon reloads at it instead and takes it over itself.
 
 use std::time::Duration;
 
@@ -9,24 +11,55 @@ use super::exit::Exit;
 /// A signal that comes so soon after another was meant by whoever sent the first: timeout(1) signals twice.
 pub(super) const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, and SIGHUP for what runs in the foreground.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Option<Signal>,
 }
 
 impl Signals {
     /// Takes the two signals over from the system, which would end the process at once.
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: None,
+        })
+    }
+
+    /// Takes SIGHUP over too, unless whoever started the process has it ignored (nohup).
+    pub(super) fn in_foreground() -> std::io::Result<Self> {
+        let hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
+        Ok(Self { hangup, ..Self::new()? })
     }
 
     /// Waits for the next one, as the exit code it means.
     pub(super) async fn next(&mut self) -> Exit {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => None,
+            }
+        };
         tokio::select! {
+            Some(()) = hangup => Exit::HungUp,
             Some(()) = self.interrupt.recv() => Exit::Interrupted,
             Some(()) = self.terminate.recv() => Exit::Terminated,
             else => std::future::pending().await,
         }
     }
+}
+
+/// Whether this process was started with SIGHUP ignored, as nohup(1) does. Asked before the signal is taken over: to handle
+/// it would undo that.
+pub(super) fn hangup_is_ignored() -> bool {
+    use std::sync::OnceLock;
+    static IGNORED: OnceLock<bool> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        // proc_pid_status(5); where there is no /proc, nothing is known to be ignored.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
+    })
 }

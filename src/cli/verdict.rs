@@ -25,7 +25,7 @@ pub(super) enum Cut {
     Deadline,
     /// Each run was asked about once, and no more was wanted.
     OnePoll,
-    /// Whoever read what was shown has gone: they have what they wanted.
+    /// Whoever read what was shown has gone: only the runs that have ended count.
     NobodyReads,
     /// A signal; which one, as its exit code.
     Signal(Exit),
@@ -52,12 +52,14 @@ pub(super) fn judge(runs: Vec<FinalRun>, gate: &Gate, cut: Cut) -> (Vec<Judged>,
     let counted = judged.iter().map(|judged| judged.verdict);
     let overall = match cut {
         Cut::Signal(exit) => exit,
-        Cut::NobodyReads => Exit::Succeeded,
         Cut::OneFinished => {
             let finished = |judged: &&Judged| matches!(judged.run.state.ended, Some(Ending::Finished(_)));
             Exit::worst(judged.iter().filter(finished).map(|judged| judged.verdict))
         }
-        Cut::OneBad => Exit::worst(counted.filter(|verdict| *verdict != Exit::StillRunning)),
+        // What was seen of a run stays its verdict, however the watch ends.
+        Cut::OneBad | Cut::NobodyReads => {
+            Exit::worst(counted.filter(|verdict| *verdict != Exit::StillRunning))
+        }
         Cut::AllEnded | Cut::Deadline | Cut::OnePoll => Exit::worst(counted),
     };
     (judged, overall)

@@ -10,12 +10,13 @@ use super::exit::Exit;
 use super::foreground::{EndWhen, Watch};
 use super::lines::Lines;
 use super::out::Out;
+use super::readers::Shown;
 use super::verdict::{self, Gate, judge};
 use super::{github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::{Config, ConfiguredChannel};
-use crate::poll::RunView;
+use crate::run::RunState;
 
 /// Waits for runs, judges them, and prints the result.
 pub(super) async fn run(out: &Out, global: &Global, args: &WaitArgs) -> Exit {
@@ -62,7 +63,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         out.note(&hint);
     }
     let gate = Gate { max_failed: args.max_failed, min_completed: args.min_completed };
-    let is_good = |run: &RunView| verdict::is_good(&run.state, &gate);
+    let is_good = |state: &RunState| verdict::is_good(state, &gate);
     let watch = Watch {
         config: &config,
         runs: &args.runs,
@@ -72,6 +73,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         end_when: if args.fail_fast { EndWhen::FirstBad(Box::new(is_good)) } else { EndWhen::All },
         timeout: args.timeout,
         keep_bodies: output == WaitOutput::Json,
+        shown: Shown::OnBoth,
     };
     let began = tokio::time::Instant::now();
     let mut lines = Lines::on_stderr(out, watch.subjects().len());

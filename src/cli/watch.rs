@@ -11,6 +11,7 @@ use super::foreground::{EndWhen, View, Watch};
 use super::lines::Lines;
 use super::out::Out;
 use super::progress::Progress;
+use super::readers::Shown;
 use super::verdict::{Gate, judge};
 use super::{runs, setup};
 use crate::api::ApiClient;
@@ -45,6 +46,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
         end_when: if args.any { EndWhen::Any } else { EndWhen::All },
         timeout: args.timeout,
         keep_bodies: false,
+        shown: Shown::OnStdout,
     };
     let mut view = view(out, watch.subjects());
     let session = watch.run(out, source, view.as_mut()).await?;

@@ -23,6 +23,7 @@ mod looking;
 mod notifying;
 mod official;
 mod polling;
+mod readers;
 mod runs;
 mod service_manager;
 mod shortage;

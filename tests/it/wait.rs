@@ -290,7 +290,7 @@ fn a_closed_pipe_is_quiet() {
 
 #[test]
 fn a_reader_that_leaves_does_not_turn_a_failure_into_success() {
-    let stub = Stub::with([run().ok(), run().ok(), run().status("FAILED").ok()]);
+    let stub = Stub::then_forever([run().ok()], run().status("FAILED").ok());
     let mut running = runwatch(&["watch", ID]).api(&stub).quick("").spawn();
     let mut line = String::new();
     BufReader::new(running.take_stdout()).read_line(&mut line).unwrap();

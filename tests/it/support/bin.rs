@@ -89,6 +89,12 @@ impl Runwatch {
         self
     }
 
+    /// With standard error going there.
+    pub fn stderr(mut self, to: impl Into<Stdio>) -> Self {
+        self.command.stderr(to);
+        self
+    }
+
     /// With standard error added to this file.
     pub fn log(mut self, path: &std::path::Path) -> Self {
         self.log = Some(std::fs::File::options().create(true).append(true).open(path).unwrap());
@@ -154,6 +160,11 @@ impl Running {
     /// Its standard output, to be read while it runs.
     pub fn take_stdout(&mut self) -> std::process::ChildStdout {
         self.child.stdout.take().unwrap()
+    }
+
+    /// Its standard error, to be read while it runs.
+    pub fn take_stderr(&mut self) -> std::process::ChildStderr {
+        self.child.stderr.take().unwrap()
     }
 
     /// Waits for its end.
