@@ -12,6 +12,7 @@ use super::exit::Exit;
 use super::out;
 use super::verdict::Judged;
 use crate::run::RunStatus;
+use crate::run::text::{annotation_data, markdown_cell};
 use crate::span;
 use crate::words::samples;
 
@@ -29,12 +30,12 @@ pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
         }
         Some(_) => return None,
     };
-    Some(format!("::notice title=runwatch::{}", escaped(hint)))
+    Some(format!("::notice title=runwatch::{}", annotation_data(hint)))
 }
 
 /// One `::error` where there is no run to say anything of.
 pub(super) fn could_not_begin(exit: Exit) -> String {
-    format!("::error title=runwatch::the wait could not begin: {}", escaped(exit.meaning()))
+    format!("::error title=runwatch::the wait could not begin: {}", annotation_data(exit.meaning()))
 }
 
 /// One `::notice`, `::warning` or `::error` a run.
@@ -52,7 +53,7 @@ pub(super) fn annotations(judged: &[Judged]) -> String {
         if let Some(took) = state.took() {
             let _ = write!(message, " in {}", span::human(took));
         }
-        let _ = writeln!(text, "::{level} title=DataFramer run::{}", escaped(&message));
+        let _ = writeln!(text, "::{level} title=DataFramer run::{}", annotation_data(&message));
     }
     text
 }
@@ -105,9 +106,9 @@ fn summary(judged: &[Judged]) -> String {
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} |",
-            cell(judged.run.subject.label()),
-            cell(state.status.as_ref().map_or("–", RunStatus::as_str)),
-            cell(&judged.reason.as_ref().map_or_else(
+            markdown_cell(judged.run.subject.label()),
+            markdown_cell(state.status.as_ref().map_or("–", RunStatus::as_str)),
+            markdown_cell(&judged.reason.as_ref().map_or_else(
                 || judged.verdict.word().to_owned(),
                 |reason| format!("{}: {reason}", judged.verdict.word())
             )),
@@ -121,16 +122,6 @@ fn summary(judged: &[Judged]) -> String {
     text
 }
 
-/// Text that neither ends a table's cell nor becomes markup.
-fn cell(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('|', "\\|").replace(['\n', '\r'], " ")
-}
-
-/// Text that neither ends a workflow command nor begins another.
-fn escaped(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
-}
-
 fn append(variable: &str, text: &str) -> Result<(), Exit> {
     let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) else { return Ok(()) };
     let written = OpenOptions::new()
@@ -142,15 +133,4 @@ fn append(variable: &str, text: &str) -> Result<(), Exit> {
         out::error(format_args!("cannot write to the file in {variable}: {error}"));
         Exit::Internal
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_gets_out_of_its_line_or_cell() {
-        assert_eq!(escaped("100%\n::error::x"), "100%25%0A::error::x");
-        assert_eq!(cell("a|b\n<script>"), "a\\|b &lt;script>");
-    }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::{Message, Notice, Notifier, NotifyError, Urgency};
 use crate::BoxFuture;
 use crate::run::RunId;
+use crate::run::text::desktop_markup;
 
 /// A notification service answers at once or not at all.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,7 +73,7 @@ impl Desktop {
         notification
             .appname("runwatch")
             .summary(&title)
-            .body(&if markup { escaped(&body) } else { body })
+            .body(&if markup { desktop_markup(&body) } else { body })
             .urgency(match urgency {
                 Urgency::Low => notify_rust::Urgency::Low,
                 Urgency::Normal => notify_rust::Urgency::Normal,
@@ -136,19 +137,4 @@ async fn takes_markup() -> zbus::Result<bool> {
     let reply = bus.call_method(name, "/org/freedesktop/Notifications", name, "GetCapabilities", &()).await?;
     let capabilities: Vec<String> = reply.body().deserialize()?;
     Ok(capabilities.iter().any(|capability| capability == "body-markup"))
-}
-
-/// The text as markup that shows as the text.
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escaped;
-
-    #[test]
-    fn markup_is_shown_not_obeyed() {
-        assert_eq!(escaped("a <b>&amp;</b>"), "a &lt;b&gt;&amp;amp;&lt;/b&gt;");
-    }
 }

@@ -8,7 +8,7 @@ mod id;
 mod spec;
 mod state;
 mod status;
-mod text;
+pub mod text;
 mod transition;
 
 use std::sync::Arc;

@@ -229,7 +229,7 @@ fn github_gets_annotations_outputs_and_a_summary() {
          duration_seconds=2639\n"
     );
     let table = std::fs::read_to_string(&summary).unwrap();
-    assert!(table.contains("| a\\|b | SUCCEEDED | succeeded | 193 | 7 | 200 | 43m 59s |\n"), "{table}");
+    assert!(table.contains("| a&#124;b | SUCCEEDED | succeeded | 193 | 7 | 200 | 43m 59s |\n"), "{table}");
     assert!(table.contains("| c | FAILED | failed | 10 | 2 | 50 | 1m |\n"), "{table}");
     // The hint about GitHub's own limit, and a verdict without a status.
     let stub = Stub::with([error(404)]);
