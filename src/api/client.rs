@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{
-    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
-};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, Url};
 
 use super::list::{self, Listed, Splitter};
@@ -132,7 +130,7 @@ impl ApiClient {
         mut keep: impl FnMut(&mut Listed) -> bool + Send,
     ) -> Result<Listing, PollError> {
         let mut response = self.get(&self.runs).await?;
-        let html = is_html(response.headers());
+        let html = wire::is_html(response.headers());
         let (mut splitter, mut listing) = (Splitter::default(), Listing::default());
         let mut bytes = 0;
         let mut take = |element: &[u8]| {
@@ -154,7 +152,7 @@ impl ApiClient {
 
     async fn get_run(&self, id: &RunId) -> Result<Answer, PollError> {
         let response = self.get(&self.run_url(id)).await?;
-        let html = is_html(response.headers());
+        let html = wire::is_html(response.headers());
         let body = read_body(response, MAX_BODY).await.map_err(|error| match error {
             BodyError::TooLarge => PollError::transient(format!(
                 "the answer is larger than {} MiB and was not read",
@@ -245,6 +243,7 @@ fn not_a_run(why: &NotARun) -> PollError {
             NotARun::OtherShape => "the answer is JSON, but not a run; is base_url right?".to_owned(),
             NotARun::OtherRun => "the answer is about another run; is there a cache in between?".to_owned(),
         },
+        from_api: false,
         retry_after: None,
     }
 }
@@ -254,12 +253,6 @@ fn skew(headers: &HeaderMap) -> Option<Duration> {
     let there = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let there = jiff::Timestamp::try_from(there).ok()?;
     Some(clock::wall().duration_since(there).unsigned_abs())
-}
-
-fn is_html(headers: &HeaderMap) -> bool {
-    headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().to_ascii_lowercase().starts_with(b"text/html"))
 }
 
 enum BodyError {

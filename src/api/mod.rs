@@ -69,6 +69,9 @@ pub struct PollError {
     pub kind: PollErrorKind,
     /// What happened, for people: no secrets, no HTML, one line.
     pub message: String,
+    /// Whether the API itself said so, in JSON of its own form. Anything else (a web page, nothing, other JSON) may come
+    /// from a proxy or a firewall on the way, and proves nothing about the run or the key.
+    pub from_api: bool,
     /// How long the API asked to be left alone: a floor, at most one hour.
     pub retry_after: Option<Duration>,
 }
@@ -87,7 +90,7 @@ pub enum PollErrorKind {
 impl PollError {
     /// A transient error without further advice.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { kind: PollErrorKind::Transient, message: message.into(), retry_after: None }
+        Self { kind: PollErrorKind::Transient, message: message.into(), from_api: false, retry_after: None }
     }
 }
 

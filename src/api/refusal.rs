@@ -1,12 +1,13 @@
 //! Reads everything that is not a run: what an error answer means, and what it says in words.
 //!
-//! Owns the table from HTTP status to [`PollErrorKind`] and the search for a message in an error body. Pure.
+//! Owns the table from HTTP status to [`PollErrorKind`], the search for a message in an error body, and whether that body is
+//! the API's own. Pure.
 
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION};
 use serde_json::Value;
 
-use super::wire::looks_like_html;
+use super::wire::{is_html, looks_like_html, without_bom};
 use super::{PollError, PollErrorKind};
 use crate::http::retry_after;
 use crate::run::{DoubtKind, printable};
@@ -21,40 +22,46 @@ pub(super) fn poll_error(
     body: &[u8],
     now: jiff::Timestamp,
 ) -> PollError {
-    let said = message(body).map(|text| format!(": {text}")).unwrap_or_default();
-    let redirect = headers.get(LOCATION).and_then(|to| to.to_str().ok()).map(host_of);
-    let message = match redirect.filter(|_| status.is_redirection()) {
-        Some(to) => format!(
+    let said = if is_html(headers) { None } else { message(body) };
+    let from_api = said.as_ref().is_some_and(|said| said.from_api);
+    let message = match (redirect(status, headers), said) {
+        (Some(to), _) => format!(
             "the API answered {status}, a redirect to {to}; redirects are not followed: check base_url"
         ),
-        None => format!("the API answered {status}{said}"),
+        (None, Some(said)) if from_api || !status.is_client_error() => {
+            format!("the API answered {status}: {}", said.text)
+        }
+        (None, said) if status.is_client_error() => {
+            let said = said.map(|said| format!(": {}", said.text)).unwrap_or_default();
+            format!("the answer was {status} with {}, not the API's own{said}", what_it_is(headers, body))
+        }
+        (None, _) => format!("the API answered {status}"),
     };
-    PollError { kind: kind(status, body), message, retry_after: retry_after(headers, now) }
+    PollError { kind: kind(status, from_api), message, from_api, retry_after: retry_after(headers, now) }
 }
 
-fn kind(status: StatusCode, body: &[u8]) -> PollErrorKind {
+fn kind(status: StatusCode, from_api: bool) -> PollErrorKind {
     match status.as_u16() {
         429 => PollErrorKind::Throttled,
         408 | 425 | 500.. => PollErrorKind::Transient,
         401 | 403 => PollErrorKind::Doubt(DoubtKind::KeyRefused),
-        404 | 410 if is_json_object(body) => PollErrorKind::Doubt(DoubtKind::Missing),
-        // Not the API's own words: something before it, which may be in the middle of a deployment.
+        404 | 410 if from_api => PollErrorKind::Doubt(DoubtKind::Missing),
+        // Something before the API, which may be in the middle of a deployment.
         404 | 410 => PollErrorKind::Doubt(DoubtKind::NoSuchPage),
         _ => PollErrorKind::Doubt(DoubtKind::Rejected),
     }
 }
 
-fn is_json_object(body: &[u8]) -> bool {
-    matches!(serde_json::from_slice(body), Ok(Value::Object(_)))
+/// What an error body says.
+struct Said {
+    text: String,
+    from_api: bool,
 }
 
-/// The message in an error body: `error`; `detail` (a string, or its `error`, `message` or `code`); the first field
-/// error. `None` for HTML and for anything else.
-fn message(body: &[u8]) -> Option<String> {
-    if looks_like_html(body) {
-        return None;
-    }
-    let Ok(Value::Object(fields)) = serde_json::from_slice(body) else { return None };
+/// The message in an error body, in the order of the API's forms: `error`; `detail` (a string, or its `error`, `message` or
+/// `code`); the first field error; and `message`, which is never the API's, but what gateways say.
+fn message(body: &[u8]) -> Option<Said> {
+    let Ok(Value::Object(fields)) = serde_json::from_slice(without_bom(body)) else { return None };
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let detail = |value: &Value| {
         text(value).or_else(|| ["error", "message", "code"].iter().find_map(|key| text(value.get(key)?)))
@@ -62,12 +69,33 @@ fn message(body: &[u8]) -> Option<String> {
     let field_error = |(name, value): (&String, &Value)| {
         value.as_array()?.first()?.as_str().map(|text| format!("{name}: {text}"))
     };
-    let found = fields
-        .get("error")
-        .and_then(text)
-        .or_else(|| fields.get("detail").and_then(detail))
-        .or_else(|| fields.iter().find_map(field_error))?;
-    Some(printable(&found, MAX_MESSAGE)).filter(|text| !text.is_empty())
+    let said = |text: String, from_api| {
+        Some(Said { text: printable(&text, MAX_MESSAGE), from_api }).filter(|said| !said.text.is_empty())
+    };
+    if let Some(text) = fields.get("error").and_then(text).or_else(|| fields.get("detail").and_then(detail)) {
+        return said(text, true);
+    }
+    if let Some(text) = fields.iter().find_map(field_error) {
+        return said(text, fields.values().all(Value::is_array));
+    }
+    said(fields.get("message").or_else(|| fields.get("Message")).and_then(text)?, false)
+}
+
+fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
+    headers.get(LOCATION).filter(|_| status.is_redirection())?.to_str().ok().map(host_of)
+}
+
+/// What came instead of an error of the API's.
+fn what_it_is(headers: &HeaderMap, body: &[u8]) -> &'static str {
+    if is_html(headers) || looks_like_html(body) {
+        "a web page"
+    } else if body.iter().all(u8::is_ascii_whitespace) {
+        "nothing in it"
+    } else if serde_json::from_slice::<serde::de::IgnoredAny>(without_bom(body)).is_ok() {
+        "other JSON"
+    } else {
+        "other text"
+    }
 }
 
 /// The scheme and host of a redirect's target: its path and query may carry secrets.
@@ -80,6 +108,8 @@ fn host_of(location: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::CONTENT_TYPE;
+
     use super::*;
 
     fn error(status: u16, body: &str) -> PollError {
@@ -90,24 +120,58 @@ mod tests {
     #[test]
     fn finds_the_message_in_every_form() {
         for (body, text) in [
-            (r#"{"error":"Internal server error"}"#, ": Internal server error"),
-            (r#"{"code":"x","error":"why"}"#, ": why"),
-            (r#"{"detail":"Not found."}"#, ": Not found."),
-            (r#"{"detail":{"message":"deep"}}"#, ": deep"),
-            (r#"{"detail":{"code":"deep_code"}}"#, ": deep_code"),
-            (r#"{"number_of_samples":["Too many."]}"#, ": number_of_samples: Too many."),
-            (r#"{"error":"a\u001b[31mb"}"#, ": a [31mb"),
-            ("<html><title>502 Bad Gateway</title></html>", ""),
-            ("upstream connect error", ""),
-            ("[1]", ""),
-            ("", ""),
+            (r#"{"error":"Internal server error"}"#, "Internal server error"),
+            (r#"{"code":"x","error":"why"}"#, "why"),
+            (r#"{"detail":"Not found."}"#, "Not found."),
+            (r#"{"detail":{"message":"deep"}}"#, "deep"),
+            (r#"{"detail":{"code":"deep_code"}}"#, "deep_code"),
+            (r#"{"number_of_samples":["Too many."]}"#, "number_of_samples: Too many."),
+            (r#"{"error":"a\u001b[31mb"}"#, "a [31mb"),
+            ("\u{feff} {\"error\":\"bom\"}", "bom"),
         ] {
-            assert_eq!(
-                error(500, body).message,
-                format!("the API answered 500 Internal Server Error{text}"),
-                "{body}"
-            );
+            for status in ["500 Internal Server Error", "403 Forbidden"] {
+                let error = error(status[..3].parse().unwrap(), body);
+                assert_eq!(error.message, format!("the API answered {status}: {text}"), "{body}");
+                assert!(error.from_api, "{body}");
+            }
         }
+    }
+
+    #[test]
+    fn what_is_not_the_apis_own_is_told_apart() {
+        for (body, what) in [
+            ("<html><title>Blocked</title>{\"detail\":\"x\"}</html>", "a web page"),
+            ("\u{feff}\n<!DOCTYPE html>", "a web page"),
+            ("upstream connect error", "other text"),
+            ("{\"error\":\"cut", "other text"),
+            ("[1]", "other JSON"),
+            ("{}", "other JSON"),
+            (r#"{"error":{"code":403}}"#, "other JSON"),
+            (r#"{"error":"","detail":null}"#, "other JSON"),
+            (r#"{"requests":[17]}"#, "other JSON"),
+            (r#""Forbidden""#, "other JSON"),
+            ("", "nothing in it"),
+            (" \r\n", "nothing in it"),
+        ] {
+            for status in ["401 Unauthorized", "403 Forbidden", "404 Not Found", "400 Bad Request"] {
+                let error = error(status[..3].parse().unwrap(), body);
+                assert!(!error.from_api, "{body}");
+                assert_eq!(error.message, format!("the answer was {status} with {what}, not the API's own"));
+            }
+            assert!(!error(500, body).from_api);
+            assert_eq!(error(502, body).message, "the API answered 502 Bad Gateway");
+        }
+        for body in [r#"{"message":"Blocked"}"#, r#"{"Message":"Blocked"}"#] {
+            let error = error(403, body);
+            let said = "the answer was 403 Forbidden with other JSON, not the API's own: Blocked";
+            assert!(!error.from_api && error.message == said, "{error}");
+        }
+        assert!(!error(403, r#"{"reasons":["x"],"ray":"7"}"#).from_api);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, "text/html; charset=utf-8".parse().unwrap());
+        let status = StatusCode::FORBIDDEN;
+        let error = poll_error(status, &headers, br#"{"detail":"x"}"#, jiff::Timestamp::UNIX_EPOCH);
+        assert!(!error.from_api && error.message.contains("a web page"), "{error}");
     }
 
     #[test]
@@ -129,6 +193,7 @@ mod tests {
             (404, "", Doubt(NoSuchPage)),
             (404, "404 page not found", Doubt(NoSuchPage)),
             (404, "[]", Doubt(NoSuchPage)),
+            (404, r#"{"message":"no Route matched with those values"}"#, Doubt(NoSuchPage)),
             (410, json, Doubt(Missing)),
             (404, "<html>", Doubt(NoSuchPage)),
             (301, "", Doubt(Rejected)),

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::run::{Details, MAX_TEXT, Progress, Run, RunId, RunStatus, SpecId, printable};
@@ -64,9 +65,20 @@ fn details(body: &[u8]) -> Option<Box<Details>> {
     serde_json::from_slice::<WireDetails<'_>>(body).ok().map(|wire| Box::new(wire.into()))
 }
 
+/// Whether a body says that it is a page for a browser.
+pub(super) fn is_html(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+    kind.is_some_and(|kind| kind.starts_with(b"text/html") || kind.starts_with(b"application/xhtml"))
+}
+
 /// Whether a body is a page for a browser, whatever its content type says.
 pub(super) fn looks_like_html(body: &[u8]) -> bool {
-    first_byte(body) == Some(b'<')
+    first_byte(without_bom(body)) == Some(b'<')
+}
+
+/// A body without the byte order mark that some gateways put before it (RFC 8259, section 8.1: it may be ignored).
+pub(super) fn without_bom(body: &[u8]) -> &[u8] {
+    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
 }
 
 fn is_uuid(text: &str) -> bool {
