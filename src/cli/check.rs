@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::args::Global;
 use super::exit::Exit;
+use super::flags::Global;
 use super::setup::{environment, show};
 use super::{out, setup};
 use crate::config::{self, KeySource, Severity};

@@ -1,23 +1,32 @@
 //! `runwatch daemon`: watches in the background. The daemon itself is in the library; here are its signals and its exit
 //! codes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
-use super::args::Global;
-use super::daemon_args::DaemonArgs;
 use super::exit::Exit;
+use super::flags::Global;
 use super::out::Out;
 use super::setup::{self, environment};
 use super::signals::{SAME_SIGNAL, Signals};
 use crate::config::{self, Config, Severity};
 use crate::control;
 use crate::daemon::{self, DaemonError, Order, Setup};
+
+/// `runwatch daemon`.
+#[derive(Debug, Clone, Args)]
+pub struct DaemonArgs {
+    /// Watch the runs whose ids are the names of files in this directory, and of files that come
+    #[arg(long, value_name = "DIR")]
+    pub(super) watch_dir: Option<PathBuf>,
+}
 
 /// Watches until asked to stop.
 pub(super) async fn run(out: &Out, global: &Global, args: &DaemonArgs) -> Exit {

@@ -1,17 +1,96 @@
-//! `runwatch deliveries`: what the daemon told and has to tell.
+//! `runwatch deliveries`: what the daemon has delivered, and what it still has to.
 
-use super::args::{Global, ListFormat};
-use super::control::{Failure, connect, end, json};
-use super::daemon_args::{DeliveriesVerb, StateArg, WhichDeliveries};
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
 use super::exit::Exit;
+use super::flags::{Global, ListFormat, Output, duration, run_id};
 use super::out::Out;
-use super::{setup, table};
+use super::socket::{Failure, connect, end};
+use super::{report, setup, table};
 use crate::clock;
 use crate::control::{ClientError, ResendRequest, Settled};
+use crate::run::RunId;
 use crate::store::{Delivery, DeliveryFilter, DeliveryState};
 use crate::words::time;
 
-/// Does what is asked about deliveries.
+/// `runwatch deliveries …`.
+#[derive(Debug, Subcommand)]
+pub enum DeliveriesVerb {
+    /// List deliveries, the latest first
+    List {
+        #[command(flatten)]
+        which: WhichDeliveries,
+
+        /// List at most this many deliveries
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: u32,
+
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one delivery
+    Show {
+        /// Its number, as listed
+        #[arg(value_name = "NUMBER")]
+        id: i64,
+    },
+    /// Retry undelivered deliveries now, with the full retry schedule again; a disabled channel is enabled
+    #[command(group = clap::ArgGroup::new("meant").required(true).multiple(true))]
+    Retry {
+        /// This delivery
+        #[arg(value_name = "NUMBER", group = "meant")]
+        id: Option<i64>,
+
+        /// The deliveries of this channel
+        #[arg(long, value_name = "CHANNEL", group = "meant")]
+        channel: Option<String>,
+
+        /// All undelivered deliveries
+        #[arg(long, group = "meant")]
+        all: bool,
+    },
+    /// Send events again, with the same ids, whether they were delivered or not
+    Resend {
+        /// Events seen within this time: 30m, 2h, 7d
+        #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
+        since: Duration,
+
+        /// Send to these channels [default: all]
+        #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+        channel: Option<Vec<String>>,
+    },
+}
+
+/// Which deliveries are meant.
+#[derive(Debug, Args)]
+pub struct WhichDeliveries {
+    /// Only in this state
+    #[arg(long, value_name = "STATE")]
+    pub(super) state: Option<StateArg>,
+
+    /// Only to this channel
+    #[arg(long, value_name = "CHANNEL")]
+    pub(super) channel: Option<String>,
+
+    /// Only about this run
+    #[arg(long, value_name = "RUN", value_parser = run_id)]
+    pub(super) run: Option<RunId>,
+}
+
+/// Where a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateArg {
+    /// Waiting for an attempt
+    Pending,
+    /// The receiver has it
+    Delivered,
+    /// Given up on
+    Dead,
+}
+
+/// Lists, shows, retries or resends deliveries.
 pub(super) async fn run(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Exit {
     end(out, deliveries(out, global, verb).await)
 }
@@ -22,7 +101,7 @@ async fn deliveries(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Result
         DeliveriesVerb::List { which, limit, output } => {
             let found = client.deliveries(&filter(which), *limit).await?;
             setup::print_result(&match output.format {
-                ListFormat::Json => json(&found),
+                ListFormat::Json => report::line(&found),
                 ListFormat::Text if found.deliveries.is_empty() => "no deliveries\n".to_owned(),
                 ListFormat::Text => listed(&found.deliveries),
             })?;

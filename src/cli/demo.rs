@@ -8,8 +8,8 @@ use clap::Args;
 use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
-use super::args::duration;
 use super::exit::Exit;
+use super::flags::duration;
 use super::foreground::{EndWhen, Watch};
 use super::out::Out;
 use super::readers::Shown;

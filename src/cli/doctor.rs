@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::level_filters::LevelFilter;
 
-use super::args::Global;
-use super::control::candidates;
 use super::exit::Exit;
+use super::flags::Global;
 use super::out::Out;
 use super::setup::{self, environment};
+use super::socket::candidates;
 use crate::api::{ApiClient, Listed, PollErrorKind, RunSource as _};
 use crate::config::{ChannelKind, Config, Discover};
 use crate::control::{Client, ClientError};

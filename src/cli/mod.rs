@@ -3,33 +3,39 @@
 //! Owns everything that a person or a script sees. `args` is the definition, `exit` the contract; `foreground` drives what
 //! `watch`, `wait` and `demo` share, and `lines`, `progress`, `report` and `github` only receive.
 
+mod add;
 mod args;
 mod block;
 mod check;
-mod control;
+mod choose;
 mod daemon;
-mod daemon_args;
 mod deliveries;
 #[cfg(feature = "simulator")]
 mod demo;
 mod doctor;
 mod exit;
+mod flags;
 mod foreground;
 mod github;
 mod help;
 mod journal;
 mod lines;
+mod list;
 mod logging;
 mod notify_test;
 mod out;
 mod progress;
 mod readers;
+mod reload;
+mod remove;
 mod report;
 mod runs;
 mod setup;
+mod show;
 mod signals;
 #[cfg(feature = "simulator")]
 mod simulate;
+mod socket;
 mod status;
 mod table;
 mod threshold;
@@ -72,12 +78,12 @@ fn dispatch(cli: &Cli) -> Exit {
         Verb::Status(args) => block_on(async |out| status::run(&out, global, args).await),
         Verb::Runs(args) => block_on(async |out| runs::run(&out, global, args).await),
         Verb::Daemon(args) => block_on(async |out| daemon::run(&out, global, args).await),
-        Verb::Add(args) => block_on(async |out| control::add(&out, global, args).await),
-        Verb::Remove(args) => block_on(async |out| control::remove(&out, global, args).await),
-        Verb::List(args) => block_on(async |out| control::list(&out, global, args).await),
-        Verb::Show(args) => block_on(async |out| control::show(&out, global, args).await),
+        Verb::Add(args) => block_on(async |out| add::run(&out, global, args).await),
+        Verb::Remove(args) => block_on(async |out| remove::run(&out, global, args).await),
+        Verb::List(args) => block_on(async |out| list::run(&out, global, args).await),
+        Verb::Show(args) => block_on(async |out| show::run(&out, global, args).await),
         Verb::Deliveries(verb) => block_on(async |out| deliveries::run(&out, global, verb).await),
-        Verb::Reload => block_on(async |out| control::reload(&out, global).await),
+        Verb::Reload => block_on(async |out| reload::run(&out, global).await),
         Verb::Doctor => block_on(async |out| doctor::run(&out, global).await),
         Verb::Config(ConfigVerb::Check { file }) => check::run(global, file.as_deref()),
         Verb::Notify(NotifyVerb::Test { channels }) => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tracing::level_filters::LevelFilter;
 
-use super::args::Global;
 use super::exit::Exit;
+use super::flags::Global;
 use super::out::Out;
 use super::setup;
 use crate::notify::{Channel, Notice, NotifyError};

@@ -75,6 +75,11 @@ pub(super) fn json(judged: &[Judged], overall: Exit, url: impl Fn(&Judged) -> Op
     text
 }
 
+/// JSON on one line. Structs of strings and numbers always serialise; the fallback is valid JSON all the same.
+pub(super) fn line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned()) + "\n"
+}
+
 /// JSON without the white space between its tokens.
 fn minified(json: &str) -> String {
     let mut out = String::with_capacity(json.len());

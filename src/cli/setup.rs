@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
-use super::args::Global;
 use super::exit::Exit;
+use super::flags::Global;
 use super::out::{self, Out};
 use super::{logging, signals::Signals};
 use crate::config::{self, Config, ConfiguredChannel, Report, Severity};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::args::duration_or_zero;
 use super::exit::Exit;
+use super::flags::duration_or_zero;
 use super::signals::Signals;
 use super::{out, setup};
 use crate::run::{RunId, Terminal};

@@ -3,20 +3,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::level_filters::LevelFilter;
 
-use super::args::{Global, ListFormat, StatusArgs};
 use super::exit::Exit;
+use super::flags::{Global, ListFormat, Output, run_id};
 use super::out::Out;
 use super::verdict::{Cut, Gate, Judged, judge};
 use super::{report, setup};
 use crate::api::{Answer, ApiClient, PollError, PollErrorKind, RunSource};
 use crate::config::Config;
 use crate::poll::{FinalRun, Limiter, Trouble, Watched};
-use crate::run::{DoubtKind, Ending, Observation, Patience, RunState, Subject, observe};
+use crate::run::{DoubtKind, Ending, Observation, Patience, RunId, RunState, Subject, observe};
 use crate::{app, clock};
+
+/// `runwatch status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Run ids or run URLs
+    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
+    pub(super) runs: Vec<RunId>,
+
+    /// Exit by the state of the runs: 8 while one is running, else as `wait` would. Without this flag, only a run that
+    /// cannot be read counts (4, 5, 7)
+    #[arg(long)]
+    pub(super) exit_code: bool,
+
+    #[command(flatten)]
+    pub(super) output: Output,
+}
 
 /// Asks once about each run.
 pub(super) async fn run(out: &Out, global: &Global, args: &StatusArgs) -> Exit {
@@ -77,7 +94,7 @@ async fn ask_all(config: &Config, client: &Arc<ApiClient>, subjects: Vec<Subject
 }
 
 /// One poll, and one more with the key read again where it is refused: it may have been rotated.
-async fn ask(client: &ApiClient, id: &crate::run::RunId) -> Result<Answer, PollError> {
+async fn ask(client: &ApiClient, id: &RunId) -> Result<Answer, PollError> {
     let answer = client.poll(id).await;
     let refused = PollErrorKind::Doubt(DoubtKind::KeyRefused);
     if answer.as_ref().is_err_and(|error| error.kind == refused) && client.reload_key().await.is_ok() {

@@ -3,20 +3,69 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use super::args::{Global, WaitArgs, WaitOutput};
 use super::exit::Exit;
+use super::flags::{Global, duration, duration_or_zero, run_id};
 use super::foreground::{EndWhen, Watch};
 use super::lines::Lines;
 use super::out::Out;
 use super::readers::Shown;
+use super::threshold::Threshold;
 use super::verdict::{self, Gate, judge};
 use super::{github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::{Config, ConfiguredChannel};
-use crate::run::RunState;
+use crate::run::{RunId, RunState};
+
+/// `runwatch wait`.
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Run ids or run URLs
+    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
+    pub(super) runs: Vec<RunId>,
+
+    /// Give up after this time, for all runs together: 30s, 5m, 2h
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+
+    /// Exit 6 if a run SUCCEEDED with more failed samples than this: a number, or a share of its samples such as 5%
+    #[arg(long, value_name = "N|P%", allow_hyphen_values = true)]
+    pub(super) max_failed: Option<Threshold>,
+
+    /// Exit 6 if a run SUCCEEDED with fewer completed samples than this: a number, or a share of its samples such as 95%
+    #[arg(long, value_name = "N|P%", allow_hyphen_values = true)]
+    pub(super) min_completed: Option<Threshold>,
+
+    /// End as soon as one run has not succeeded, instead of waiting for all
+    #[arg(long)]
+    pub(super) fail_fast: bool,
+
+    /// What to print on standard output [default: github under GitHub Actions, else text]
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) output: Option<WaitOutput>,
+
+    /// How long the API may not know an id before the wait for it ends [default: 1m]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
+    pub(super) grace: Option<Duration>,
+
+    /// Also notify through these configured channels [default: none]
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+    pub(super) notify: Option<Vec<String>>,
+}
+
+/// What `wait` prints on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WaitOutput {
+    /// One line a run
+    Text,
+    /// One JSON object
+    Json,
+    /// Annotations, outputs and a step summary for GitHub Actions
+    Github,
+}
 
 /// Waits for runs, judges them, and prints the result.
 pub(super) async fn run(out: &Out, global: &Global, args: &WaitArgs) -> Exit {

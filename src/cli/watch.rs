@@ -2,23 +2,61 @@
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
+use std::time::Duration;
 
+use clap::Args;
 use tracing::level_filters::LevelFilter;
 
-use super::args::{Global, WatchArgs};
 use super::exit::Exit;
+use super::flags::{Global, duration, duration_or_zero, run_id};
 use super::foreground::{EndWhen, View, Watch};
 use super::lines::Lines;
 use super::out::Out;
 use super::progress::Progress;
 use super::readers::Shown;
 use super::verdict::{Gate, judge};
-use super::{runs, setup};
+use super::{choose, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::ChannelKind;
 use crate::notify::desktop;
-use crate::run::Subject;
+use crate::run::{RunId, Subject};
+
+/// `runwatch watch`.
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// Run ids or run URLs; without any, on a terminal, lists the active runs and asks which to watch
+    #[arg(value_name = "RUN", value_parser = run_id)]
+    pub(super) runs: Vec<RunId>,
+
+    /// Watch the newest run (with --mine: of yours)
+    #[arg(long, conflicts_with = "runs")]
+    pub(super) latest: bool,
+
+    /// Watch your active runs: created by this address [default: `email` of the configuration]
+    #[arg(long, value_name = "EMAIL", conflicts_with = "runs", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub(super) mine: Option<String>,
+
+    /// End when one run has finished, instead of all
+    #[arg(long)]
+    pub(super) any: bool,
+
+    /// Give up after this time, for all runs together: 30s, 5m, 2h
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
+
+    /// How long the API may not know an id before the watch of it ends [default: 1m]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
+    pub(super) grace: Option<Duration>,
+
+    /// Notify through these configured channels only
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+    pub(super) notify: Option<Vec<String>>,
+
+    /// Do not send notifications
+    #[arg(long, conflicts_with = "notify")]
+    pub(super) no_notify: bool,
+}
 
 /// Watches runs to their end.
 pub(super) async fn run(out: &Out, global: &Global, args: &WatchArgs) -> Exit {
@@ -36,7 +74,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     let has_desktop = channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop { .. }));
     let extra = unasked && !has_desktop && desktop::is_there().await;
     let source = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
-    let runs = runs::choose(out, &config, &source, args).await?;
+    let runs = choose::choose(out, &config, &source, args).await?;
     let watch = Watch {
         config: &config,
         runs: &runs,

@@ -1,0 +1,240 @@
+//! Which runs `watch` watches: those named, those that flags choose from the API's list, or those that a person picks from it.
+//!
+//! Owns fetching that list with patience, too; `runs` prints it.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::exit::Exit;
+use super::out::{self, Out};
+use super::readers::{Readers, Shown};
+use super::runs::listing;
+use super::setup;
+use super::verdict::{Gate, judge};
+use super::watch::WatchArgs;
+use crate::api::{ApiClient, Listed, PollError, PollErrorKind};
+use crate::app;
+use crate::config::Config;
+use crate::poll::Pace;
+use crate::run::{DoubtKind, RunId};
+use crate::{blocking, span, words};
+
+/// So many runs are offered to choose from.
+const OFFERED: usize = 20;
+
+/// The runs that `watch` is to watch: those named, or those that the API has and the flags choose, or those chosen here.
+pub(super) async fn choose(
+    out: &Out,
+    config: &Config,
+    client: &ApiClient,
+    args: &WatchArgs,
+) -> Result<Vec<RunId>, Exit> {
+    if !args.runs.is_empty() {
+        return Ok(args.runs.clone());
+    }
+    let asks = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if !args.latest && args.mine.is_none() && !asks {
+        out.error("which runs? Give their ids, or --latest, or --mine (see `runwatch runs`)");
+        return Err(Exit::Usage);
+    }
+    let mine = args.mine.as_deref().map(|mine| email(config, mine)).transpose()?;
+    let latest = args.latest;
+    let wanted = || {
+        let (mut newest, mine) = (None, mine.as_deref());
+        move |listed: &mut Listed| {
+            let ours = mine.is_none_or(|mine| is_of(listed, mine));
+            if !latest {
+                return ours && is_active(listed);
+            }
+            // The newest come first, says the API; one that comes later and is newer goes before them all the same.
+            let wanted = ours && newest.is_none_or(|newest| listed.run.created_at > newest);
+            if wanted {
+                newest = Some(listed.run.created_at);
+            }
+            wanted
+        }
+    };
+    let mut readers = Readers::of(Shown::OnStdout);
+    let listed = tokio::select! {
+        listed = fetch(out, config, client, args.timeout, wanted) => listed,
+        // Nobody is left to show a watch to.
+        gone = readers.gone() => return Err(judge(Vec::new(), &Gate::default(), gone).1),
+    };
+    let mut listed = listed.map_err(|error| {
+        let exit = refused(out, &error);
+        // Only time ends what may pass.
+        if may_pass(&error) { Exit::TimedOut } else { exit }
+    })?;
+    if latest {
+        listed.drain(..listed.len().saturating_sub(1));
+    }
+    let whose = mine.as_ref().map(|mine| format!(" of {mine}")).unwrap_or_default();
+    if listed.is_empty() {
+        let which = if latest { "there is no run" } else { "no run is going" };
+        out.error(format_args!("{which}{whose} (see `runwatch runs --all`)"));
+        return Err(Exit::NotFound);
+    }
+    if latest || args.mine.is_some() {
+        return Ok(listed.into_iter().map(|listed| listed.id).collect());
+    }
+    offer(out, &listed).await
+}
+
+/// Has a person choose among the runs that go on.
+async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
+    let offered = &listed[..listed.len().min(OFFERED)];
+    let table = listing(offered);
+    let mut lines = table.lines();
+    let mut text = format!("    {}\n", lines.next().unwrap_or_default());
+    for (number, line) in (1..).zip(lines) {
+        let _ = writeln!(text, "{number:>3} {line}");
+    }
+    if listed.len() > offered.len() {
+        let older = listed.len() - offered.len();
+        let _ = writeln!(text, "    … and {older} older ones (see `runwatch runs`)");
+    }
+    out.finish();
+    setup::print_result(&text)?;
+    loop {
+        setup::print_result("Watch which? Numbers (such as 1 3-5), or nothing for all of these: ")?;
+        let answer = blocking::run("answer", || {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).map(|read| (read, line))
+        });
+        let line = match answer.await {
+            Ok(Ok((read, line))) if read > 0 => line,
+            // Closed: whoever sat there has gone.
+            _ => {
+                out::error("no answer: nothing is watched");
+                return Err(Exit::Usage);
+            }
+        };
+        match chosen(&line, offered) {
+            Ok(runs) => return Ok(runs),
+            Err(wrong) => out::error(format_args!(
+                "`{}` is none of the numbers 1 to {}",
+                crate::run::printable(wrong, 40),
+                offered.len()
+            )),
+        }
+    }
+}
+
+/// The runs that an answer names; the error is the word that names none.
+fn chosen<'l>(line: &'l str, offered: &[Listed]) -> Result<Vec<RunId>, &'l str> {
+    let words: Vec<&str> = line.split([' ', ',', '\t', '\n', '\r']).filter(|word| !word.is_empty()).collect();
+    if words.is_empty() {
+        return Ok(offered.iter().map(|listed| listed.id.clone()).collect());
+    }
+    let mut runs = Vec::new();
+    for word in words {
+        let (first, last) = word.split_once('-').unwrap_or((word, word));
+        let range = first.parse::<usize>().ok().zip(last.parse::<usize>().ok());
+        let named = range.and_then(|(first, last)| offered.get(first.checked_sub(1)?..last));
+        let named = named.filter(|named| !named.is_empty()).ok_or(word)?;
+        runs.extend(named.iter().map(|listed| listed.id.clone()));
+    }
+    Ok(runs)
+}
+
+/// Who "mine" is: the address given, or the configured one.
+pub(super) fn email(config: &Config, given: &str) -> Result<String, Exit> {
+    let known = Some(given).filter(|given| !given.is_empty()).or(config.api.email.as_deref());
+    known.map(str::to_owned).ok_or_else(|| {
+        out::error("whose runs are yours? Say so with --mine=EMAIL, DATAFRAMER_EMAIL, or email in [api]");
+        Exit::Usage
+    })
+}
+
+/// Whether this address created the run.
+pub(super) fn is_of(listed: &Listed, email: &str) -> bool {
+    let by = listed.run.details.as_ref().and_then(|details| details.created_by_email.as_deref());
+    by.is_some_and(|by| by.eq_ignore_ascii_case(email))
+}
+
+/// Whether the run has not ended.
+pub(super) fn is_active(listed: &Listed) -> bool {
+    listed.run.status.terminal().is_none()
+}
+
+/// What the API has of the runs that are `wanted`, by a new choice each time. Where it cannot be had in passing it is asked for
+/// again, for as long as there is `patience`; without a bound for ever.
+pub(super) async fn fetch<W: FnMut(&mut Listed) -> bool + Send>(
+    out: &Out,
+    config: &Config,
+    client: &ApiClient,
+    patience: Option<Duration>,
+    wanted: impl Fn() -> W,
+) -> Result<Vec<Listed>, PollError> {
+    let (policy, began) = (app::policy(config), Instant::now());
+    let mut pace = Pace::new(&policy);
+    loop {
+        let error = match client.list_runs(wanted()).await {
+            Ok(listing) => return Ok(listing.runs),
+            Err(error) => error,
+        };
+        let wait = pace.after_error(&policy, error.retry_after);
+        if !may_pass(&error) || patience.is_some_and(|patience| began.elapsed() + wait >= patience) {
+            return Err(error);
+        }
+        let again = span::human(words::round(wait));
+        out.note(&format!("{}; asking again in {again}", error.message.trim_end_matches('.')));
+        sleep(wait).await;
+    }
+}
+
+fn may_pass(error: &PollError) -> bool {
+    matches!(error.kind, PollErrorKind::Transient | PollErrorKind::Throttled)
+}
+
+/// Shows why there is no list.
+pub(super) fn refused(out: &Out, error: &PollError) -> Exit {
+    out.error(&error.message);
+    match error.kind {
+        PollErrorKind::Doubt(DoubtKind::KeyRefused) => Exit::KeyRefused,
+        _ => Exit::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{Progress, Run, RunStatus};
+
+    #[test]
+    fn an_answer_names_runs_or_means_all() {
+        let listed = |id: &str| Listed {
+            id: id.parse().unwrap(),
+            run: Run {
+                status: RunStatus::Processing,
+                progress: Progress::default(),
+                created_at: None,
+                completed_at: None,
+                spec_id: None,
+                details: None,
+            },
+        };
+        let offered = ["a", "b", "c"].map(listed);
+        let ids =
+            |line| chosen(line, &offered).map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(ids("2\n"), Ok(vec!["b".to_owned()]));
+        assert_eq!(ids(" 3, 1\n"), Ok(vec!["c".to_owned(), "a".to_owned()]));
+        assert_eq!(ids("2-3\n"), Ok(vec!["b".to_owned(), "c".to_owned()]));
+        assert_eq!(ids("\n").unwrap().len(), 3);
+        for (line, wrong) in [
+            ("4\n", "4"),
+            ("0\n", "0"),
+            ("1 x\n", "x"),
+            ("-1\n", "-1"),
+            ("2-4\n", "2-4"),
+            ("0-1\n", "0-1"),
+            ("3-2\n", "3-2"),
+            ("3-1\n", "3-1"),
+        ] {
+            assert_eq!(ids(line), Err(wrong), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `runwatch reload`: tells the daemon to read its configuration again.
+
+use super::exit::Exit;
+use super::flags::Global;
+use super::out::Out;
+use super::socket::{Failure, connect, end};
+use crate::control::ClientError;
+
+/// Tells the daemon to reload, and shows what became of it.
+pub(super) async fn run(out: &Out, global: &Global) -> Exit {
+    let result = async {
+        let answer = connect(global)?.reload().await;
+        match answer {
+            Ok(answer) => out.say(&format!("reloaded: {}", answer.message)),
+            Err(ClientError::Refused(problems)) => {
+                out.error(format_args!("the configuration is refused, and the old one kept:\n{problems}"));
+                return Ok(Exit::Config);
+            }
+            Err(error) => return Err(Failure::from(error)),
+        }
+        out.finish();
+        Ok(Exit::Succeeded)
+    };
+    end(out, result.await)
+}

@@ -1,0 +1,63 @@
+//! The commands' way to the daemon: where its socket is, and how a command ends that could not use it.
+//!
+//! Used by every command that asks the daemon: `add`, `remove`, `list`, `show`, `deliveries`, `reload` and `doctor`.
+
+use std::path::{Path, PathBuf};
+
+use super::exit::Exit;
+use super::flags::Global;
+use super::out::Out;
+use super::setup::environment;
+use crate::control::{self, Client, ClientError};
+use crate::daemon;
+
+/// A connection to the daemon.
+pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
+    // The configuration says only where the state is; one that cannot be read is no reason to find no daemon.
+    let loaded = crate::config::load(global.config(), &environment, &global.overrides(None)).ok();
+    let state_dir = loaded.and_then(|loaded| loaded.config.state_dir);
+    Ok(Client::connect(&candidates(state_dir.as_deref()))?)
+}
+
+/// Where the daemon's socket may be, given the configured state directory.
+pub(super) fn candidates(state_dir: Option<&Path>) -> Vec<PathBuf> {
+    control::candidates(&environment, daemon::directory(state_dir, &environment))
+}
+
+/// Why a command of the socket failed.
+pub(super) enum Failure {
+    /// The daemon, or that there is none.
+    Client(ClientError),
+    /// Said already.
+    Said(Exit),
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::Client(error)
+    }
+}
+
+impl From<Exit> for Failure {
+    fn from(exit: Exit) -> Self {
+        Self::Said(exit)
+    }
+}
+
+/// Ends a command of the socket.
+pub(super) fn end(out: &Out, result: Result<Exit, Failure>) -> Exit {
+    match result {
+        Ok(exit) | Err(Failure::Said(exit)) => exit,
+        Err(Failure::Client(error)) => {
+            out.error(&error);
+            match error {
+                ClientError::NotFound(_) => Exit::NotFound,
+                ClientError::Refused(_) => Exit::Usage,
+                ClientError::NoDaemon(_)
+                | ClientError::Forbidden(_)
+                | ClientError::Unavailable(_)
+                | ClientError::Broken(_) => Exit::Internal,
+            }
+        }
+    }
+}
