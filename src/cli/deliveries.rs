@@ -10,7 +10,7 @@ use super::out::Out;
 use super::socket::{Failure, connect, end};
 use super::{report, setup, table};
 use crate::clock;
-use crate::control::{ClientError, ResendRequest, Settled};
+use crate::control::{ClientError, ResendRequest, RetryRequest, Settled};
 use crate::run::RunId;
 use crate::store::{Delivery, DeliveryFilter, DeliveryState};
 use crate::words::time;
@@ -114,21 +114,29 @@ async fn deliveries(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Result
             };
             setup::print_result(&described(delivery))?;
         }
-        DeliveriesVerb::Retry { id, channel, all: _ } => {
-            let meant = DeliveryFilter { id: *id, channel: channel.clone(), ..DeliveryFilter::default() };
-            settled(out, client.retry(&meant).await?);
+        DeliveriesVerb::Retry { id, channel, all } => {
+            let meant =
+                RetryRequest { all: *all, id: *id, channel: channel.clone(), ..RetryRequest::default() };
+            settled(out, &client.retry(&meant).await?);
         }
         DeliveriesVerb::Resend { since, channel } => {
             let since = clock::wall().checked_sub(*since).unwrap_or(jiff::Timestamp::MIN);
-            settled(out, client.resend(&ResendRequest { since, channels: channel.clone() }).await?);
+            settled(out, &client.resend(&ResendRequest { since, channels: channel.clone() }).await?);
         }
     }
     Ok(Exit::Succeeded)
 }
 
-fn settled(out: &Out, settled: Settled) {
+fn settled(out: &Out, settled: &Settled) {
     let plural = if settled.deliveries == 1 { "delivery is" } else { "deliveries are" };
     out.say(&format!("{} {plural} due now", settled.deliveries));
+    if settled.skipped > 0 {
+        out.say(&format!(
+            "{} left alone: their channels are not configured: {}",
+            settled.skipped,
+            settled.skipped_channels.join(", ")
+        ));
+    }
     out.finish();
 }
 

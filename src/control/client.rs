@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::wire::{
-    AddRequest, Added, Deliveries, Health, NewRun, ReloadAnswer, ResendRequest, Run, Runs, Settled, Status,
+    AddRequest, Added, Deliveries, Health, NewRun, ReloadAnswer, ResendRequest, RetryRequest, Run, Runs,
+    Settled, Status,
 };
 use crate::run::{RunId, printable};
 use crate::store::DeliveryFilter;
@@ -117,8 +118,8 @@ impl Client {
     }
 
     /// Makes undelivered deliveries due now.
-    pub async fn retry(&self, filter: &DeliveryFilter) -> Result<Settled, ClientError> {
-        self.post("deliveries/retry", filter).await
+    pub async fn retry(&self, request: &RetryRequest) -> Result<Settled, ClientError> {
+        self.post("deliveries/retry", request).await
     }
 
     /// Sends events once more.

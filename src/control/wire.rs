@@ -156,6 +156,30 @@ pub struct Deliveries {
     pub deliveries: Vec<store::Delivery>,
 }
 
+/// `POST /v1/deliveries/retry`: undelivered deliveries that meet every condition given, or `all` of them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryRequest {
+    /// Every one. Excludes conditions: a request without either is refused, so that a mistake never means everything.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+    /// This one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<i64>,
+    /// In this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<store::DeliveryState>,
+    /// To this channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// About this run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunId>,
+    /// Of events since then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
 /// `POST /v1/deliveries/resend`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,10 +192,16 @@ pub struct ResendRequest {
 }
 
 /// What became of `POST /v1/deliveries/retry` or `resend`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settled {
     /// How many deliveries are due now.
     pub deliveries: usize,
+    /// How many were left alone because their channels are not configured.
+    #[serde(default)]
+    pub skipped: u64,
+    /// Those channels.
+    #[serde(default)]
+    pub skipped_channels: Vec<String>,
 }
 
 /// What became of `POST /v1/reload`.

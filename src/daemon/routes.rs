@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::handle::{Handle, Refusal};
 use crate::BoxFuture;
-use crate::control::{AddRequest, Answer, Asked, ResendRequest, Serve};
+use crate::control::{AddRequest, Answer, Asked, ResendRequest, RetryRequest, Serve};
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
 
@@ -31,6 +32,7 @@ impl Socket {
     async fn do_it(&self, path: &str, asked: &Asked) -> Result<Answer, Refusal> {
         let Self(handle) = self;
         let Asked { method, query, body, .. } = asked;
+        takes_only_what_it_reads(method, path, asked)?;
         Ok(match (method.as_str(), path) {
             ("GET", "status") => Answer::json(&handle.status().await),
             ("GET", "runs") => Answer::json(&handle.runs().await?),
@@ -39,7 +41,7 @@ impl Socket {
                 let (filter, limit) = listed(query)?;
                 Answer::json(&handle.deliveries(filter, limit).await?)
             }
-            ("POST", "deliveries/retry") => Answer::json(&handle.retry(read::<DeliveryFilter>(body)?).await?),
+            ("POST", "deliveries/retry") => Answer::json(&handle.retry(read::<RetryRequest>(body)?).await?),
             ("POST", "deliveries/resend") => {
                 Answer::json(&handle.resend(read::<ResendRequest>(body)?).await?)
             }
@@ -87,6 +89,18 @@ async fn look(handle: &Handle, asked: &Asked) -> Answer {
         }
         path => Answer::error(404, format!("there is no {path}; there are /metrics, /healthz and /readyz")),
     }
+}
+
+/// Refuses a query or a body where none is read: whoever sent it meant something by it.
+fn takes_only_what_it_reads(method: &Method, path: &str, asked: &Asked) -> Result<(), Refusal> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Nothing {}
+    if !asked.query.is_empty() && (method, path) != (&Method::GET, "deliveries") {
+        return Err(Refusal::Bad(format!("{method} /v1/{path} takes no parameters after `?`")));
+    }
+    let reads_body = *method == Method::POST && path != "reload";
+    if reads_body { Ok(()) } else { read::<Nothing>(&asked.body).map(|_| ()) }
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {

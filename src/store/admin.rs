@@ -63,7 +63,7 @@ pub struct Delivery {
 
 /// Which deliveries are meant; everything that is not set is open.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct DeliveryFilter {
     /// This one.
     pub id: Option<i64>,
@@ -119,6 +119,15 @@ pub struct Stats {
     pub oldest_pending: Option<Timestamp>,
 }
 
+/// What became of [`SqliteStore::retry`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retried {
+    /// Deliveries that are due now.
+    pub due: usize,
+    /// Deliveries that were left alone, by channel.
+    pub skipped: Vec<(String, u64)>,
+}
+
 impl SqliteStore {
     /// Deliveries, the latest first, `limit` at most.
     pub async fn deliveries(&self, filter: DeliveryFilter, limit: u32) -> Result<Vec<Delivery>, StoreError> {
@@ -134,15 +143,31 @@ impl SqliteStore {
         self.queue.call(read).await
     }
 
-    /// Makes undelivered deliveries due now, with all their attempts before them; channels that were disabled and are
-    /// meant by it are no longer. Gives how many deliveries.
-    pub async fn retry(&self, filter: DeliveryFilter, now: Timestamp) -> Result<usize, StoreError> {
+    /// Makes undelivered deliveries to `channels` due now, with the full retry schedule again; channels that were disabled
+    /// and are meant by it are no longer. Others are left alone: nobody would ever send them.
+    pub async fn retry(
+        &self,
+        filter: DeliveryFilter,
+        channels: &[ChannelName],
+        now: Timestamp,
+    ) -> Result<Retried, StoreError> {
+        let channels = json_list(channels);
         let retry = move |db: &rusqlite::Connection| {
-            let (condition, values) = filter.condition();
-            let meant = format!(
-                "SELECT deliveries.id FROM deliveries JOIN events ON events.id = event_id \
-                 WHERE {condition} AND state != 'delivered'"
+            let (condition, mut values) = filter.condition();
+            let undelivered = format!(
+                "FROM deliveries JOIN events ON events.id = event_id WHERE {condition} AND state != 'delivered' AND channel"
             );
+            values.push(channels.into());
+            let others = format!(
+                "SELECT channel, count(*) {undelivered} NOT IN (SELECT value FROM json_each(?)) GROUP BY channel"
+            );
+            let skipped = db
+                .prepare(&others)?
+                .query_map(params_from_iter(values.clone()), |row| {
+                    Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+                })?
+                .collect::<Result<_, _>>()?;
+            let meant = format!("SELECT deliveries.id {undelivered} IN (SELECT value FROM json_each(?))");
             let enable = format!(
                 "DELETE FROM disabled_channels WHERE name IN (SELECT channel FROM deliveries WHERE id IN ({meant}))"
             );
@@ -152,11 +177,12 @@ impl SqliteStore {
                  WHERE owner IS NULL AND id IN ({meant})",
                 micros(now)
             );
-            db.execute(&update, params_from_iter(values))
+            let due = db.execute(&update, params_from_iter(values))?;
+            Ok(Retried { due, skipped })
         };
-        let count = self.queue.call(retry).await?;
+        let retried = self.queue.call(retry).await?;
         self.filled.send_modify(|count| *count += 1);
-        Ok(count)
+        Ok(retried)
     }
 
     /// Sends events since then once more, under their own ids, to these channels, whatever became of them before. With
@@ -221,6 +247,13 @@ impl SqliteStore {
         self.queue.call(give_up).await
     }
 
+    /// Whether there was ever anything for a channel of this name, as far as it is remembered.
+    pub async fn had_channel(&self, name: String) -> Result<bool, StoreError> {
+        self.queue
+            .call(move |db| db.prepare_cached("SELECT 1 FROM deliveries WHERE channel = ?1")?.exists([name]))
+            .await
+    }
+
     /// What waits in the outbox, by channel.
     pub async fn stats(&self) -> Result<Vec<Stats>, StoreError> {
         self.queue
@@ -260,6 +293,11 @@ impl SqliteStore {
             })
             .await
     }
+}
+
+/// Names as a parameter for `json_each`.
+fn json_list(names: &[ChannelName]) -> String {
+    names.iter().map(|name| &**name).collect::<serde_json::Value>().to_string()
 }
 
 fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
@@ -313,7 +351,12 @@ mod tests {
         assert_eq!(states(&store).await, [("b".into(), dead, 1), ("a".into(), delivered, 1)]);
         assert_eq!(store.stats().await.unwrap()[0].dead, 1);
         assert_eq!(store.disabled(&"ops".into(), "f").await.unwrap().as_deref(), Some("HTTP 410"));
-        assert_eq!(store.retry(DeliveryFilter::default(), at(30)).await.unwrap(), 1);
+        let retried = |due, skipped| Retried { due, skipped };
+        let nothing = store.retry(DeliveryFilter::default(), &["new".into()], at(30)).await.unwrap();
+        assert_eq!(nothing, retried(0, vec![("ops".to_owned(), 1)]), "nobody would send it");
+        assert!(store.disabled(&"ops".into(), "f").await.unwrap().is_some());
+        let all = store.retry(DeliveryFilter::default(), &["ops".into()], at(30)).await.unwrap();
+        assert_eq!(all, retried(1, Vec::new()));
         assert_eq!(store.disabled(&"ops".into(), "f").await.unwrap(), None, "asked for, it is used again");
         let pending = DeliveryState::Pending;
         assert_eq!(states(&store).await, [("b".into(), pending, 0), ("a".into(), delivered, 1)]);

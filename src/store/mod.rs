@@ -31,7 +31,7 @@ use crate::BoxFuture;
 use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 
 pub use self::took::Took;
-pub use admin::{Delivery, DeliveryFilter, DeliveryState, Stats};
+pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
 pub use files::{InUse, Lock, set_aside};
 pub use purge::Kept;
 pub use routes::{Route, Routes};

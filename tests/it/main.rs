@@ -22,6 +22,7 @@ mod listing;
 mod looking;
 mod notifying;
 mod official;
+mod outbox_requests;
 mod polling;
 mod readers;
 mod runs;

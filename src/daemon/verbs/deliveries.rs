@@ -3,9 +3,9 @@
 //! The outbox does all of it; this checks the channels that are named.
 
 use crate::clock;
-use crate::control::{Deliveries, ResendRequest, Settled};
-use crate::daemon::handle::{Handle, Refusal, known};
-use crate::store::{DeliveryFilter, Route};
+use crate::control::{Deliveries, ResendRequest, RetryRequest, Settled};
+use crate::daemon::handle::{Handle, Parts, Refusal, known};
+use crate::store::{DeliveryFilter, DeliveryState, Retried, Route};
 
 impl Handle {
     pub(in crate::daemon) async fn deliveries(
@@ -13,11 +13,45 @@ impl Handle {
         filter: DeliveryFilter,
         limit: u32,
     ) -> Result<Deliveries, Refusal> {
-        Ok(Deliveries { deliveries: self.parts()?.store.deliveries(filter, limit).await? })
+        let Parts { store, routes, .. } = self.parts()?;
+        if let Some(name) = &filter.channel {
+            let configured = known(&routes.borrow(), name).map(|_| ());
+            // One that is gone may have left something.
+            if let Err(unknown) = configured
+                && !store.had_channel(name.clone()).await?
+            {
+                return Err(unknown);
+            }
+        }
+        Ok(Deliveries { deliveries: store.deliveries(filter, limit).await? })
     }
 
-    pub(in crate::daemon) async fn retry(&self, filter: DeliveryFilter) -> Result<Settled, Refusal> {
-        Ok(Settled { deliveries: self.parts()?.store.retry(filter, clock::wall()).await? })
+    pub(in crate::daemon) async fn retry(&self, request: RetryRequest) -> Result<Settled, Refusal> {
+        let Parts { store, routes, .. } = self.parts()?;
+        let filter = meant(request)?;
+        let routes = routes.borrow().clone();
+        if let Some(name) = &filter.channel {
+            known(&routes, name)?;
+        }
+        if let Some(id) = filter.id {
+            let one = DeliveryFilter { id: Some(id), ..DeliveryFilter::default() };
+            let found = store.deliveries(one, 1).await?;
+            let delivery =
+                found.first().ok_or_else(|| Refusal::NotFound(format!("there is no delivery {id}")))?;
+            if delivery.state == DeliveryState::Delivered {
+                return Err(Refusal::Bad(format!(
+                    "delivery {id} was delivered; `runwatch deliveries resend` sends events once more"
+                )));
+            }
+            known(&routes, &delivery.channel)?;
+        }
+        let channels: Vec<_> = routes.iter().map(|route| route.channel.clone()).collect();
+        let Retried { due, skipped } = store.retry(filter, &channels, clock::wall()).await?;
+        Ok(Settled {
+            deliveries: due,
+            skipped: skipped.iter().map(|(_, count)| count).sum(),
+            skipped_channels: skipped.into_iter().map(|(channel, _)| channel).collect(),
+        })
     }
 
     pub(in crate::daemon) async fn resend(&self, request: ResendRequest) -> Result<Settled, Refusal> {
@@ -26,11 +60,30 @@ impl Handle {
         let anew = request.channels.is_some();
         let channels: Vec<Route> = match request.channels {
             None => routes.iter().cloned().collect(),
+            Some(names) if names.is_empty() => {
+                return Err(Refusal::Bad(
+                    "`channels` is empty: name one, or leave it out for all".to_owned(),
+                ));
+            }
             Some(names) => {
                 names.iter().map(|name| known(&routes, name).cloned()).collect::<Result<_, _>>()?
             }
         };
         let deliveries = parts.store.resend(request.since, channels, anew, clock::wall()).await?;
-        Ok(Settled { deliveries })
+        Ok(Settled { deliveries, skipped: 0, skipped_channels: Vec::new() })
     }
+}
+
+/// The deliveries that a request means: never everything by mistake.
+fn meant(request: RetryRequest) -> Result<DeliveryFilter, Refusal> {
+    let RetryRequest { all, id, state, channel, run, since } = request;
+    let filter = DeliveryFilter { id, state, channel, run, since };
+    if all == (filter == DeliveryFilter::default()) {
+        return Ok(filter);
+    }
+    Err(Refusal::Bad(if all {
+        "`all` means every undelivered delivery; leave it out to give conditions".to_owned()
+    } else {
+        "say which deliveries: {\"id\":7}, {\"channel\":\"…\"}, {\"run\":\"…\"}, or {\"all\":true}".to_owned()
+    }))
 }
