@@ -12,6 +12,7 @@ use super::{report, setup, table};
 use crate::clock;
 use crate::control::{ClientError, ResendRequest, RetryRequest, Settled};
 use crate::run::RunId;
+use crate::run::text::one_line;
 use crate::store::{Delivery, DeliveryFilter, DeliveryState};
 use crate::words::time;
 
@@ -187,5 +188,8 @@ fn described(delivery: &Delivery) -> String {
         ("settled", delivery.settled_at.map(time)),
         ("error", delivery.last_error.clone()),
     ];
-    lines.iter().filter_map(|(name, value)| Some(format!("{name:9} {}\n", value.as_ref()?))).collect()
+    lines
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name:9} {}\n", one_line(value.as_ref()?))))
+        .collect()
 }

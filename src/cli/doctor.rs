@@ -15,6 +15,7 @@ use crate::api::{ApiClient, Listed, PollErrorKind, RunSource as _};
 use crate::config::{ChannelKind, Config, Discover};
 use crate::control::{Client, ClientError};
 use crate::notify::desktop;
+use crate::run::text::one_line;
 use crate::run::{DoubtKind, RunId};
 use crate::store::{DeliveryFilter, DeliveryState};
 use crate::{app, clock, daemon, http, span};
@@ -70,11 +71,11 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     let mut wrong = 0;
     for Finding { what, state } in &findings {
         let line = match state {
-            Health::Well(found) => format!("ok      {what}: {found}\n"),
-            Health::Absent(found) => format!("-       {what}: {found}\n"),
+            Health::Well(found) => format!("ok      {what}: {}\n", one_line(found)),
+            Health::Absent(found) => format!("-       {what}: {}\n", one_line(found)),
             Health::Wrong(found, remedy) => {
                 wrong += 1;
-                format!("WRONG   {what}: {found}\n        {remedy}\n")
+                format!("WRONG   {what}: {}\n        {}\n", one_line(found), one_line(remedy))
             }
         };
         text.push_str(&line);

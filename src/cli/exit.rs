@@ -139,8 +139,12 @@ impl Exit {
 
     /// The one that decides among several; `Succeeded` for none.
     pub fn worst(exits: impl IntoIterator<Item = Self>) -> Self {
-        let rank = |exit: &Self| Self::WORST_FIRST.iter().position(|other| other == exit).unwrap_or(0);
-        exits.into_iter().min_by_key(rank).unwrap_or(Self::Succeeded)
+        exits.into_iter().min_by_key(|exit| exit.rank()).unwrap_or(Self::Succeeded)
+    }
+
+    /// Its place among the worst: the smaller, the worse.
+    pub(super) fn rank(self) -> usize {
+        Self::WORST_FIRST.iter().position(|other| *other == self).unwrap_or(0)
     }
 
     /// The table for `help exit-codes`, one row a line.

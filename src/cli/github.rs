@@ -12,12 +12,15 @@ use super::exit::Exit;
 use super::out;
 use super::verdict::Judged;
 use crate::run::RunStatus;
-use crate::run::text::{annotation_data, markdown_cell};
+use crate::run::text::{annotation_data, markdown_cell, one_line};
 use crate::span;
 use crate::words::samples;
 
 /// A job on GitHub's own runners is killed after this.
 const JOB_LIMIT: Duration = Duration::from_hours(6);
+
+/// The runner shows this many annotations of a level per step, and drops the others without a word.
+const MOST_ANNOTATIONS: usize = 10;
 
 /// A hint where the job would be killed before the wait gives up.
 pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
@@ -38,32 +41,93 @@ pub(super) fn could_not_begin(exit: Exit) -> String {
     format!("::error title=runwatch::the wait could not begin: {}", annotation_data(exit.meaning()))
 }
 
-/// One `::notice`, `::warning` or `::error` a run.
-pub(super) fn annotations(judged: &[Judged]) -> String {
-    let mut text = String::new();
-    for judged in judged {
-        let state = &judged.run.state;
-        let failed_samples = state.progress.failed.unwrap_or(0) > 0;
-        let level = match judged.verdict {
-            Exit::Succeeded if failed_samples => "warning",
-            Exit::Succeeded | Exit::StillRunning => "notice",
-            _ => "error",
-        };
-        let mut message = format!("{} {}", judged.run.subject.label(), describe(judged));
-        if let Some(took) = state.took() {
-            let _ = write!(message, " in {}", span::human(took));
+/// How loudly an annotation is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    Error,
+    Warning,
+    Notice,
+}
+
+impl Level {
+    const ALL: [Self; 3] = [Self::Error, Self::Warning, Self::Notice];
+
+    fn of(judged: &Judged) -> Self {
+        let failed_samples = judged.run.state.progress.failed.unwrap_or(0) > 0;
+        match judged.verdict {
+            Exit::Succeeded if failed_samples => Self::Warning,
+            Exit::Succeeded | Exit::StillRunning => Self::Notice,
+            _ => Self::Error,
         }
-        let _ = writeln!(text, "::{level} title=DataFramer run::{}", annotation_data(&message));
+    }
+
+    fn command(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Notice => "notice",
+        }
+    }
+}
+
+/// One `::notice`, `::warning` or `::error` per run, as many of each as the runner shows: the worst, where there are more,
+/// and how many were left out. `hinted` says that a notice was printed before.
+pub(super) fn annotations(judged: &[Judged], hinted: bool) -> String {
+    let mut text = String::new();
+    let of_level = |level: Level| judged.iter().filter(move |judged| Level::of(judged) == level);
+    let room = |level: Level| MOST_ANNOTATIONS - usize::from(hinted && level == Level::Notice);
+    let fits = |level: &Level| of_level(*level).count() <= room(*level);
+    if Level::ALL.iter().all(fits) {
+        for judged in judged {
+            annotate(&mut text, Level::of(judged), &message(judged));
+        }
+        return text;
+    }
+    for level in Level::ALL {
+        let mut runs: Vec<&Judged> = of_level(level).collect();
+        runs.sort_by_key(|judged| {
+            (judged.verdict.rank(), std::cmp::Reverse(judged.run.state.progress.failed))
+        });
+        let shown = if runs.len() <= room(level) { runs.len() } else { room(level) - 1 };
+        for judged in &runs[..shown] {
+            annotate(&mut text, level, &message(judged));
+        }
+        if shown < runs.len() {
+            annotate(&mut text, level, &left_out(&runs[shown..]));
+        }
     }
     text
 }
 
-fn describe(judged: &Judged) -> String {
+fn annotate(text: &mut String, level: Level, message: &str) {
+    let _ = writeln!(text, "::{} title=DataFramer run::{}", level.command(), annotation_data(message));
+}
+
+/// `31 more runs: 28 failed, 3 canceled; the step summary has all of them`.
+fn left_out(runs: &[&Judged]) -> String {
+    let mut counts: Vec<(Exit, usize)> = Vec::new();
+    for judged in runs {
+        match counts.iter_mut().find(|(verdict, _)| *verdict == judged.verdict) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((judged.verdict, 1)),
+        }
+    }
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(verdict, count)| format!("{count} {}", verdict.word().replace('_', " ")))
+        .collect();
+    let runs = if runs.len() == 1 { "1 more run".to_owned() } else { format!("{} more runs", runs.len()) };
+    format!("{runs}: {}; the step summary has all of them", counts.join(", "))
+}
+
+/// What an annotation says of a run.
+fn message(judged: &Judged) -> String {
     let state = &judged.run.state;
     let status = state.status.as_ref().map_or("was never seen", RunStatus::as_str);
     let samples = samples(state.progress).map(|samples| format!(" ({samples} samples)")).unwrap_or_default();
+    let took = state.took().map(|took| format!(" in {}", span::human(took))).unwrap_or_default();
     let reason = judged.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("{status}{samples}{reason}")
+    format!("{} {status}{samples}{took}{reason}", judged.run.subject.label())
 }
 
 /// Appends the step outputs and the step summary, where GitHub has named files for them.
@@ -88,7 +152,7 @@ fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
     let longest = judged.iter().filter_map(|judged| judged.run.state.took()).max().unwrap_or(waited);
     [
         ("verdict", exit.word().to_owned()),
-        ("status", status.to_owned()),
+        ("status", one_line(status).into_owned()),
         ("samples_completed", sum(|judged| judged.run.state.progress.completed)),
         ("samples_failed", sum(|judged| judged.run.state.progress.failed)),
         ("number_of_samples", sum(|judged| judged.run.state.progress.total)),
@@ -133,4 +197,51 @@ fn append(variable: &str, text: &str) -> Result<(), Exit> {
         out::error(format_args!("cannot write to the file in {variable}: {error}"));
         Exit::Internal
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::{FinalRun, Watched};
+    use crate::run::{Ending, Progress, RunState, Subject, Terminal};
+
+    fn judged(id: usize, verdict: Exit, failed: u64) -> Judged {
+        let mut state = RunState::new(jiff::Timestamp::UNIX_EPOCH);
+        state.progress = Progress { completed: Some(1), failed: Some(failed), total: None };
+        state.status = Some(RunStatus::Succeeded);
+        state.ended = Some(Ending::Finished(Terminal::Succeeded));
+        let subject = Subject { id: format!("r{id}").parse().unwrap(), name: None };
+        let run = FinalRun::new(Watched { state, ..Watched::new(subject, jiff::Timestamp::UNIX_EPOCH) });
+        Judged { run, verdict, reason: None }
+    }
+
+    #[test]
+    fn ten_of_a_level_are_shown_the_worst_first_and_the_rest_is_counted() {
+        let canceled = (0..8).map(|id| judged(id, Exit::Canceled, 0));
+        let failed = (8..12).map(|id| judged(id, Exit::Failed, 0));
+        let partial = (12..30).map(|id| judged(id, Exit::Succeeded, id as u64));
+        let well = (30..40).map(|id| judged(id, Exit::Succeeded, 0));
+        let all: Vec<Judged> = canceled.chain(failed).chain(partial).chain(well).collect();
+        let text = annotations(&all, true);
+        for level in ["error", "warning", "notice"] {
+            let shown = text.lines().filter(|line| line.starts_with(&format!("::{level} "))).count();
+            assert_eq!(shown, if level == "notice" { 9 } else { 10 }, "{level}: {text}");
+        }
+        let lines: Vec<&str> = text.lines().map(|line| line.rsplit("::").next().unwrap()).collect();
+        assert!(
+            lines[0].starts_with("r8 ") && lines[4].starts_with("r0 "),
+            "the worst verdict first: {text}"
+        );
+        assert_eq!(lines[9], "3 more runs: 3 canceled; the step summary has all of them");
+        assert!(lines[10].starts_with("r29 "), "most failed samples first: {text}");
+        assert_eq!(lines[19], "9 more runs: 9 succeeded; the step summary has all of them");
+        assert_eq!(lines[28], "2 more runs: 2 succeeded; the step summary has all of them");
+    }
+
+    #[test]
+    fn what_fits_is_in_the_order_asked_for() {
+        let all = [judged(1, Exit::Succeeded, 0), judged(2, Exit::Failed, 0)];
+        let text = annotations(&all, true);
+        assert!(text.starts_with("::notice") && text.lines().count() == 2, "{text}");
+    }
 }

@@ -33,7 +33,7 @@ pub(super) fn help(topic: &[String]) -> Exit {
 pub(super) fn completions(shell: Shell) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "runwatch", &mut script);
-    print(&String::from_utf8_lossy(&script))
+    print_verbatim(&String::from_utf8_lossy(&script))
 }
 
 /// Prints the man page, or writes the page of every command into a directory.
@@ -42,7 +42,7 @@ pub(super) fn man(dir: Option<&Path>) -> Exit {
     command.build();
     let Some(dir) = dir else {
         return match page(command) {
-            Ok(page) => print(&String::from_utf8_lossy(&page)),
+            Ok(page) => print_verbatim(&String::from_utf8_lossy(&page)),
             Err(error) => cannot_write(&error),
         };
     };
@@ -75,6 +75,14 @@ fn page(command: clap::Command) -> std::io::Result<Vec<u8>> {
 
 fn print(text: &str) -> Exit {
     setup::print_result(text).err().unwrap_or(Exit::Succeeded)
+}
+
+/// Prints what a program reads: not a character may change.
+fn print_verbatim(text: &str) -> Exit {
+    match out::verbatim(text) {
+        Ok(()) => Exit::Succeeded,
+        Err(error) => setup::cannot_print(&error),
+    }
 }
 
 fn cannot_write(error: &std::io::Error) -> Exit {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::foreground::View;
 use super::out::Out;
 use crate::poll::{RunView, Update};
+use crate::run::text::one_line;
 use crate::run::{Change, Progress, RunId};
 use crate::span;
 use crate::words;
@@ -62,7 +63,7 @@ impl Lines {
 
     fn print(&mut self, text: &str) {
         self.last = Instant::now();
-        (self.print)(&format!("{} {text}", words::time(crate::clock::wall())));
+        (self.print)(&format!("{} {}", words::time(crate::clock::wall()), one_line(text)));
     }
 
     fn run(&mut self, run: &RunView, change: Change) {

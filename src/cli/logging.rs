@@ -6,7 +6,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::journal::Journal;
-use super::out::Out;
+use super::out::{JsonLog, Out};
 use crate::config::{Log, LogFormat};
 use crate::notify::log::TARGET;
 
@@ -23,7 +23,7 @@ pub(super) fn init(log: &Log, default: LevelFilter, out: &Out) {
         layer.with_target(false).boxed()
     };
     let json = || {
-        let layer = tracing_subscriber::fmt::layer().with_writer(out.clone()).json();
+        let layer = tracing_subscriber::fmt::layer().with_writer(JsonLog(out.clone())).json();
         layer.flatten_event(true).with_current_span(false).boxed()
     };
     let layer = match log.format {

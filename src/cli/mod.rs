@@ -30,6 +30,7 @@ mod reload;
 mod remove;
 mod report;
 mod runs;
+mod safe;
 mod setup;
 mod show;
 mod signals;
@@ -57,7 +58,7 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {
-                let _ = error.print();
+                out::stderr(&safe::usage_error(&error));
                 return Exit::Usage;
             }
             // Help and version come this way too, and are results.

@@ -13,6 +13,7 @@ use super::out::Out;
 use super::setup;
 use crate::notify::{Channel, Notice, NotifyError};
 use crate::run::Event;
+use crate::run::text::one_line;
 use crate::{app, clock};
 
 /// Tests the channels named, or all.
@@ -38,7 +39,10 @@ async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit
         all_well &= result.is_ok();
         let line = match result {
             Ok(()) => format!("{:16} {:8} ok      {took}\n", channel.name, channel.kind),
-            Err(error) => format!("{:16} {:8} FAILED  {took}  {error}\n", channel.name, channel.kind),
+            Err(error) => {
+                let error = error.to_string();
+                format!("{:16} {:8} FAILED  {took}  {}\n", channel.name, channel.kind, one_line(&error))
+            }
         };
         setup::print_result(&line)?;
     }

@@ -1,9 +1,11 @@
-//! Writing to the standard streams, the one place that does.
+//! Writing to the standard streams, the one place that does. Every text goes through `safe`, but for the commands that are
+//! meant for GitHub's runner, and what is no text for people (a completion script, a man page).
 //!
 //! A reader that has gone (`runwatch … | head`) is no error: it has what it wanted. A full disk is one. A reader that has
 //! stopped (a paused terminal, a stalled connection) holds up nothing but what is written: an [`Out`] writes on a thread
 //! of its own, and what it is told while that is stuck waits, or is dropped where there is too much of it.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::block::Block;
-use super::readers;
+use super::{readers, safe};
+use crate::run::text::one_line;
 
 /// So much may wait for a reader that has stopped.
 const LONGEST_QUEUE: usize = 10_000;
@@ -24,8 +27,13 @@ const LONGEST_QUEUE: usize = 10_000;
 /// How long the end of a command waits for what it has said to be written.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Writes to standard output and flushes, on this thread. A reader that has gone is no error.
+/// Writes text to standard output and flushes, on this thread. A reader that has gone is no error.
 pub(super) fn stdout(text: &str) -> io::Result<()> {
+    verbatim(&on_stdout(text))
+}
+
+/// Writes a text of our own to standard output as it is.
+pub(super) fn verbatim(text: &str) -> io::Result<()> {
     match write_stdout(text) {
         Err(error) if is_gone(&error) => Ok(()),
         result => result,
@@ -44,13 +52,28 @@ fn write_stdout(text: &str) -> io::Result<()> {
 
 /// Writes to standard error, on this thread. There is nobody left to tell if that fails.
 pub(super) fn stderr(text: &str) {
+    let text = on_stderr(text);
     let mut out = io::stderr().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-/// Says on standard error that something went wrong, and what to do, on this thread.
+/// Says on standard error that something went wrong, and what to do, in one line, on this thread.
 pub(super) fn error(text: impl std::fmt::Display) {
-    stderr(&format!("runwatch: {text}\n"));
+    stderr(&error_line(text));
+}
+
+/// What is foreign in an error ends with its line.
+fn error_line(text: impl std::fmt::Display) -> String {
+    format!("runwatch: {}\n", one_line(&text.to_string()))
+}
+
+/// A text as standard output may have it.
+pub(super) fn on_stdout(text: &str) -> Cow<'_, str> {
+    safe::text(text, console::colors_enabled())
+}
+
+fn on_stderr(text: &str) -> Cow<'_, str> {
+    safe::text(text, console::colors_enabled_stderr())
 }
 
 /// The standard streams, written by a thread of their own. Cheap to clone.
@@ -102,26 +125,32 @@ impl Out {
 
     /// Lines on standard output; a display below them stays below.
     pub(super) fn say(&self, text: &str) {
-        self.shared.push(Job::Say(format!("{text}\n")));
+        self.shared.push(Job::Say(on_stdout(text).into_owned() + "\n"));
     }
 
     /// Lines on standard error.
     pub(super) fn note(&self, text: &str) {
-        self.shared.push(Job::Stderr(format!("{text}\n").into_bytes()));
+        self.shared.push(Job::Stderr((on_stderr(text).into_owned() + "\n").into_bytes()));
     }
 
-    /// Says on standard error that something went wrong, and what to do.
+    /// Says on standard error that something went wrong, and what to do, in one line.
     pub(super) fn error(&self, text: impl std::fmt::Display) {
-        self.note(&format!("runwatch: {text}"));
+        self.shared.push(Job::Stderr(on_stderr(&error_line(text)).into_owned().into_bytes()));
+    }
+
+    /// Commands for GitHub's runner, on standard error. What is foreign in them is escaped.
+    pub(super) fn commands(&self, text: &str) {
+        self.shared.push(Job::Stderr(format!("{text}\n").into_bytes()));
     }
 
     /// The display at the bottom of the screen, from now on.
     pub(super) fn draw(&self, lines: Vec<String>) {
+        let lines = lines.into_iter().map(|line| on_stdout(&line).into_owned()).collect();
         self.shared.queue().frame = Some(lines);
         self.shared.filled.notify_one();
     }
 
-    /// The result of a command, on standard output. Done when it has been written.
+    /// The result of a command, on standard output, as it is: whoever makes it makes it safe. Done when it has been written.
     pub(super) async fn result(&self, text: &str) -> io::Result<()> {
         let (reply, done) = oneshot::channel();
         self.shared.push(Job::Result(text.to_owned(), reply));
@@ -216,7 +245,7 @@ fn write(job: Option<Job>, frame: Option<Vec<String>>, block: &mut Block) -> io:
         }
         Some(Job::Result(text, reply)) => {
             // Whoever asked may have been told to stop.
-            let _ = reply.send(stdout(&text));
+            let _ = reply.send(verbatim(&text));
             Ok(())
         }
     }
@@ -232,7 +261,18 @@ impl<'a> MakeWriter<'a> for Out {
     type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> LogLine<'a> {
-        LogLine { shared: &self.shared, bytes: Vec::new() }
+        LogLine { shared: &self.shared, bytes: Vec::new(), safe: |line| on_stderr(line).into_owned() }
+    }
+}
+
+/// Where log lines in JSON go.
+pub(super) struct JsonLog(pub(super) Out);
+
+impl<'a> MakeWriter<'a> for JsonLog {
+    type Writer = LogLine<'a>;
+
+    fn make_writer(&'a self) -> LogLine<'a> {
+        LogLine { shared: &self.0.shared, bytes: Vec::new(), safe: safe::json }
     }
 }
 
@@ -240,6 +280,8 @@ impl<'a> MakeWriter<'a> for Out {
 pub(super) struct LogLine<'a> {
     shared: &'a Shared,
     bytes: Vec<u8>,
+    /// Makes the line safe to show.
+    safe: fn(&str) -> String,
 }
 
 impl Write for LogLine<'_> {
@@ -256,7 +298,8 @@ impl Write for LogLine<'_> {
 impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         if !self.bytes.is_empty() {
-            self.shared.push(Job::Stderr(std::mem::take(&mut self.bytes)));
+            let line = String::from_utf8_lossy(&self.bytes);
+            self.shared.push(Job::Stderr((self.safe)(&line).into_bytes()));
         }
     }
 }

@@ -13,7 +13,8 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
         match answer {
             Ok(answer) => out.say(&format!("reloaded: {}", answer.message)),
             Err(ClientError::Refused(problems)) => {
-                out.error(format_args!("the configuration is refused, and the old one kept:\n{problems}"));
+                out.error("the configuration is refused, and the old one kept:");
+                out.note(&problems);
                 return Ok(Exit::Config);
             }
             Err(error) => return Err(Failure::from(error)),

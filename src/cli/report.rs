@@ -6,8 +6,10 @@ use serde_json::value::RawValue;
 
 use super::exit::Exit;
 use super::out::Out;
+use super::safe;
 use super::verdict::Judged;
 use crate::run::RunState;
+use crate::run::text::one_line;
 use crate::span;
 use crate::words::samples;
 
@@ -69,15 +71,12 @@ pub(super) fn json(judged: &[Judged], overall: Exit, url: impl Fn(&Judged) -> Op
     });
     let report =
         Report { version: VERSION, verdict: overall.word(), exit_code: overall.code(), runs: runs.collect() };
-    // A struct of strings and numbers always serialises; the fallback is valid JSON all the same.
-    let mut text = serde_json::to_string(&report).unwrap_or_else(|_| "{}".to_owned());
-    text.push('\n');
-    text
+    line(&report)
 }
 
-/// JSON on one line. Structs of strings and numbers always serialise; the fallback is valid JSON all the same.
+/// JSON on one line, safe to show. Structs of strings and numbers always serialise; the fallback is valid JSON all the same.
 pub(super) fn line(value: &impl serde::Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned()) + "\n"
+    safe::json(&serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())) + "\n"
 }
 
 /// JSON without the white space between its tokens.
@@ -107,7 +106,7 @@ pub(super) fn text(judged: &[Judged]) -> String {
         parts.extend(samples(state.progress));
         parts.extend(state.took().map(|took| format!("in {}", span::human(took))));
         let reason = judged.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        format!("{}{reason}\n", parts.join(" "))
+        one_line(&format!("{}{reason}", parts.join(" "))).into_owned() + "\n"
     };
     judged.iter().map(line).collect()
 }

@@ -13,6 +13,7 @@ use super::socket::{Failure, connect, end};
 use super::{deliveries, report, setup};
 use crate::control::Run;
 use crate::run::RunId;
+use crate::run::text::one_line;
 use crate::store::DeliveryFilter;
 use crate::{span, words};
 
@@ -56,7 +57,7 @@ fn described(run: &Run) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
-            let _ = writeln!(text, "{name:10} {value}");
+            let _ = writeln!(text, "{name:10} {}", one_line(&value));
         }
     };
     let time = |at: Option<jiff::Timestamp>| at.map(words::time);

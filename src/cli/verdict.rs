@@ -3,7 +3,7 @@
 use super::exit::Exit;
 use super::threshold::Threshold;
 use crate::poll::FinalRun;
-use crate::run::{Ending, RunState, RunStatus, Terminal};
+use crate::run::{Ending, Progress, RunState, RunStatus, Terminal};
 
 /// What a SUCCEEDED run must have made of its samples.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,10 +86,13 @@ fn of_run(run: &FinalRun, gate: &Gate, cut: Cut) -> (Exit, Option<String>) {
         }
         Some(Ending::Unknowable | Ending::Rejected) => (Exit::Unknown, Some(unknowable(status, trouble()))),
         None => match cut {
-            Cut::Deadline | Cut::OnePoll if matches!(status, Some(RunStatus::Unknown(_))) => {
+            Cut::Deadline if matches!(status, Some(RunStatus::Unknown(_))) => {
+                (Exit::Unknown, Some(too_late(Some(unknowable(status, None)))))
+            }
+            Cut::OnePoll if matches!(status, Some(RunStatus::Unknown(_))) => {
                 (Exit::Unknown, Some(unknowable(status, None)))
             }
-            Cut::Deadline => (Exit::TimedOut, trouble()),
+            Cut::Deadline => (Exit::TimedOut, Some(too_late(trouble()))),
             Cut::AllEnded
             | Cut::OneFinished
             | Cut::OneBad
@@ -105,6 +108,12 @@ pub(super) fn is_good(state: &RunState, gate: &Gate) -> bool {
     state.ended == Some(Ending::Finished(Terminal::Succeeded)) && below(state, gate).is_none()
 }
 
+/// Why a run has no verdict of its own: the deadline passed, and what stood in the way of an answer, if anything.
+fn too_late(trouble: Option<String>) -> String {
+    let trouble = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+    format!("the deadline passed before it ended{trouble}")
+}
+
 fn unknowable(status: Option<&RunStatus>, trouble: Option<String>) -> String {
     match (trouble, status) {
         (Some(trouble), _) => trouble,
@@ -113,48 +122,67 @@ fn unknowable(status: Option<&RunStatus>, trouble: Option<String>) -> String {
     }
 }
 
-/// Which threshold a run that SUCCEEDED misses, if any.
+/// Which thresholds a run that SUCCEEDED misses or cannot be held to, if any: all of them, by the worst.
 fn below(state: &RunState, gate: &Gate) -> Option<(Exit, String)> {
-    let progress = state.progress;
-    let of = progress.total.map(|total| format!(" of {total}")).unwrap_or_default();
-    let cannot =
-        |flag: &str, field: &str| (Exit::Unknown, format!("cannot check {flag}: the API gave no {field}"));
-    if let Some(limit) = gate.max_failed {
-        let Some(failed) = progress.failed else { return Some(cannot("--max-failed", "samples_failed")) };
-        match limit.is_exceeded_by(failed, progress.total) {
-            None => return Some(cannot("--max-failed", "number_of_samples")),
-            Some(true) => {
-                return Some((
-                    Exit::BelowThreshold,
-                    format!("{failed}{of} samples failed, more than the {limit} allowed"),
-                ));
-            }
-            Some(false) => {}
+    let missed: Vec<(Exit, String)> =
+        [too_many_failed(state.progress, gate), too_few_completed(state.progress, gate)]
+            .into_iter()
+            .flatten()
+            .collect();
+    let reasons: Vec<&str> = missed.iter().map(|(_, reason)| reason.as_str()).collect();
+    let exit = Exit::worst(missed.iter().map(|(exit, _)| *exit));
+    (!missed.is_empty()).then(|| (exit, reasons.join("; ")))
+}
+
+fn too_many_failed(progress: Progress, gate: &Gate) -> Option<(Exit, String)> {
+    let limit = gate.max_failed?;
+    let Some(failed) = progress.failed else { return Some(cannot_check("--max-failed", "samples_failed")) };
+    match limit.is_exceeded_by(failed, progress.total) {
+        None => Some(cannot_check("--max-failed", "number_of_samples")),
+        Some(true) => {
+            let of = of(progress);
+            Some((
+                Exit::BelowThreshold,
+                format!("{failed}{of} samples failed, more than the {limit} allowed (--max-failed)"),
+            ))
         }
+        Some(false) => None,
     }
-    if let Some(limit) = gate.min_completed {
-        let Some(completed) = progress.completed else {
-            return Some(cannot("--min-completed", "samples_completed"));
-        };
-        match limit.is_reached_by(completed, progress.total) {
-            None => return Some(cannot("--min-completed", "number_of_samples")),
-            Some(false) => {
-                return Some((
-                    Exit::BelowThreshold,
-                    format!("{completed}{of} samples completed, fewer than the {limit} required"),
-                ));
-            }
-            Some(true) => {}
+}
+
+fn too_few_completed(progress: Progress, gate: &Gate) -> Option<(Exit, String)> {
+    let limit = gate.min_completed?;
+    let Some(completed) = progress.completed else {
+        return Some(cannot_check("--min-completed", "samples_completed"));
+    };
+    match limit.is_reached_by(completed, progress.total) {
+        None => Some(cannot_check("--min-completed", "number_of_samples")),
+        Some(false) => {
+            let of = of(progress);
+            Some((
+                Exit::BelowThreshold,
+                format!(
+                    "{completed}{of} samples completed, fewer than the {limit} required (--min-completed)"
+                ),
+            ))
         }
+        Some(true) => None,
     }
-    None
+}
+
+fn of(progress: Progress) -> String {
+    progress.total.map(|total| format!(" of {total}")).unwrap_or_default()
+}
+
+fn cannot_check(flag: &str, field: &str) -> (Exit, String) {
+    (Exit::Unknown, format!("cannot check {flag}: the API gave no {field}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::poll::Watched;
-    use crate::run::{Progress, RunState, Subject};
+    use crate::run::{RunState, Subject};
 
     fn run(
         status: &str,
@@ -205,6 +233,44 @@ mod tests {
         assert_eq!(overall(vec![succeeded(Some(1), None, Some(1))], &strict, Cut::AllEnded), Exit::Unknown);
         let share = gate(None, Some("90%"));
         assert_eq!(overall(vec![succeeded(Some(1), Some(0), None)], &share, Cut::AllEnded), Exit::Unknown);
+    }
+
+    #[test]
+    fn every_threshold_that_is_missed_is_named() {
+        let both = gate(Some("2"), Some("99%"));
+        let (judged, exit) = judge(vec![succeeded(Some(193), Some(7), Some(200))], &both, Cut::AllEnded);
+        assert_eq!(exit, Exit::BelowThreshold);
+        let reason = judged[0].reason.as_deref().unwrap();
+        assert_eq!(
+            reason,
+            "7 of 200 samples failed, more than the 2 allowed (--max-failed); \
+             193 of 200 samples completed, fewer than the 99% required (--min-completed)"
+        );
+        // One that is missed is worse than one that cannot be checked, and both are named.
+        let (judged, exit) = judge(vec![succeeded(None, Some(7), Some(200))], &both, Cut::AllEnded);
+        assert_eq!(exit, Exit::BelowThreshold);
+        let reason = judged[0].reason.as_deref().unwrap();
+        assert!(
+            reason.contains("more than the 2") && reason.contains("cannot check --min-completed"),
+            "{reason}"
+        );
+    }
+
+    #[test]
+    fn a_deadline_is_the_reason_of_every_run_it_cut_short() {
+        let runs = || {
+            let failed = run("FAILED", Some(Ending::Finished(Terminal::Failed)), (None, None, None));
+            vec![failed, run("PROCESSING", None, (None, None, None)), run("PAUSED", None, (None, None, None))]
+        };
+        let (judged, exit) = judge(runs(), &Gate::default(), Cut::Deadline);
+        assert_eq!(exit, Exit::Failed);
+        let reasons: Vec<_> =
+            judged.iter().map(|judged| judged.reason.as_deref().unwrap_or_default()).collect();
+        assert_eq!(reasons[..2], ["", "the deadline passed before it ended"]);
+        assert!(
+            reasons[2].starts_with("the deadline passed before it ended: the status PAUSED"),
+            "{reasons:?}"
+        );
     }
 
     #[test]

@@ -10,8 +10,9 @@ use super::exit::Exit;
 use super::flags::{Global, duration, duration_or_zero, run_id};
 use super::foreground::{EndWhen, Watch};
 use super::lines::Lines;
-use super::out::Out;
+use super::out::{self, Out};
 use super::readers::Shown;
+use super::safe::in_github;
 use super::threshold::Threshold;
 use super::verdict::{self, Gate, judge};
 use super::{github, report, setup};
@@ -91,14 +92,14 @@ fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit
 }
 
 async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
-    let in_github = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
+    let in_github = in_github();
     let output = args.output.unwrap_or(if in_github { WaitOutput::Github } else { WaitOutput::Text });
     let prepared = match prepare(out, global, args) {
         Ok(prepared) => prepared,
         Err(exit) => {
             // Machines are told as well: what reads the result finds one.
             if in_github {
-                out.note(&github::could_not_begin(exit));
+                out.commands(&github::could_not_begin(exit));
                 github::write_files(&[], exit, Duration::ZERO)?;
             }
             if output == WaitOutput::Json {
@@ -108,8 +109,9 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         }
     };
     let Prepared { config, channels, client } = prepared;
-    if in_github && let Some(hint) = github::hint_about_timeout(args.timeout) {
-        out.note(&hint);
+    let hint = github::hint_about_timeout(args.timeout).filter(|_| in_github);
+    if let Some(hint) = &hint {
+        out.commands(hint);
     }
     let gate = Gate { max_failed: args.max_failed, min_completed: args.min_completed };
     let is_good = |state: &RunState| verdict::is_good(state, &gate);
@@ -129,18 +131,19 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let mut session = watch.run(out, Arc::clone(&client) as _, &mut lines).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);
     report::reasons(out, &judged);
-    if exit == Exit::TimedOut {
+    if judged.iter().any(|judged| judged.verdict == Exit::TimedOut) {
         out.error("the deadline passed; a longer --timeout may help");
     }
+    // The annotations are commands; the rest must have none.
     let text = match output {
-        WaitOutput::Text => report::text(&judged),
+        WaitOutput::Text => out::on_stdout(&report::text(&judged)).into_owned(),
         WaitOutput::Json => {
             report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.subject.id)))
         }
-        WaitOutput::Github => github::annotations(&judged),
+        WaitOutput::Github => github::annotations(&judged, hint.is_some()),
     };
     if in_github && output != WaitOutput::Github {
-        out.note(github::annotations(&judged).trim_end());
+        out.commands(github::annotations(&judged, hint.is_some()).trim_end());
     }
     // The files first: they are there even if nobody reads the rest.
     let files = if in_github || output == WaitOutput::Github {
@@ -148,6 +151,6 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     } else {
         Ok(())
     };
-    setup::hand_over(out, &text, &mut session.signals).await?;
+    setup::hand_over_as_is(out, &text, &mut session.signals).await?;
     files.map(|()| exit)
 }

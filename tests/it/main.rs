@@ -18,6 +18,7 @@ mod desktop;
 mod discovery;
 mod durability;
 mod exit_codes;
+mod hostile;
 mod listing;
 mod looking;
 mod notifying;

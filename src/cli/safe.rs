@@ -1,0 +1,110 @@
+//! What may reach the standard streams: the last look at every text before it is written.
+//!
+//! Texts are made safe where a foreign value is put into them (`run::text`); this is the net below, for what nobody thought
+//! of. It takes out what controls a terminal, and under GitHub Actions what the runner would execute. Used by `out` only,
+//! but for usage errors, which the command-line parser words.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use clap::Parser as _;
+
+use super::args::Cli;
+use crate::run::text::{is_hidden, json_for_github, json_for_terminal, one_line, without_workflow_commands};
+
+/// Whether a runner of GitHub Actions reads what is printed.
+pub(super) fn in_github() -> bool {
+    static IN_GITHUB: OnceLock<bool> = OnceLock::new();
+    *IN_GITHUB.get_or_init(|| std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true"))
+}
+
+/// Text as it may be written: its lines stay lines. Escape sequences for colours stay where `colours` are shown.
+pub(super) fn text(text: &str, colours: bool) -> Cow<'_, str> {
+    let text = for_terminal(text, colours);
+    if in_github() { Cow::Owned(without_workflow_commands(&text)) } else { text }
+}
+
+/// JSON as it may be written: the same value.
+pub(super) fn json(json: &str) -> String {
+    if in_github() { json_for_github(json) } else { json_for_terminal(json) }
+}
+
+/// Text without hidden characters, but for line ends, tabs and, where wanted, colours.
+fn for_terminal(text: &str, colours: bool) -> Cow<'_, str> {
+    if !text.chars().any(|c| is_hidden(c) && !matches!(c, '\n' | '\t')) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let colour = if colours { colour(rest) } else { None };
+        if let Some(colour) = colour {
+            out.push_str(colour);
+            rest = &rest[colour.len()..];
+            continue;
+        }
+        let ends_line = rest.starts_with("\r\n");
+        if is_hidden(c) && !matches!(c, '\n' | '\t') {
+            if !ends_line {
+                out.push(' ');
+            }
+        } else {
+            out.push(c);
+        }
+        rest = &rest[c.len_utf8()..];
+    }
+    Cow::Owned(out)
+}
+
+/// The escape sequence for a colour (SGR, ECMA-48 8.3.117) that the text begins with.
+fn colour(text: &str) -> Option<&str> {
+    let parameters = text.strip_prefix("\x1b[")?;
+    let length = parameters.find(|c: char| !(c.is_ascii_digit() || matches!(c, ';' | ':')))?;
+    parameters[length..].starts_with('m').then(|| &text[..length + 3])
+}
+
+/// The words of a usage error. Arguments are foreign text: a line break in one would make a line of its own.
+pub(super) fn usage_error(error: &clap::Error) -> String {
+    let is_clean = |arg: &str| !arg.chars().any(is_hidden);
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    if args.iter().all(|arg| is_clean(arg)) {
+        return rendered(error);
+    }
+    // The same mistake, made with clean arguments, is worded without what was in them.
+    let clean = |arg: String| arg.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect::<String>();
+    match Cli::try_parse_from(args.into_iter().map(clean)) {
+        Err(clean) if clean.use_stderr() => rendered(&clean),
+        _ => one_line(&error.to_string()).into_owned() + "\n",
+    }
+}
+
+fn rendered(error: &clap::Error) -> String {
+    let text = error.render();
+    if console::colors_enabled_stderr() { text.ansi().to_string() } else { text.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn colours_stay_where_they_are_shown_and_nothing_else_does() {
+        let text = "\x1b[31;1mred\x1b[0m\t\x1b[2Jx\x1b]0;t\x07\r\ny\rz\u{202e}\u{200b}\u{9b}31m\x1b[";
+        assert_eq!(for_terminal(text, true), "\x1b[31;1mred\x1b[0m\t [2Jx ]0;t \ny z   31m [");
+        assert_eq!(for_terminal(text, false), " [31;1mred [0m\t [2Jx ]0;t \ny z   31m [");
+        assert!(matches!(for_terminal("a\n\tb – é", false), Cow::Borrowed(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_hidden_gets_through(text in "\\PC*|(\\x1b|\\[|[0-9;m]|\\r|\\n|\u{9b}|.){0,40}") {
+            let safe = for_terminal(&text, false);
+            prop_assert!(!safe.chars().any(|c| is_hidden(c) && !matches!(c, '\n' | '\t')), "{safe:?}");
+            let coloured = for_terminal(&text, true);
+            let rest = console::strip_ansi_codes(&coloured);
+            prop_assert!(!rest.chars().any(|c| is_hidden(c) && !matches!(c, '\n' | '\t')), "{coloured:?}");
+        }
+    }
+}
