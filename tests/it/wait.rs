@@ -279,7 +279,9 @@ fn a_closed_pipe_is_quiet() {
         &["completions", "bash"],
     ] {
         let network = args.contains(&ID);
-        let stub = if network { Stub::with([run().status("SUCCEEDED").ok()]) } else { Stub::with([]) };
+        // A watch polls once more when it sees that nobody reads.
+        let succeeded = run().status("SUCCEEDED").ok();
+        let stub = if network { Stub::then_forever([], succeeded) } else { Stub::with([]) };
         let mut running = runwatch(args).api(&stub).quick("").spawn();
         drop(running.take_stdout());
         let output = running.wait();
