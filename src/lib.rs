@@ -20,7 +20,7 @@
 //! - [`config`] imports `run`, and from `notify` the settings that stand beside each notifier.
 //! - `sim`, the simulator, imports `run` and the small modules above: it knows nothing of the half that watches.
 //! - [`words`] imports `poll` and `run`: what happens, in words.
-//! - [`control`] imports `run` and `store`: what goes over the daemon's socket, and both of its sides.
+//! - [`control`] imports `run` and `store`, and the small modules above: what goes over the daemon's socket, and both of its sides.
 //! - [`app`] joins the two halves, [`daemon`] puts them on a durable store and serves the socket, and [`cli`] is the edge:
 //!   nothing imports it.
 pub mod api;

@@ -141,6 +141,8 @@ pub struct Daemon {
     pub keep: Duration,
     /// Where metrics and health are served; `None` nowhere. Loopback only.
     pub listen: Option<SocketAddr>,
+    /// Names of this machine by which a browser or a scraper may ask there, in lower case. `localhost` and addresses always may.
+    pub listen_names: Vec<String>,
     /// Where files whose names are run ids are dropped; `None` nowhere.
     pub watch_dir: Option<PathBuf>,
     /// Whether the socket's group may use it, beside its owner.

@@ -16,6 +16,7 @@ use tracing_subscriber::filter::Targets;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
+use crate::http::host_name;
 use crate::notify::RetrySchedule;
 use crate::run::printable;
 use crate::secret::Secret;
@@ -244,11 +245,34 @@ fn daemon(section: Section<'_>) -> Daemon {
     let daemon = Daemon {
         keep: section.duration("keep", Duration::from_hours(30 * 24)),
         listen,
+        listen_names: listen_names(&section),
         watch_dir: section.path("watch_dir").map(|(path, _)| path),
         socket_for_group: section.one_of("socket_mode", &SOCKET_MODES).unwrap_or(false),
     };
     section.finish();
     daemon
+}
+
+/// The names in `listen_names`, as `Host` headers are compared with them.
+fn listen_names(section: &Section<'_>) -> Vec<String> {
+    let texts = section.strings("listen_names").unwrap_or_default();
+    let name = |(text, span): (&str, Range<usize>)| {
+        let name = host_name(text);
+        if name.is_none() {
+            let title = format!("invalid name `{}` in `listen_names`", printable(text, 80));
+            section.problems.error(
+                span,
+                title,
+                "expected a host name without scheme, port or *, such as \"host.example\"",
+            );
+        }
+        name
+    };
+    let names: Vec<String> = texts.into_iter().filter_map(name).collect();
+    if let Some(span) = section.span_of("listen_names").filter(|_| section.span_of("listen").is_none()) {
+        section.problems.warning(Some(span), "`listen_names` has no effect without `listen`", "");
+    }
+    names
 }
 
 /// More attempts than this are not patience.

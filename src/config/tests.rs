@@ -424,3 +424,24 @@ fn alerts_delivery_and_daemon() {
         assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
     }
 }
+
+#[test]
+fn names_that_the_port_answers_to() {
+    let loaded =
+        read("[daemon]\nlisten = \"127.0.0.1:1\"\nlisten_names = [\"Host.Example.\", \"a_b-c\"]\n").unwrap();
+    assert_eq!(loaded.config.daemon.listen_names, ["host.example", "a_b-c"]);
+    assert!(loaded.report.problems.is_empty());
+    let alone = read("[daemon]\nlisten_names = [\"host\"]\n").unwrap();
+    assert!(alone.report.render(Severity::Warning, false).contains("no effect without `listen`"));
+    for name in ["", "*", "*.example", "http://host", "host:9464", "a..b", "user@host", "höst", "two words"]
+    {
+        let report =
+            read(&format!("[daemon]\nlisten = \"127.0.0.1:1\"\nlisten_names = [\"{name}\"]\n")).unwrap_err();
+        let shown = report.render(Severity::Error, false);
+        assert!(
+            shown.contains("in `listen_names`") && shown.contains("expected a host name"),
+            "{name}: {shown}"
+        );
+    }
+    assert!(read("[daemon]\nlisten_names = \"host\"\n").is_err());
+}

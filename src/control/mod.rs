@@ -4,6 +4,7 @@
 //! request is the daemon's.
 
 mod client;
+mod connections;
 mod serve;
 mod wire;
 

@@ -1,9 +1,13 @@
 //! A small HTTP/1.1 server, on a Unix socket or on a port of this machine.
+//!
+//! Owns one request and its answer. `connections` bounds what the other side may take its time for; who may ask on a port is
+//! decided by the `Host` of the request. What is answered is the daemon's.
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +15,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -22,17 +27,21 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::Health;
+use super::connections::{Conversation, Phase, Progress, bounded, serve_all};
 use crate::BoxFuture;
-use crate::http::{Accept, accept_all};
+use crate::http::{Accept, HostError, Hosts};
 
 /// Larger requests are not read where nothing else is said: a hundred thousand runs are smaller.
 const LARGEST_REQUEST: usize = 64 << 20;
 
-/// Connections at once; more wait.
-const CONNECTIONS: usize = 64;
+/// The largest head of a request, in bytes.
+const LARGEST_HEAD: usize = 64 << 10;
 
-/// How long the headers of a request may take, and its body: a connection that says nothing is not kept.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the body of a request may take. A little less than `connections` allows, so that it is answered.
+const PATIENCE: Duration = Duration::from_secs(29);
+
+/// How long an answer may take to be made.
+const LONGEST_ANSWER: Duration = Duration::from_mins(2);
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -73,6 +82,11 @@ pub trait Serve: Send + Sync + 'static {
     /// The largest body that is read, in bytes.
     fn largest_request(&self) -> usize {
         LARGEST_REQUEST
+    }
+
+    /// The hosts that are answered to; `None` where the host does not matter.
+    fn hosts(&self) -> Option<&Hosts> {
+        None
     }
 
     /// Answers one.
@@ -144,35 +158,226 @@ pub async fn serve_tcp(address: SocketAddr, serve: Arc<dyn Serve>) -> io::Result
 }
 
 fn spawn(listener: impl Accept, serve: Arc<dyn Serve>) -> AbortHandle {
-    accept_all(listener, CONNECTIONS, move |stream| connection(stream, Arc::clone(&serve)))
+    serve_all(listener, move |stream, progress| connection(stream, progress, Arc::clone(&serve)))
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send, serve: Arc<dyn Serve>) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let serve = Arc::clone(&serve);
-        async move { Ok::<_, io::Error>(answer(request, &*serve).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(stream), service);
-    // Whoever broke it off knows.
-    let _ = connection.await;
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    progress: Progress,
+    serve: Arc<dyn Serve>,
+) {
+    bounded(stream, progress, |transport, progress| {
+        let service = service_fn(move |request: Request<Incoming>| {
+            progress.enter(Phase::Body);
+            let (serve, progress) = (Arc::clone(&serve), progress.clone());
+            async move {
+                let answer = answer(request, serve, &progress).await;
+                progress.enter(Phase::Writing);
+                Ok::<_, io::Error>(answer)
+            }
+        });
+        // `bounded` has the time limits.
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .max_buf_size(LARGEST_HEAD)
+            .serve_connection(transport, service)
+    })
+    .await;
 }
 
-async fn answer(request: Request<Incoming>, serve: &dyn Serve) -> Response<Full<Bytes>> {
+impl<I, S> Conversation for http1::Connection<I, S>
+where
+    S: HttpService<Incoming, ResBody = Full<Bytes>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
+    fn end_soon(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    serve: Arc<dyn Serve>,
+    progress: &Progress,
+) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
-    let body = timeout(PATIENCE, Limited::new(body, serve.largest_request()).collect()).await;
-    let Answer { status, content_type, body } = match body {
-        Ok(Ok(body)) => {
-            let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
-            serve.answer(Asked { method: head.method, path, query, body: body.to_bytes() }).await
-        }
-        Ok(Err(error)) => Answer::error(400, format!("the request cannot be read: {error}")),
-        Err(_) => Answer::error(408, "the request did not come to its end"),
+    let Answer { status, content_type, body } = match serve.hosts().map_or(Ok(()), |hosts| hosts.check(&head))
+    {
+        Ok(()) => answer_to(head, body, serve, progress).await,
+        Err(error @ HostError::Malformed) => Answer::error(400, error.to_string()),
+        Err(error @ HostError::Foreign(_)) => Answer::error(403, error.to_string()),
     };
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+async fn answer_to(head: Parts, body: Incoming, serve: Arc<dyn Serve>, progress: &Progress) -> Answer {
+    let body = match timeout(PATIENCE, Limited::new(body, serve.largest_request()).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) => return Answer::error(400, format!("the request cannot be read: {error}")),
+        Err(_) => return Answer::error(408, "the request did not come to its end"),
+    };
+    progress.enter(Phase::Answering);
+    let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+    let is_safe = head.method.is_safe();
+    let asked = Asked { method: head.method, path, query, body };
+    let answered = if is_safe {
+        timeout(LONGEST_ANSWER, serve.answer(asked)).await.ok()
+    } else {
+        // What changes something is done in full, also when whoever asked has gone: by a task of its own.
+        let task = tokio::spawn(async move { serve.answer(asked).await });
+        let broken = |error| Answer::error(500, format!("an internal task failed: {error}"));
+        timeout(LONGEST_ANSWER, task).await.ok().map(|answered| answered.unwrap_or_else(broken))
+    };
+    let late = || {
+        let bound = crate::span::human(LONGEST_ANSWER);
+        Answer::error(503, format!("this is not done after {bound}; it may still be done later"))
+    };
+    answered.unwrap_or_else(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// Answers with so many bytes, after so long.
+    struct Slow(usize, Duration);
+
+    impl Serve for Slow {
+        fn answer(&self, _: Asked) -> BoxFuture<'_, Answer> {
+            Box::pin(async {
+                sleep(self.1).await;
+                Answer::text(200, "text/plain", "x".repeat(self.0))
+            })
+        }
+    }
+
+    /// A connection, and when it is closed.
+    fn connect(serve: Slow) -> (DuplexStream, tokio::task::JoinHandle<Duration>) {
+        let (client, far_end) = duplex(1024);
+        let began = Instant::now();
+        let served = tokio::spawn(async move {
+            connection(far_end, Progress::new(), Arc::new(serve)).await;
+            began.elapsed()
+        });
+        (client, served)
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    async fn one_answer(client: &mut DuplexStream) {
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"x") {
+            assert!(client.read_buf(&mut answer).await.unwrap() > 0, "it is closed");
+        }
+    }
+
+    /// Sends a byte a second until nobody takes them.
+    async fn drip(client: &mut DuplexStream, bytes: impl Iterator<Item = u8>) {
+        for byte in bytes {
+            if client.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_phase_of_a_connection_is_bounded() {
+        let quick = || Slow(1, Duration::ZERO);
+        let seconds = |seconds| Duration::from_secs(seconds)..=Duration::from_secs(seconds + 1);
+        // Silent.
+        let (client, served) = connect(quick());
+        assert!(seconds(30).contains(&served.await.unwrap()));
+        drop(client);
+        // The head, one byte a second.
+        let (mut client, served) = connect(quick());
+        drip(&mut client, GET.bytes().cycle()).await;
+        assert!(seconds(10).contains(&served.await.unwrap()));
+        // The body, one byte a second.
+        let (mut client, served) = connect(quick());
+        client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n").await.unwrap();
+        drip(&mut client, std::iter::repeat(b' ')).await;
+        assert!(seconds(29).contains(&served.await.unwrap()));
+        // Nobody reads the answer.
+        let (mut client, served) = connect(Slow(1 << 20, Duration::ZERO));
+        client.write_all(GET.as_bytes()).await.unwrap();
+        assert!(seconds(60).contains(&served.await.unwrap()));
+        // Somebody reads a byte of it a second.
+        let (mut client, served) = connect(Slow(1 << 20, Duration::ZERO));
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let mut read = 0;
+        while !served.is_finished() && client.read_u8().await.is_ok() {
+            read += 1;
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(seconds(60).contains(&served.await.unwrap()) && read < 100, "{read}");
+        // Requests one after the other whose answers nobody reads.
+        let (mut client, served) = connect(Slow(700, Duration::ZERO));
+        while client.write_all(GET.as_bytes()).await.is_ok() {}
+        let ended = served.await.unwrap();
+        assert!(ended <= Duration::from_secs(120), "{ended:?}");
+        // Idle after an answer.
+        let (mut client, served) = connect(quick());
+        sleep(Duration::from_secs(9)).await;
+        one_answer(&mut client).await;
+        assert!(seconds(39).contains(&served.await.unwrap()));
+        // An answer that does not come.
+        let (mut client, served) = connect(Slow(1, Duration::from_hours(9)));
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("2m"), "{answer}");
+        assert!(served.await.unwrap() <= Duration::from_secs(160));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_for_the_next_request_but_not_for_ever() {
+        let (mut client, served) = connect(Slow(1, Duration::from_secs(5)));
+        while !served.is_finished() {
+            one_answer(&mut client).await;
+            sleep(Duration::from_secs(21)).await;
+        }
+        let ended = served.await.unwrap();
+        assert!((Duration::from_secs(600)..Duration::from_secs(605)).contains(&ended), "{ended:?}");
+    }
+
+    /// Counts what was done.
+    #[derive(Default)]
+    struct Counting(std::sync::atomic::AtomicUsize);
+
+    impl Serve for Counting {
+        fn answer(&self, _: Asked) -> BoxFuture<'_, Answer> {
+            Box::pin(async {
+                sleep(Duration::from_secs(1)).await;
+                self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Answer::json(&())
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changes_something_is_done_in_full_when_the_client_is_gone() {
+        for (method, done) in [("POST", 1), ("GET", 0)] {
+            let counting = Arc::new(Counting::default());
+            let (mut client, far_end) = duplex(1024);
+            let serve: Arc<dyn Serve> = Arc::clone(&counting) as _;
+            let served = tokio::spawn(connection(far_end, Progress::new(), serve));
+            let request = format!("{method} / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+            client.write_all(request.as_bytes()).await.unwrap();
+            sleep(Duration::from_millis(500)).await;
+            drop(client);
+            served.await.unwrap();
+            sleep(Duration::from_secs(5)).await;
+            assert_eq!(counting.0.load(std::sync::atomic::Ordering::Relaxed), done, "{method}");
+        }
+    }
 }

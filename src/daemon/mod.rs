@@ -46,6 +46,7 @@ use crate::app::{self, AppError, Plan, Running};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{serve_tcp, serve_unix};
+use crate::http::Hosts;
 use crate::notify::Channel;
 use crate::poll::{Command, Counters, OutagesTold, Update};
 use crate::run::{Change, DoubtKind, RunId};
@@ -262,7 +263,8 @@ impl Daemon {
         info!(socket = %path.display(), "listening");
         let mut servers = vec![server];
         if let Some(address) = self.config.daemon.listen {
-            let serve = Arc::new(routes::Port(Arc::clone(&self.handle)));
+            let hosts = Hosts::new(self.config.daemon.listen_names.iter().cloned());
+            let serve = Arc::new(routes::Port(Arc::clone(&self.handle), hosts));
             let (server, address) = serve_tcp(address, serve).await.map_err(|error| {
                 DaemonError::Config(format!(
                     "cannot listen on {address}: {error}; choose another `listen` in [daemon]"

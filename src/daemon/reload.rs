@@ -78,6 +78,7 @@ impl Daemon {
         let changed = [
             ("state_dir", old.state_dir != new.state_dir),
             ("listen", old.daemon.listen != new.daemon.listen),
+            ("listen_names", old.daemon.listen_names != new.daemon.listen_names),
             ("watch_dir", old.daemon.watch_dir != new.daemon.watch_dir),
             ("socket_mode", old.daemon.socket_for_group != new.daemon.socket_for_group),
             ("[log]", old.log != new.log),

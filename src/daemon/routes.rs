@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::handle::{Handle, Refusal};
 use crate::BoxFuture;
 use crate::control::{AddRequest, Answer, Asked, ResendRequest, RetryRequest, Serve};
+use crate::http::Hosts;
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
 
@@ -55,10 +56,14 @@ impl Socket {
     }
 }
 
-/// The port: looking only.
-pub(super) struct Port(pub(super) Arc<Handle>);
+/// The port: looking only, and only by names that no web page can have.
+pub(super) struct Port(pub(super) Arc<Handle>, pub(super) Hosts);
 
 impl Serve for Port {
+    fn hosts(&self) -> Option<&Hosts> {
+        Some(&self.1)
+    }
+
     fn largest_request(&self) -> usize {
         0
     }

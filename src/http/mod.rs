@@ -1,7 +1,8 @@
-//! The parts that every HTTP client of ours shares: TLS, proxies, and the habits of a careful sender; and the one that every
-//! server does.
+//! The parts that every HTTP client of ours shares: TLS, proxies, and the habits of a careful sender; and those that
+//! servers on this machine share.
 
 mod accept;
+mod host;
 mod lookup;
 mod retry_after;
 
@@ -15,6 +16,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 use crate::run::printable;
 
 pub use accept::{Accept, accept_all};
+pub use host::{HostError, Hosts, host_name};
 pub use retry_after::retry_after;
 
 /// `runwatch/0.1.0`.

@@ -17,12 +17,12 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("config", &["run", "notify", "http", "secret", "span"]),
     ("sim", &["run", "clock", "http", "secret", "span"]),
     ("words", &["run", "poll", "span", "clock"]),
-    ("control", &["run", "http", "store"]),
+    ("control", &["run", "http", "span", "store"]),
     (
         "daemon",
         &[
-            "api", "app", "blocking", "clock", "config", "control", "notify", "poll", "run", "span", "store",
-            "words",
+            "api", "app", "blocking", "clock", "config", "control", "http", "notify", "poll", "run", "span",
+            "store", "words",
         ],
     ),
     ("app", &["api", "clock", "config", "http", "notify", "poll", "run", "store"]),

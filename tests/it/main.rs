@@ -25,6 +25,7 @@ mod notifying;
 mod official;
 mod outbox_requests;
 mod polling;
+mod port;
 mod readers;
 mod runs;
 mod service_manager;

@@ -1,0 +1,324 @@
+//! The connections of a server: how many there may be, which one makes room, and how long each phase of one may take.
+//!
+//! Nobody can keep others out: when there are too many connections, a new one takes the place of the one that has done
+//! nothing for longest. So `/healthz` is answered while hundreds of clients send nothing or read nothing. `serve` answers
+//! the requests; this file never looks into one.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet, yield_now};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::http::Accept;
+
+/// Connections at once. Beyond that, one is closed for each new one.
+const CONNECTIONS: usize = 64;
+
+/// A connection this young is not closed for another: it has not had the time to say anything.
+const GRACE: Duration = Duration::from_millis(50);
+
+/// How long nothing is accepted after accepting failed: out of file descriptors, most likely.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection this old is closed when its request is answered.
+const LONGEST_LIFE: Duration = Duration::from_mins(10);
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Between requests, or before the first.
+    Idle,
+    /// Sending the head of a request.
+    Head,
+    /// Sending its body.
+    Body,
+    /// Waiting for the daemon.
+    Answering,
+    /// Reading the answer.
+    Writing,
+}
+
+impl Phase {
+    /// How long it may last, whatever moves meanwhile.
+    fn bound(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Head => 10,
+            Self::Idle | Self::Body => 30,
+            Self::Writing => 60,
+            // `serve` bounds it, and answers.
+            Self::Answering => 150,
+        })
+    }
+}
+
+/// How far a connection is: shared by its transport, its requests and the table of connections. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Progress {
+    /// The phase, and since when.
+    phase: Arc<watch::Sender<(Phase, Instant)>>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self { phase: Arc::new(watch::Sender::new((Phase::Idle, Instant::now()))) }
+    }
+
+    /// The next phase begins.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.send_replace((phase, Instant::now()));
+    }
+
+    fn is(&self, phase: Phase) -> bool {
+        self.phase.borrow().0 == phase
+    }
+
+    /// Waits until a phase has lasted for longer than it may.
+    async fn overdue(&self) {
+        let mut phases = self.phase.subscribe();
+        loop {
+            let (phase, since) = *phases.borrow_and_update();
+            tokio::select! {
+                () = sleep_until(since + phase.bound()) => return,
+                // The sender is in `self`.
+                _ = phases.changed() => {}
+            }
+        }
+    }
+}
+
+/// A connection's transport, which notes what moves.
+pub(super) struct Tracked<S> {
+    stream: S,
+    progress: Progress,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Tracked<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = into.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, into);
+        if into.filled().len() > before && self.progress.is(Phase::Idle) {
+            self.progress.enter(Phase::Head);
+        }
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    /// Comes when everything before has been written.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        if matches!(polled, Poll::Ready(Ok(()))) && self.progress.is(Phase::Writing) {
+            self.progress.enter(Phase::Idle);
+        }
+        polled
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// Something that speaks HTTP on a transport, and can be asked to end after the request under way.
+pub(super) trait Conversation: Future {
+    /// Ends it after the request under way.
+    fn end_soon(self: Pin<&mut Self>);
+}
+
+/// Holds a conversation until it ends, or a phase takes too long.
+pub(super) async fn bounded<S, C: Conversation>(
+    stream: S,
+    progress: Progress,
+    begin: impl FnOnce(TokioIo<Tracked<S>>, Progress) -> C,
+) {
+    let transport = TokioIo::new(Tracked { stream, progress: progress.clone() });
+    let mut conversation = pin!(begin(transport, progress.clone()));
+    let mut overdue = pin!(progress.overdue());
+    let mut life = pin!(sleep(LONGEST_LIFE));
+    let mut is_ending = false;
+    loop {
+        tokio::select! {
+            // Whoever broke it off knows.
+            _ = conversation.as_mut() => return,
+            () = overdue.as_mut() => return,
+            () = life.as_mut(), if !is_ending => {
+                is_ending = true;
+                conversation.as_mut().end_soon();
+            }
+        }
+    }
+}
+
+/// One connection, as the table has it.
+struct Entry {
+    accepted: Instant,
+    progress: Progress,
+    task: AbortHandle,
+}
+
+/// Serves every connection, until the handle aborts it; the connections end with it.
+pub(super) fn serve_all<A, F>(
+    listener: A,
+    serve: impl Fn(A::Stream, Progress) -> F + Send + 'static,
+) -> AbortHandle
+where
+    A: Accept,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        let mut table = Table::default();
+        loop {
+            if let Ok(stream) = listener.accept().await {
+                table.make_room().await;
+                table.add(|progress| serve(stream, progress));
+                // It says what it wants before the next one comes.
+                yield_now().await;
+            } else {
+                table.close_one();
+                sleep(PAUSE).await;
+            }
+        }
+    });
+    task.abort_handle()
+}
+
+/// The connections there are. They end when it is dropped.
+#[derive(Default)]
+struct Table {
+    entries: Vec<Entry>,
+    tasks: JoinSet<()>,
+}
+
+impl Table {
+    fn add<F: Future<Output = ()> + Send + 'static>(&mut self, serve: impl FnOnce(Progress) -> F) {
+        let progress = Progress::new();
+        let task = self.tasks.spawn(serve(progress.clone()));
+        self.entries.push(Entry { accepted: Instant::now(), progress, task });
+    }
+
+    /// Waits until there is room for one more. The wait is short: old connections are closed for it.
+    async fn make_room(&mut self) {
+        loop {
+            while self.tasks.try_join_next().is_some() {}
+            self.entries.retain(|entry| !entry.task.is_finished());
+            if self.entries.len() < CONNECTIONS || self.close_one() {
+                return;
+            }
+            let oldest = self.entries.iter().map(|entry| entry.accepted).min().unwrap_or_else(Instant::now);
+            tokio::select! {
+                _ = self.tasks.join_next() => {}
+                () = sleep_until(oldest + GRACE) => {}
+            }
+        }
+    }
+
+    /// Closes the connection that has been in its phase for longest; one that waits for the daemon only if all others do,
+    /// too. Whether there was one.
+    fn close_one(&mut self) -> bool {
+        let now = Instant::now();
+        let old = self.entries.iter().enumerate().filter(|(_, entry)| now >= entry.accepted + GRACE);
+        let rank = |entry: &Entry| {
+            let (phase, since) = *entry.progress.phase.borrow();
+            (phase == Phase::Answering, since)
+        };
+        let Some((index, _)) = old.min_by_key(|(_, entry)| rank(entry)) else { return false };
+        let closed = self.entries.swap_remove(index);
+        tracing::debug!(phase = ?closed.progress.phase.borrow().0, "closing a connection to make room for another");
+        closed.task.abort();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds a connection that does nothing, in this phase; gives whether it still is there.
+    fn add(table: &mut Table, phase: Phase) -> impl Fn() -> bool + use<> {
+        let held = Arc::new(());
+        let alive = Arc::downgrade(&held);
+        table.add(|progress| {
+            progress.enter(phase);
+            async move {
+                std::future::pending::<()>().await;
+                drop(held);
+            }
+        });
+        move || alive.strong_count() > 0
+    }
+
+    async fn pass(milliseconds: u64) {
+        sleep(Duration::from_millis(milliseconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_did_nothing_for_longest_makes_room() {
+        let mut table = Table::default();
+        let answering = add(&mut table, Phase::Answering);
+        pass(1).await;
+        let idle = add(&mut table, Phase::Idle);
+        pass(1).await;
+        let writing = add(&mut table, Phase::Writing);
+        pass(100).await;
+        let others: Vec<_> = (3..CONNECTIONS).map(|_| add(&mut table, Phase::Head)).collect();
+        for expected in [[true, false, true], [true, false, false]] {
+            table.make_room().await;
+            drop(add(&mut table, Phase::Head));
+            pass(1).await;
+            assert_eq!([answering(), idle(), writing()], expected);
+        }
+        assert!(others.iter().all(|is_there| is_there()));
+        assert_eq!(table.entries.len(), CONNECTIONS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_one_is_never_kept_out_for_longer_than_the_grace() {
+        let mut table = Table::default();
+        for _ in 0..10 * CONNECTIONS {
+            let began = Instant::now();
+            table.make_room().await;
+            // Timers have a millisecond's precision.
+            assert!(began.elapsed() <= GRACE + Duration::from_millis(2), "{:?}", began.elapsed());
+            drop(add(&mut table, Phase::Answering));
+            assert!(table.entries.len() <= CONNECTIONS);
+        }
+        pass(1).await;
+        table.make_room().await;
+        assert!(table.tasks.len() <= CONNECTIONS, "those that were closed are gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn young_ones_are_let_speak() {
+        let mut table = Table::default();
+        let young: Vec<_> = (0..CONNECTIONS).map(|_| add(&mut table, Phase::Idle)).collect();
+        assert!(!table.close_one());
+        pass(10).await;
+        assert!(young.iter().all(|is_there| is_there()));
+    }
+}
