@@ -14,13 +14,13 @@ use reqwest::{Client, Response, Url};
 
 use super::list::{self, Listed, Splitter};
 use super::wire::{self, NotARun};
-use super::{Answer, Listing, PollError, PollErrorKind, RunSource, Wanted, refusal};
+use super::{Answer, Listing, PollError, PollErrorKind, RunSource, Wanted, redacted, refusal};
 use crate::BoxFuture;
 use crate::blocking;
 use crate::clock;
 use crate::http;
 use crate::run::{RunId, printable};
-use crate::secret::Secret;
+use crate::secret::{Redactor, Secret};
 use crate::span;
 
 /// The largest body that is read, decompressed: a run with 20,000 files is about 3 MiB.
@@ -73,6 +73,8 @@ pub struct ApiClient {
     http: Client,
     runs: String,
     key: RwLock<HeaderValue>,
+    /// Knows the keys that were in use and the custom headers: an answer may repeat what it was asked with.
+    redactor: RwLock<Arc<Redactor>>,
     /// A custom `Authorization` header stands in for the key, as in the official SDK.
     own_authorization: bool,
     read_key: ReadKey,
@@ -86,11 +88,13 @@ impl ApiClient {
     /// Reads the key and builds the connection pool. Nothing is sent yet.
     pub fn new(settings: &ApiSettings) -> Result<Self, SetupError> {
         let key = (settings.read_key)().map_err(SetupError::Key)?;
+        let mut redactor = Redactor::new([key.expose()]);
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         for (name, value) in &settings.headers {
             let bad = || SetupError::Header(printable(name, 60));
+            redactor.add_header(name, value.expose());
             let name = HeaderName::try_from(name.as_str()).map_err(|_| bad())?;
             let mut value = HeaderValue::from_str(value.expose()).map_err(|_| bad())?;
             value.set_sensitive(true);
@@ -105,6 +109,7 @@ impl ApiClient {
             http: http::build(builder)?,
             runs: format!("{}/api/dataframer/runs/", settings.base_url.as_str().trim_end_matches('/')),
             key: RwLock::new(bearer(&key)?),
+            redactor: RwLock::new(Arc::new(redactor)),
             own_authorization,
             read_key: Arc::clone(&settings.read_key),
             connect_timeout: settings.connect_timeout,
@@ -133,10 +138,12 @@ impl ApiClient {
         let html = wire::is_html(response.headers());
         let (mut splitter, mut listing) = (Splitter::default(), Listing::default());
         let mut bytes = 0;
+        let redactor = self.redactor();
         let mut take = |element: &[u8]| {
             let Some(mut listed) = list::element(element) else { return };
             listing.newest = listing.newest.max(listed.run.created_at);
             if keep(&mut listed) {
+                listed.run = redacted::run(&redactor, listed.run);
                 listing.runs.push(listed);
             }
         };
@@ -161,7 +168,10 @@ impl ApiClient {
             BodyError::Broken(error) => self.trouble(&error),
         })?;
         match wire::run(&body, id.as_str()) {
-            Ok(run) => Ok(Answer { run, body }),
+            Ok(run) => {
+                let redactor = self.redactor();
+                Ok(Answer { run: redacted::run(&redactor, run), body: redacted::body(&redactor, body) })
+            }
             Err(_) if html => Err(not_a_run(&NotARun::Html)),
             Err(why) => Err(not_a_run(&why)),
         }
@@ -181,15 +191,20 @@ impl ApiClient {
             let headers = response.headers().clone();
             // The status says enough where the body breaks off.
             let body = read_body(response, MAX_ERROR_BODY).await.unwrap_or_default();
-            return Err(refusal::poll_error(status, &headers, &body, clock::wall()));
+            let error = refusal::poll_error(status, &headers, &body, clock::wall());
+            return Err(redacted::error(&self.redactor(), error));
         }
         Ok(response)
+    }
+
+    fn redactor(&self) -> Arc<Redactor> {
+        Arc::clone(&self.redactor.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Words for an error of the transport. They never contain the URL.
     fn trouble(&self, error: &reqwest::Error) -> PollError {
         let cause = http::root_cause(error);
-        PollError::transient(if error.is_timeout() {
+        let error = PollError::transient(if error.is_timeout() {
             if error.is_connect() {
                 format!("no connection within {}", span::human(self.connect_timeout))
             } else {
@@ -199,7 +214,8 @@ impl ApiClient {
             format!("cannot connect: {cause}")
         } else {
             format!("the connection broke: {cause}")
-        })
+        });
+        redacted::error(&self.redactor(), error)
     }
 }
 
@@ -217,8 +233,11 @@ impl RunSource for ApiClient {
             let read_key = Arc::clone(&self.read_key);
             let read = blocking::run("key", move || read_key());
             let key = read.await.map_err(|error| error.to_string())??;
-            let key = bearer(&key).map_err(|error| error.to_string())?;
-            *self.key.write().unwrap_or_else(PoisonError::into_inner) = key;
+            let value = bearer(&key).map_err(|error| error.to_string())?;
+            // The old key may be repeated in answers that are still to come.
+            Arc::make_mut(&mut self.redactor.write().unwrap_or_else(PoisonError::into_inner))
+                .add(key.expose());
+            *self.key.write().unwrap_or_else(PoisonError::into_inner) = value;
             Ok(())
         })
     }

@@ -27,6 +27,7 @@ mod outbox_requests;
 mod polling;
 mod port;
 mod readers;
+mod redacting;
 mod runs;
 mod service_manager;
 mod shortage;

@@ -1,6 +1,10 @@
-//! Values that must not be seen.
+//! Values that must not be seen, and foreign text without them.
+
+mod redact;
 
 use std::fmt;
+
+pub use redact::{REDACTED, Redactor};
 
 /// A string that prints as `[REDACTED]`. Reading it takes [`Secret::expose`], so that every use can be found.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,13 +24,13 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[REDACTED]")
+        f.write_str(REDACTED)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[REDACTED]")
+        f.write_str(REDACTED)
     }
 }
 

@@ -1,0 +1,325 @@
+//! Takes secrets out of foreign text: a gateway, a receiver or a program may repeat what it was sent.
+//!
+//! Owns which forms of a secret are known: as it is, in any case, percent-encoded, base64 in every alignment, hexadecimal, and
+//! any eight characters in a row of one of these. Used where foreign text enters, before it is cut to a length: a cut could
+//! leave seven characters, never more.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use reqwest::Url;
+
+/// What stands where a secret stood.
+pub const REDACTED: &str = "[REDACTED]";
+
+/// So many characters in a row of a secret are not shown.
+const WINDOW: usize = 8;
+
+/// Anything shorter is no secret: taking it out would take words apart.
+const SHORTEST: usize = 4;
+
+/// Knows secrets, and takes them out of text.
+#[derive(Clone, Default)]
+pub struct Redactor {
+    /// Every `WINDOW` bytes in a row of every form, in lower case.
+    windows: HashSet<[u8; WINDOW]>,
+    /// One bit for each hash of the first half of a window: most text is passed over by it.
+    beginnings: Vec<u64>,
+    /// Secrets shorter than that, in lower case.
+    short: Vec<String>,
+}
+
+impl Redactor {
+    /// A redactor that knows these.
+    pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
+        let mut redactor = Self::default();
+        for secret in secrets {
+            redactor.add(secret);
+        }
+        redactor
+    }
+
+    /// Knows one more.
+    pub fn add(&mut self, secret: &str) {
+        let secret = secret.trim();
+        if (SHORTEST..WINDOW).contains(&secret.len()) {
+            self.short.push(secret.to_ascii_lowercase());
+        }
+        for form in forms(secret) {
+            let form = form.to_ascii_lowercase();
+            self.beginnings.resize(1024, 0);
+            for window in form.as_bytes().windows(WINDOW).filter_map(|window| window.try_into().ok()) {
+                let (word, bit) = beginning(window);
+                self.beginnings[word] |= bit;
+                self.windows.insert(window);
+            }
+        }
+    }
+
+    /// Knows the value of a header. What stands behind a scheme (`Bearer …`) counts by itself; so does what is inside
+    /// `Basic …`. A short value counts only under a name that promises a secret: others are words such as `true`.
+    pub fn add_header(&mut self, name: &str, value: &str) {
+        const TELLING: [&str; 8] = ["auth", "key", "token", "secret", "cookie", "pass", "sign", "session"];
+        let name = name.to_ascii_lowercase();
+        let (scheme, credentials) = value.trim().split_once(' ').unwrap_or(("", value));
+        if value.len() < WINDOW && !TELLING.iter().any(|word| name.contains(word)) {
+            return;
+        }
+        self.add(credentials);
+        if scheme.eq_ignore_ascii_case("basic") {
+            let decoded =
+                STANDARD.decode(credentials.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            self.add(decoded.as_deref().unwrap_or_default());
+        } else if !scheme.is_empty() && !name.contains("auth") {
+            self.add(value);
+        }
+    }
+
+    /// Knows what in a URL may be a secret: the user and password, every part of the path but plain words, the query and
+    /// the fragment.
+    pub fn add_url(&mut self, url: &Url) {
+        let is_word = |part: &str| part.len() <= 12 && part.bytes().all(|byte| byte.is_ascii_lowercase());
+        let path: Vec<&str> = url.path().split('/').filter(|part| !part.is_empty()).collect();
+        let last = path.last().copied();
+        let words = path.iter().copied().filter(|part| !is_word(part));
+        let query = url.query().into_iter().flat_map(|query| query.split('&'));
+        let values = query.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let login = [Some(url.username()), url.password(), url.fragment()].into_iter().flatten();
+        let parts: Vec<&str> = words.chain(last).chain(values).chain(login).collect();
+        for part in parts {
+            self.add(part);
+            self.add(&percent_decode_str(part).decode_utf8_lossy());
+        }
+    }
+
+    /// `text` without the secrets.
+    pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let found = self.find(text);
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let (mut out, mut shown) = (String::with_capacity(text.len()), 0);
+        for (begin, end) in found {
+            out.push_str(&text[shown..begin]);
+            out.push_str(REDACTED);
+            shown = end;
+        }
+        out.push_str(&text[shown..]);
+        Cow::Owned(out)
+    }
+
+    /// JSON without the secrets in its strings, and still JSON. Escapes hide nothing.
+    pub fn redact_json<'t>(&self, json: &'t str) -> Cow<'t, str> {
+        if self.windows.is_empty() && self.short.is_empty() {
+            return Cow::Borrowed(json);
+        }
+        let (mut out, mut copied) = (String::new(), 0);
+        let mut rest = 0;
+        while let Some(begin) = json[rest..].find('"').map(|at| rest + at) {
+            let Some(length) = string_length(&json[begin..]) else { break };
+            let (token, end) = (&json[begin..begin + length], begin + length);
+            rest = end;
+            let text = if token.contains('\\') {
+                let Ok(text) = serde_json::from_str::<String>(token) else { continue };
+                Cow::Owned(text)
+            } else {
+                Cow::Borrowed(&token[1..length - 1])
+            };
+            if let Cow::Owned(text) = self.redact(&text) {
+                out.push_str(&json[copied..begin]);
+                out.push_str(&serde_json::Value::from(text).to_string());
+                copied = end;
+            }
+        }
+        if copied == 0 {
+            return Cow::Borrowed(json);
+        }
+        out.push_str(&json[copied..]);
+        Cow::Owned(out)
+    }
+
+    /// Where secrets stand: byte ranges in order, apart, at the borders of characters.
+    fn find(&self, text: &str) -> Vec<(usize, usize)> {
+        let lower = text.to_ascii_lowercase();
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        if !self.windows.is_empty() {
+            let is_known = |window: &[u8]| {
+                let Ok(window) = <[u8; WINDOW]>::try_from(window) else { return false };
+                let (word, bit) = beginning(window);
+                self.beginnings[word] & bit != 0 && self.windows.contains(&window)
+            };
+            let hits = lower.as_bytes().windows(WINDOW).enumerate().filter(|(_, window)| is_known(window));
+            found.extend(hits.map(|(at, _)| (at, at + WINDOW)));
+        }
+        for secret in &self.short {
+            found.extend(lower.match_indices(secret.as_str()).map(|(at, _)| (at, at + secret.len())));
+        }
+        found.sort_unstable();
+        let mut apart: Vec<(usize, usize)> = Vec::new();
+        for (begin, end) in found {
+            let (begin, end) = (text.floor_char_boundary(begin), text.ceil_char_boundary(end));
+            match apart.last_mut() {
+                Some(last) if begin <= last.1 => last.1 = last.1.max(end),
+                _ => apart.push((begin, end)),
+            }
+        }
+        apart
+    }
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Redactor")
+    }
+}
+
+/// The word and the bit in it for the first half of a window.
+fn beginning(window: [u8; WINDOW]) -> (usize, u64) {
+    let [a, b, c, d, ..] = window;
+    let hash = u32::from_le_bytes([a, b, c, d]).wrapping_mul(0x9e37_79b1) >> 16;
+    ((hash >> 6) as usize, 1 << (hash & 63))
+}
+
+/// A secret in every form that is looked for.
+fn forms(secret: &str) -> Vec<String> {
+    let mut forms = vec![secret.to_owned(), utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()];
+    forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat());
+    forms.push(secret.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat());
+    // Behind a text of any length: what is shared with that text, or with what follows, is cut off.
+    for (before, shared) in [("", 0), ("\0", 2), ("\0\0", 3)] {
+        let bytes = format!("{before}{secret}");
+        let whole = bytes.len() * 8 / 6;
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            forms.push(engine.encode(&bytes).get(shared..whole).unwrap_or_default().to_owned());
+        }
+    }
+    // A key that is base64 itself may be shown decoded.
+    let decoded = [STANDARD.decode(secret), URL_SAFE.decode(secret)].into_iter().flatten();
+    forms.extend(decoded.filter_map(|bytes| String::from_utf8(bytes).ok()));
+    forms
+}
+
+/// How long the JSON string is that `json` begins with, quotes included; `None` if it breaks off.
+fn string_length(json: &str) -> Option<usize> {
+    let mut escaped = false;
+    for (at, byte) in json.bytes().enumerate().skip(1) {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(at + 1),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: &str = "sk_live-51.Hx/92+aQ~zz==";
+
+    #[test]
+    fn every_form_of_a_key_is_taken_out() {
+        let redactor = Redactor::new([KEY]);
+        let percent = utf8_percent_encode(KEY, NON_ALPHANUMERIC).to_string();
+        for (text, safe) in [
+            (format!("bad key {KEY}!"), "bad key [REDACTED]!"),
+            (format!("Bearer {KEY}"), "Bearer [REDACTED]"),
+            (KEY.to_uppercase(), "[REDACTED]"),
+            (percent.clone(), "[REDACTED]"),
+            (percent.to_lowercase(), "[REDACTED]"),
+            (format!("{}…", &KEY[..9]), "[REDACTED]…"),
+            (format!("…{}", &KEY[11..]), "…[REDACTED]"),
+            (format!("{KEY}{KEY}"), "[REDACTED]"),
+        ] {
+            assert_eq!(redactor.redact(&text), safe, "{text}");
+        }
+        for before in ["", "Bearer ", "x:", "user"] {
+            for engine in [STANDARD, URL_SAFE] {
+                let encoded = engine.encode(format!("{before}{KEY}"));
+                let safe = redactor.redact(&encoded);
+                assert!(safe.contains(REDACTED) && safe.len() < 30, "{before}: {encoded}: {safe}");
+            }
+        }
+        assert_eq!(redactor.redact("nothing here, not even sk_live"), "nothing here, not even sk_live");
+    }
+
+    #[test]
+    fn a_short_key_is_taken_out_and_a_word_is_left() {
+        assert_eq!(Redactor::new(["hunter2"]).redact("key Hunter2 is bad"), "key [REDACTED] is bad");
+        assert_eq!(Redactor::new(["a", " "]).redact("a bad day"), "a bad day");
+    }
+
+    #[test]
+    fn headers_and_urls_are_known_by_their_secrets() {
+        let mut redactor = Redactor::default();
+        redactor.add_header("X-Data-Plane-Follow", "1");
+        redactor.add_header("X-Team", "data");
+        redactor.add_header("X-Api-Key", "abc123");
+        redactor.add_header("Authorization", &format!("Basic {}", STANDARD.encode("user:correct horse")));
+        let text = "1 data Basic true abc123 user:correct horse";
+        assert_eq!(redactor.redact(text), "1 data Basic true [REDACTED] [REDACTED]");
+        let url =
+            "https://hooks.example.com/services/T0123456/longer%20token/ab12?sig=s3cr3tsig&x=1#frag-ment"
+                .parse();
+        let mut redactor = Redactor::default();
+        redactor.add_url(&url.unwrap());
+        let text = "services at hooks.example.com: T0123456 longer token ab12 s3cr3tsig 1 frag-ment";
+        let safe = "services at hooks.example.com: [REDACTED] [REDACTED] [REDACTED] [REDACTED] 1 [REDACTED]";
+        assert_eq!(redactor.redact(text), safe);
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let redactor = Redactor::new([KEY]);
+        let escaped = KEY.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect::<Vec<_>>().concat();
+        let json = format!(r#"{{"a":"x\"{KEY}","n":1.50,"b":["{escaped}"],"{KEY}":null}}"#);
+        let safe = redactor.redact_json(&json);
+        assert_eq!(safe, r#"{"a":"x\"[REDACTED]","n":1.50,"b":["[REDACTED]"],"[REDACTED]":null}"#);
+        let other = r#"{"a":"\\","b":1e5}"#;
+        assert!(matches!(redactor.redact_json(other), Cow::Borrowed(text) if text == other));
+    }
+
+    proptest! {
+        /// Whatever surrounds it and however much of it is there: no eight characters of a secret are left.
+        #[test]
+        fn nothing_of_a_secret_is_left(
+            secret in "[!-~]{8,70}", from in 0usize..60, length in 8usize..70,
+            before in "\\PC{0,12}", after in "\\PC{0,12}", form in 0usize..6, pad in 0usize..5,
+        ) {
+            let from = from.min(secret.len() - WINDOW);
+            let part = &secret[from..(from + length).min(secret.len())];
+            let shown = match form {
+                0 => part.to_owned(),
+                1 => utf8_percent_encode(part, NON_ALPHANUMERIC).to_string(),
+                2 => STANDARD.encode(format!("{}{part}", &"Basic"[..pad])),
+                3 => URL_SAFE_NO_PAD.encode(format!("{}{part}", &"Basic"[..pad])),
+                4 => part.bytes().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat(),
+                _ => part.to_ascii_uppercase(),
+            };
+            let redactor = Redactor::new([secret.as_str()]);
+            let safe = redactor.redact(&format!("{before}{shown}{after}")).into_owned();
+            prop_assert!(safe.contains(REDACTED), "{safe}");
+            let lower = safe.replace(REDACTED, "\n").to_lowercase();
+            for window in secret.to_ascii_lowercase().as_bytes().windows(WINDOW) {
+                prop_assert!(!lower.as_bytes().windows(WINDOW).any(|shown| shown == window), "{safe}");
+            }
+            let json = serde_json::json!([shown]).to_string();
+            let safe = redactor.redact_json(&json).into_owned();
+            prop_assert!(safe.contains(REDACTED) && serde_json::from_str::<serde_json::Value>(&safe).is_ok());
+        }
+
+        /// What has nothing of a secret in it is left as it is.
+        #[test]
+        fn other_text_is_left(text in "\\PC{0,60}") {
+            prop_assert_eq!(Redactor::new(["Zx9-Zx8-Zx7-Zx6"]).redact(&text), text.as_str());
+        }
+    }
+}

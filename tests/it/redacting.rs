@@ -1,0 +1,124 @@
+//! What is shown of foreign text: never a secret of ours, whoever repeats it.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+
+use crate::support::bin::{Runwatch, runwatch};
+
+const KEY: &str = "df_live_Qm9ndXNLZXk-7f3a91c2.e5";
+const HEADER: &str = "gateway-secret-0451";
+
+/// A gateway that answers everything with this status, and a body made of the request's `Authorization`.
+fn echo(status: u16, content_type: &'static str, body: impl Fn(&str) -> String + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.unwrap());
+            let (mut head, mut line) = (String::new(), String::new());
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                head.push_str(&line);
+                line.clear();
+            }
+            let body = body(&head);
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status} Whatever\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\
+                 Connection: close\r\n\r\n{body}"
+            );
+            drop(reader.into_inner().write_all(answer.as_bytes()));
+        }
+    });
+    url
+}
+
+fn with_secrets(arguments: &[&str], url: &str) -> Runwatch {
+    runwatch(arguments)
+        .base_url(url)
+        .env("DATAFRAMER_API_KEY", KEY)
+        .env("DATAFRAMER_CUSTOM_HEADERS", format!("X-Gateway-Token: {HEADER}"))
+}
+
+fn nothing_of_it(text: &str, what: &str) {
+    let lower = text.to_lowercase();
+    for secret in [KEY, HEADER] {
+        for window in secret.to_lowercase().as_bytes().windows(8) {
+            let window = std::str::from_utf8(window).unwrap();
+            assert!(!lower.contains(window), "{what} shows `{window}`: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_that_repeats_the_request_shows_no_key() {
+    let percent = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
+    let forms: Vec<(&str, String)> = vec![
+        ("as it is", format!("{KEY} {HEADER}")),
+        ("cut", format!("{}… {}…", &KEY[..20], &HEADER[..12])),
+        ("base64", STANDARD.encode(format!("Bearer {KEY}"))),
+        ("base64 for URLs", URL_SAFE.encode(KEY)),
+        ("percent-encoded", percent(KEY)),
+        ("in upper case", KEY.to_uppercase()),
+    ];
+    for (name, form) in forms {
+        for (status, arguments) in [
+            (403, vec!["status", "r1"]),
+            (401, vec!["wait", "r1", "--timeout", "300ms", "--output", "json"]),
+            (400, vec!["runs"]),
+            (500, vec!["wait", "r1", "--timeout", "300ms", "--log-format", "json"]),
+        ] {
+            let value = form.clone();
+            let url = echo(status, "application/json", move |_| {
+                serde_json::json!({ "error": format!("bad header: {value}") }).to_string()
+            });
+            let output = with_secrets(&arguments, &url).run();
+            let shown = format!("{}{}", output.stdout, output.stderr);
+            nothing_of_it(&shown, name);
+            for window in form.as_bytes().windows(12) {
+                let window = String::from_utf8_lossy(window);
+                let plain = window.contains(' ') || window.contains('…');
+                assert!(plain || !shown.contains(&*window), "{name} shows `{window}`: {shown}");
+            }
+            assert!(status == 500 || shown.contains("[REDACTED]"), "{name}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn the_whole_request_in_an_answer_is_shown_without_its_secrets() {
+    let url = echo(403, "application/json", |head| serde_json::json!({ "detail": head }).to_string());
+    let output = with_secrets(&["status", "r1"], &url).run();
+    assert!(output.stderr.contains("[REDACTED]"), "{}", output.stderr);
+    nothing_of_it(&output.stderr, "the request");
+}
+
+#[test]
+fn the_body_that_is_passed_through_is_redacted_and_stays_json() {
+    let url = echo(200, "application/json", |head| {
+        let run = serde_json::json!({
+            "id": "r1", "status": "SUCCEEDED", "spec_name": format!("echo {KEY}"), "total_cost": 1.50,
+            "debug": { "headers": head, KEY: [HEADER] },
+        });
+        run.to_string().replace("df_live_", "df\\u005flive\\u005f")
+    });
+    for arguments in [["status", "r1", "--output", "json"], ["wait", "r1", "--output", "json"]] {
+        let output = with_secrets(&arguments, &url).run();
+        nothing_of_it(&output.stdout, "the body");
+        let report: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+        let run = &report["runs"][0]["run"];
+        assert_eq!(run["spec_name"], "echo [REDACTED]");
+        assert_eq!((&run["id"], &run["total_cost"]), (&"r1".into(), &1.5.into()));
+    }
+    let url = echo(200, "application/json", |_| {
+        serde_json::json!([{ "id": "r1", "status": "SUCCEEDED", "spec_name": KEY, "created_by_email": HEADER }])
+            .to_string()
+    });
+    for format in ["text", "json"] {
+        let output = with_secrets(&["runs", "--all", "--output", format], &url).run();
+        assert!(output.stdout.contains("[REDACTED]"), "{}", output.stdout);
+        nothing_of_it(&output.stdout, "the list");
+    }
+}
