@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{error, info};
 
 use super::setup::{announce, list, settings, store_failed};
-use super::state::State;
+use super::state::{State, StateError};
 use super::{Daemon, DaemonError};
 use crate::app::{self, Plan};
 use crate::clock;
@@ -21,7 +21,8 @@ impl Daemon {
         let trouble = self.store_trouble.borrow_and_update().clone();
         self.handle.metrics.set_store_up(trouble.is_none());
         match trouble {
-            Some(error) if error.kind == StoreErrorKind::Corrupt => {
+            Some(error) if error.kind.is_lasting() => {
+                error!("the state has turned out to be damaged: {error}");
                 self.begin_again(state, &error).await?;
             }
             Some(error) if error.kind == StoreErrorKind::Ended => {
@@ -41,23 +42,42 @@ impl Daemon {
         Ok(())
     }
 
-    /// Writes to a store that fails: if that works, it is heard of.
-    pub(super) fn probe(&self) {
+    /// Finds out whether a store that fails still does: writes to it, or tries again to replace it.
+    pub(super) async fn probe(&mut self, state: &mut State) -> Result<(), DaemonError> {
+        let trouble = self.store_trouble.borrow().clone();
+        if let Some(error) = trouble.filter(|error| error.kind.is_lasting()) {
+            return self.begin_again(state, &error).await;
+        }
         let store = self.handle.parts_now().store;
         let moment = Some((STORE_FAILED.into(), Some(clock::wall())));
         tokio::spawn(async move { store.commit(Commit { moment, ..Commit::default() }).await });
+        Ok(())
     }
 
-    /// The store is damaged: sets it aside and goes on from what is known here.
+    /// Has the store look whether its files are still there. What it finds is heard of.
+    pub(super) fn look_at_files(&self) {
+        let store = self.handle.parts_now().store;
+        tokio::spawn(async move { store.answers().await });
+    }
+
+    /// The store is damaged or its files are gone: begins another, and goes on from what is known here. As long as that does
+    /// not work, both halves go on, and what they see is not recorded.
     async fn begin_again(&mut self, state: &mut State, error: &StoreError) -> Result<(), DaemonError> {
-        error!("the state has turned out to be damaged: {error}");
-        // What is asked for meanwhile is refused: it would be written into the damaged file.
+        // What is asked for meanwhile is refused: it would not be recorded.
         let handle = Arc::clone(&self.handle);
         handle.exchange(|parts| parts.suspended = true);
         let _changing = handle.changing.lock().await;
-        // Both halves stop on the damaged store; what they know is carried over.
+        if let Err(failed) = state.begin_again(error.kind).await {
+            if matches!(failed, StateError::InUse(_)) {
+                return Err(failed.into());
+            }
+            error!("{failed}; trying on");
+            handle.set_trouble("store", Some(format!("cannot record what was seen: {error}; {failed}")));
+            self.soon();
+            return Ok(());
+        }
+        // Both halves stop on the old store; what they know is carried over.
         let known = self.running.abandon().await;
-        state.begin_again().await?;
         let store = Arc::new(state.store.clone());
         let carried: Vec<_> = known.into_iter().map(FinalRun::into_watched).collect();
         store.add(carried.clone()).await.map_err(|error| store_failed(&error))?;
@@ -88,8 +108,7 @@ impl Daemon {
     /// Keeps in sight that there is a damaged state somewhere.
     pub(super) fn warn_of_what_was_set_aside(&self, state: &State) {
         if let Some(aside) = &state.set_aside {
-            let trouble = format!("a damaged state is kept as {}", aside.display());
-            self.handle.set_trouble("aside", Some(trouble));
+            self.handle.set_trouble("aside", Some(aside.to_string()));
         }
     }
 }

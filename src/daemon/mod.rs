@@ -15,6 +15,7 @@ mod service;
 mod setup;
 mod spool;
 mod state;
+mod state_dir;
 mod verbs;
 mod watch_dir;
 mod watching;
@@ -50,13 +51,19 @@ use crate::http::Hosts;
 use crate::notify::Channel;
 use crate::poll::{Command, Counters, OutagesTold, Update};
 use crate::run::{Change, DoubtKind, RunId};
-use crate::store::{Routes, StoreError};
+use crate::store::{Routes, SqliteStore, StoreError};
 
 /// How long deliveries under way are waited for when the daemon is asked to stop. Retries are the next start's.
 const DELIVERY: Duration = Duration::from_secs(10);
 
+/// How long the state may take to be written into one file at the end.
+const CLOSE: Duration = Duration::from_secs(3);
+
 /// How often a store that fails is written to, to find out whether it still does.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often the files of the state are looked for. Every commit does that, too.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How soon a change is seen in the status line: several make one.
 const STATUS_AFTER: Duration = Duration::from_millis(300);
@@ -115,7 +122,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
         ticks
     };
     let mut sign_of_life = ticks(every.unwrap_or(Duration::from_hours(1)));
-    let (mut purge, mut probe) = (ticks(PURGE_EVERY), ticks(PROBE_EVERY));
+    let (mut purge, mut probe, mut look) = (ticks(PURGE_EVERY), ticks(PROBE_EVERY), ticks(LOOK_EVERY));
     daemon.manager.ready(&daemon.status().await);
     let broken = loop {
         let status_at = daemon.status_at;
@@ -127,7 +134,8 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 None => break Some("the scheduler has ended".to_owned()),
             },
             Ok(()) = daemon.store_trouble.changed() => daemon.store_trouble(&mut state).await?,
-            _ = probe.tick(), if daemon.store_trouble.borrow().is_some() => daemon.probe(),
+            _ = probe.tick(), if daemon.store_trouble.borrow().is_some() => daemon.probe(&mut state).await?,
+            _ = look.tick() => daemon.look_at_files(),
             Some(told) = daemon.running.told.recv() => {
                 daemon.handle.metrics.told(&told);
                 daemon.soon();
@@ -158,10 +166,22 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     info!("stopping");
     daemon.manager.stopping();
     let Daemon { running, .. } = daemon;
-    let ended = running.stop(Duration::ZERO, DELIVERY, CancellationToken::new()).await?;
+    let ended = running.stop(Duration::ZERO, DELIVERY, CancellationToken::new()).await;
+    close(&state.store).await;
+    let ended = ended?;
     let pending = ended.undelivered?.iter().filter(|left| left.due_at.is_some()).count();
     info!(deliveries_pending = pending, "stopped");
     broken.map_or(Ok(()), |broken| Err(DaemonError::Internal(broken)))
+}
+
+/// Leaves the state in one file. One that cannot be closed in time is whole all the same: the log beside it belongs to it.
+async fn close(store: &SqliteStore) {
+    let why = match timeout(CLOSE, store.close()).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("it takes longer than {}", crate::span::human(CLOSE)),
+    };
+    warn!("cannot write the state into one file: {why}; runwatch.db-wal belongs to it until the next start");
 }
 
 async fn next_resume(resume: &mut Option<Resume>) -> Duration {
@@ -307,7 +327,9 @@ impl Daemon {
         let store = self.handle.parts_now().store;
         let keep = self.config.daemon.keep;
         let wanted = self.config.runs.iter().map(|run| run.id.clone()).chain(wanted).collect();
-        let kept = self.seen.kept(wanted);
+        let mut kept = self.seen.kept(wanted);
+        // Only a list would find them again.
+        kept.removed &= self.config.discover.is_some();
         tokio::spawn(async move {
             match store.purge(keep, kept, clock::wall()).await {
                 Ok(0) => {}

@@ -1,89 +1,194 @@
 //! The state directory of a daemon: where it is, who has it, and opening what is in it.
+//!
+//! `state_dir` makes the directory and refuses one that others could tamper with. A store that is damaged is set aside here and
+//! a new one begun; one whose files were taken away is written anew.
 
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use tracing::{error, warn};
 
 use super::DaemonError;
+use super::state_dir;
 use crate::clock;
 use crate::config::Environment;
-use crate::store::{Lock, SqliteStore, StoreErrorKind, set_aside};
+use crate::store::{InUse, Lock, Original, SqliteStore, StoreError, StoreErrorKind, set_aside};
+
+/// The database's name in the directory.
+const DATABASE: &str = "runwatch.db";
 
 /// A daemon's state: the right to it, and the store in it.
 pub(super) struct State {
     dir: PathBuf,
-    _lock: Lock,
-    /// Where a damaged store was put, if one was found.
-    pub(super) set_aside: Option<PathBuf>,
+    lock: Lock,
+    /// Where what was there was put, if anything was.
+    pub(super) set_aside: Option<Aside>,
     pub(super) store: SqliteStore,
+}
+
+/// A file that was set aside.
+#[derive(Debug, Clone)]
+pub(super) struct Aside {
+    what: &'static str,
+    path: PathBuf,
+}
+
+impl fmt::Display for Aside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is kept as {}", self.what, self.path.display())
+    }
+}
+
+/// Why the state cannot be used.
+#[derive(Debug)]
+pub(super) enum StateError {
+    /// Somebody else uses it.
+    InUse(String),
+    /// It takes a person to change that.
+    Unusable(String),
+    /// It may work later.
+    Failed(String),
+}
+
+impl fmt::Display for StateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::InUse(why) | Self::Unusable(why) | Self::Failed(why)) = self;
+        f.write_str(why)
+    }
+}
+
+impl From<StateError> for DaemonError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::InUse(why) | StateError::Unusable(why) => Self::Config(why),
+            // A full disk may have room again when the service manager tries the next time.
+            StateError::Failed(why) => Self::Internal(why),
+        }
+    }
 }
 
 impl State {
     /// Takes the directory and opens the store; one that is damaged is set aside and a new one begun. Blocks.
     pub(super) fn open(dir: &Path) -> Result<Self, DaemonError> {
-        let refuse = |error: &dyn std::fmt::Display| {
-            DaemonError::Config(format!("cannot keep the state in {}: {error}", dir.display()))
-        };
-        // Others have no business with what is in there.
-        let mut builder = std::fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(dir).map_err(|error| refuse(&error))?;
-        let lock = Lock::take(dir, clock::wall()).map_err(|error| refuse(&error))?;
+        state_dir::prepare(dir).map_err(|error| StateError::Unusable(cannot(dir, &error)))?;
+        let lock = take(dir)?;
         let (store, set_aside) = open_store(dir)?;
-        Ok(Self { dir: dir.to_owned(), _lock: lock, set_aside, store })
+        Ok(Self { dir: dir.to_owned(), lock, set_aside, store })
     }
 
-    /// Sets the store aside, which has turned out to be damaged, and begins a new one.
-    pub(super) async fn begin_again(&mut self) -> Result<(), DaemonError> {
-        let dir = self.dir.clone();
-        let begin = move || {
-            let aside = put_aside(&dir)?;
-            Ok::<_, DaemonError>((open_store(&dir)?.0, aside))
-        };
-        let replaced = self.store.abandon(begin).await;
-        let closed = || DaemonError::Internal("the store is closed".to_owned());
-        let (store, aside) = replaced.ok_or_else(closed)??;
-        (self.store, self.set_aside) = (store, Some(aside));
+    /// Has a new store take the place of this one, which is damaged, or whose files are not at their path any more. An error
+    /// changes nothing: it can be tried again.
+    pub(super) async fn begin_again(&mut self, kind: StoreErrorKind) -> Result<(), StateError> {
+        let (dir, has_lock) = (self.dir.clone(), self.lock.is_in(&self.dir));
+        let begun = self.store.replace(move |original| {
+            state_dir::prepare(&dir).map_err(|error| StateError::Failed(cannot(&dir, &error)))?;
+            // It went with the directory.
+            let lock = if has_lock { None } else { Some(take(&dir)?) };
+            let aside = match kind {
+                StoreErrorKind::Moved => write_anew(&dir, original)?,
+                _ => put_aside(&dir)?,
+            };
+            Ok((open_store(&dir)?, aside, lock))
+        });
+        let closed = || StateError::Failed("the store is closed".to_owned());
+        let ((store, found_damaged), aside, lock) = begun.await.ok_or_else(closed)??;
+        self.store = store;
+        self.set_aside = found_damaged.or(aside).or(self.set_aside.take());
+        if let Some(lock) = lock {
+            self.lock = lock;
+        }
         Ok(())
     }
 }
 
-fn open_store(dir: &Path) -> Result<(SqliteStore, Option<PathBuf>), DaemonError> {
-    let path = dir.join("runwatch.db");
+fn cannot(dir: &Path, error: &dyn fmt::Display) -> String {
+    format!("cannot keep the state in {}: {error}", dir.display())
+}
+
+fn take(dir: &Path) -> Result<Lock, StateError> {
+    Lock::take(dir, clock::wall()).map_err(|error| match error {
+        InUse::By(_) => StateError::InUse(cannot(dir, &error)),
+        InUse::Error(_) => StateError::Unusable(cannot(dir, &error)),
+    })
+}
+
+fn open_store(dir: &Path) -> Result<(SqliteStore, Option<Aside>), StateError> {
+    let path = dir.join(DATABASE);
     let opened = SqliteStore::open(&path);
     let (opened, aside) = match opened {
         Err(error) if error.kind == StoreErrorKind::Corrupt => {
             error!("{} is damaged: {error}", path.display());
             let aside = put_aside(dir)?;
             warn!("runs that were added by a command are only in there, too: see `runwatch add`");
-            warn!(
-                "so is which runs were removed: where runs are looked for, those that go on are found again"
-            );
-            (SqliteStore::open(&path), Some(aside))
+            (SqliteStore::open(&path), aside)
         }
         opened => (opened, None),
     };
-    let store = opened.map_err(|error| {
-        let message = format!("cannot keep the state in {}: {error}", dir.display());
-        match error.kind {
-            StoreErrorKind::ReadOnly | StoreErrorKind::Newer => DaemonError::Config(message),
-            // A full disk may have room again when the service manager tries the next time.
-            _ => DaemonError::Internal(message),
-        }
-    })?;
+    let store = opened.map_err(|error| refused(dir, &path, &error))?;
     Ok((store, aside))
 }
 
-fn put_aside(dir: &Path) -> Result<PathBuf, DaemonError> {
-    let path = dir.join("runwatch.db");
-    let aside = set_aside(&path, clock::wall()).map_err(|error| {
-        DaemonError::Internal(format!("{} is damaged and cannot be set aside: {error}", path.display()))
+/// What a store that cannot be opened means for a daemon.
+fn refused(dir: &Path, path: &Path, error: &StoreError) -> StateError {
+    let message = cannot(dir, error);
+    match error.kind {
+        StoreErrorKind::ReadOnly | StoreErrorKind::Newer => StateError::Unusable(message),
+        StoreErrorKind::Unusable => StateError::Unusable(cannot(path, error)),
+        StoreErrorKind::Busy => StateError::InUse(cannot(
+            dir,
+            &format!(
+                "another process has {} open; stop that one (see `fuser {}`), or use another state directory",
+                path.display(),
+                path.display()
+            ),
+        )),
+        _ => StateError::Failed(message),
+    }
+}
+
+/// Sets a damaged store aside, if one is there.
+fn put_aside(dir: &Path) -> Result<Option<Aside>, StateError> {
+    let path = dir.join(DATABASE);
+    let aside = set_aside(&path, "corrupt", clock::wall()).map_err(|error| {
+        StateError::Failed(format!("{} is damaged and cannot be set aside: {error}", path.display()))
     })?;
-    warn!(
-        "it is kept as {}; what was still to be told is only in there, and so is which runs were removed: those that go \
-         on are found again where runs are looked for",
-        aside.display()
-    );
+    let aside = aside.map(|path| Aside { what: "a damaged state", path });
+    if let Some(aside) = &aside {
+        warn!(
+            "{aside}; what was still to be sent is only in there, and so is which runs were removed: those that are still \
+             active are found again where runs are looked for"
+        );
+    }
+    Ok(aside)
+}
+
+/// The files of a store were taken away or replaced, and are still open: all that is in them is written into a new file. What
+/// has taken their place is set aside.
+fn write_anew(dir: &Path, original: &Original<'_>) -> Result<Option<Aside>, StateError> {
+    let path = dir.join(DATABASE);
+    let new = dir.join(format!("{DATABASE}.new"));
+    let failed = |error: &dyn fmt::Display| StateError::Failed(cannot(dir, error));
+    // One that a kill left behind.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+        _ => {}
+    }
+    match original.copy_to(&new) {
+        Ok(()) => {}
+        Err(error) if error.kind == StoreErrorKind::Corrupt => {
+            error!("what was in the state cannot be saved: {error}; beginning a new one from what is known");
+        }
+        Err(error) => return Err(failed(&error)),
+    }
+    let aside = set_aside(&path, "replaced", clock::wall()).map_err(|error| failed(&error))?;
+    if new.exists() {
+        std::fs::rename(&new, &path).map_err(|error| failed(&error))?;
+        warn!("everything that was recorded has been written into a new {}", path.display());
+    }
+    let aside = aside.map(|path| Aside { what: "the file that took the place of the state", path });
+    if let Some(aside) = &aside {
+        warn!("{aside}");
+    }
     Ok(aside)
 }
 

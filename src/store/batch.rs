@@ -1,43 +1,116 @@
 //! One batch of calls in one transaction: each call in a savepoint of its own, each answered after the commit.
 //!
-//! Owns the connection and what is known of the database's health. Does not decide what goes into a batch: `queue` does.
+//! Owns what is known of the database's health. The connection is lent for each batch, and what goes into one is decided by
+//! whoever has it: `queue` or `worker`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
 
-use super::StoreError;
+use super::damage::{check, is_the_databases, missing};
+use super::guard::{Found, Guard};
+use super::{StoreError, StoreErrorKind};
 
-/// The connection, and whoever is told how the database is.
+/// What is known of the database, and whoever is told.
 pub(super) struct Desk {
-    pub(super) connection: Connection,
-    pub(super) health: watch::Sender<Option<StoreError>>,
+    /// `None` for a database in memory.
+    guard: Option<Guard>,
+    health: watch::Sender<Option<StoreError>>,
+    /// Why the database is not used any more: it is damaged, and waits for another to take its place.
+    given_up: Option<StoreError>,
 }
 
 impl Desk {
+    pub(super) fn new(guard: Option<Guard>, health: watch::Sender<Option<StoreError>>) -> Self {
+        Self { guard, health, given_up: None }
+    }
+
+    /// Whoever is told how the database is.
+    pub(super) fn health(&self) -> &watch::Sender<Option<StoreError>> {
+        &self.health
+    }
+
     /// Commits a batch and answers its calls. Gives whether it wrote anything. Never panics: whoever waits gets an answer.
-    pub(super) fn work_off(&self, mut batch: Vec<Box<dyn Call>>) -> bool {
-        let before = self.connection.total_changes();
-        let work = AssertUnwindSafe(|| self.commit(before, &mut batch));
+    pub(super) fn work_off(&mut self, db: &Connection, mut batch: Vec<Box<dyn Call>>) -> bool {
+        let before = db.total_changes();
+        let work = AssertUnwindSafe(|| {
+            self.look(db)?;
+            self.commit(db, before, &mut batch)
+        });
         let outcome = catch_unwind(work).unwrap_or_else(|_| Err(StoreError::internal("the store panicked")));
         for call in batch {
             call.answer(outcome.clone());
         }
-        self.connection.total_changes() != before
+        db.total_changes() != before
+    }
+
+    /// Whether the files are still those that were opened: what is written into others is lost.
+    pub(super) fn look(&mut self, db: &Connection) -> Result<(), StoreError> {
+        if let Some(error) = &self.given_up {
+            return Err(error.clone());
+        }
+        let found = self.guard.as_mut().map_or(Found::Same, Guard::look);
+        let looked = match found {
+            Found::Same => Ok(()),
+            Found::Moved(message) => Err(StoreError { kind: StoreErrorKind::Moved, message }),
+            Found::Written => self.read_again(db),
+        };
+        if let Err(error) = &looked {
+            if let Some(guard) = &mut self.guard {
+                guard.look_again();
+            }
+            self.failed(db, error.clone());
+        }
+        looked
+    }
+
+    /// Somebody else has written to the files. What is in memory is read anew, and all of it checked.
+    fn read_again(&mut self, db: &Connection) -> Result<(), StoreError> {
+        db.execute_batch("PRAGMA shrink_memory")?;
+        check(db)?;
+        // The log may not be readable after a crash: it is begun anew.
+        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
+        self.remember();
+        Ok(())
+    }
+
+    fn remember(&mut self) {
+        if let Some(guard) = &mut self.guard {
+            guard.remember();
+        }
     }
 
     /// Runs a batch in one transaction, and takes note of how the database is.
-    fn commit(&self, before: u64, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
-        let outcome = commit(&self.connection, batch);
+    fn commit(
+        &mut self,
+        db: &Connection,
+        before: u64,
+        batch: &mut [Box<dyn Call>],
+    ) -> Result<(), StoreError> {
+        let outcome = commit(db, batch);
+        self.remember();
         let failures = batch.iter().filter_map(|call| call.failure());
         let failure = outcome.as_ref().err().cloned().into_iter().chain(failures).next();
         // Reading may work where writing does not.
-        let wrote = self.connection.total_changes() != before;
-        if failure.is_some() || wrote {
-            note(&self.health, failure);
+        let wrote = db.total_changes() != before;
+        match failure {
+            Some(failure) => self.failed(db, failure),
+            None if wrote => note(&self.health, None),
+            None => {}
         }
         outcome
+    }
+
+    /// Tells what the database fails with. One that is damaged is not used any more.
+    fn failed(&mut self, db: &Connection, failure: StoreError) {
+        // A table that is gone is an error like a mistake in a statement: which it is, the database says.
+        let missing = (failure.kind == StoreErrorKind::Other).then(|| missing(db)).flatten();
+        let failure = missing.unwrap_or(failure);
+        if failure.kind.is_lasting() {
+            self.given_up = Some(failure.clone());
+        }
+        note(&self.health, Some(failure));
     }
 }
 
@@ -134,8 +207,7 @@ where
 
     fn failure(&self) -> Option<StoreError> {
         let Some(Err(error)) = &self.result else { return None };
-        let code = error.sqlite_error_code().filter(|code| *code != rusqlite::ErrorCode::ConstraintViolation);
-        code.map(|_| StoreError::from(error))
+        is_the_databases(error).then(|| StoreError::from(error))
     }
 
     fn answer(self: Box<Self>, commit: Result<(), StoreError>) {

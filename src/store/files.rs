@@ -1,128 +1,145 @@
-//! The state directory: one owner at a time, and what becomes of a file that is damaged.
+//! The database's files: their names, making them for their owner's eyes only, and refusing what is no file of ours.
+//!
+//! Whatever is opened here is opened without following a link, without waiting for the other end of a pipe, and with its
+//! permissions from the start.
 
-use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::OFlags;
 
-/// The right to a state directory, for as long as this lives. The kernel takes it back when the process ends, however.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
+/// What belongs to a database beside the file itself: the log first, for it may have what the file has not.
+pub(super) const PARTS: [&str; 3] = ["-wal", "-journal", "-shm"];
+
+/// A file that is named after a database.
+pub(super) fn part(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
-/// Why a state directory cannot be taken.
-#[derive(Debug)]
-pub enum InUse {
-    /// By somebody else, who has left a word about themselves.
-    By(String),
-    /// Not even asked.
-    Error(io::Error),
-}
-
-impl fmt::Display for InUse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::By(who) => {
-                write!(f, "it is in use by {who}; stop that one, or use another state directory")
-            }
-            Self::Error(error) => write!(f, "{error}"),
-        }
+/// The path of a file by the real path of its directory: SQLite is not to follow links.
+pub(super) fn resolved(path: &Path) -> PathBuf {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (dir.canonicalize(), path.file_name()) {
+        (Ok(dir), Some(name)) => dir.join(name),
+        _ => path.to_owned(),
     }
 }
 
-impl std::error::Error for InUse {}
+/// Opens a file of ours for reading and writing, or makes it. What is no file, a link, or somebody else's is refused.
+pub(super) fn open_or_make(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).mode(0o600);
+    let file = options.custom_flags(flags()).open(path).map_err(|error| explained(path, error))?;
+    check_kind(&file.metadata()?)?;
+    Ok(file)
+}
 
-impl Lock {
-    /// Takes the directory, or tells who has it. Blocks for no longer than a file system does.
-    pub fn take(dir: &Path, now: Timestamp) -> Result<Self, InUse> {
-        let path = dir.join("runwatch.lock");
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(&path).map_err(InUse::Error)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut who = String::new();
-                // Whoever has it may be writing just now.
-                let _ = file.take(200).read_to_string(&mut who);
-                let who = if who.trim().is_empty() { "another runwatch" } else { who.trim() };
-                return Err(InUse::By(crate::run::printable(who, 200)));
-            }
-            Err(error) => return Err(InUse::Error(error.into())),
-        }
-        let word = format!("the runwatch of process {}, started {now:.0}\n", std::process::id());
-        // On a full disk the word is missing; the lock holds.
-        let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(word.as_bytes()));
-        Ok(Self { _file: file })
+/// Makes a file that is not there yet.
+pub(super) fn make(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Refuses a file that SQLite would open by itself, if it is there and not as [`open_or_make`] wants it.
+pub(super) fn check(path: &Path) -> io::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(metadata) => check_kind(&metadata).map_err(|error| named(path, &error)),
     }
 }
 
-/// Renames a damaged database with everything that belongs to it; gives the new name. Nothing is ever deleted.
-pub fn set_aside(database: &Path, now: Timestamp) -> io::Result<PathBuf> {
-    let name = |suffix: &str| {
-        let mut name = database.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
+/// Not through a link, and not waiting for whoever else has a pipe open.
+fn flags() -> i32 {
+    // The bits are those of open(2), which takes them as they are.
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
+}
+
+fn check_kind(metadata: &std::fs::Metadata) -> io::Result<()> {
+    let kind = metadata.file_type();
+    let what = if kind.is_file() {
+        None
+    } else if kind.is_symlink() {
+        Some("it is a symbolic link, which is not followed; put the file itself there")
+    } else if kind.is_dir() {
+        Some("it is a directory, not a file")
+    } else if kind.is_fifo() {
+        Some("it is a named pipe, not a file")
+    } else if kind.is_socket() {
+        Some("it is a socket, not a file")
+    } else {
+        Some("it is a device, not a file")
     };
-    let mark = now.strftime(".corrupt-%Y%m%dT%H%M%SZ").to_string();
-    // Two in one second are two files.
-    let aside = (0..100)
-        .map(|n| name(&if n == 0 { mark.clone() } else { format!("{mark}-{n}") }))
-        .find(|aside| !aside.exists())
-        .ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))?;
-    for part in ["-wal", "-shm"] {
-        let mut to = aside.as_os_str().to_owned();
-        to.push(part);
-        match std::fs::rename(name(part), PathBuf::from(to)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+    if let Some(what) = what {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
-    std::fs::rename(database, &aside)?;
-    Ok(aside)
+    let (owner, own) = (metadata.uid(), rustix::process::geteuid().as_raw());
+    if owner != own && owner != 0 {
+        let why = format!("it belongs to another user (uid {owner}; this process has {own})");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    Ok(())
+}
+
+/// What stands at a path that could not be opened, where that is the reason.
+fn explained(path: &Path, error: io::Error) -> io::Error {
+    match std::fs::symlink_metadata(path).map(|metadata| check_kind(&metadata)) {
+        Ok(Err(why)) => why,
+        _ => error,
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
-    fn one_owner_at_a_time_and_the_other_is_told_who() {
+    fn what_is_no_file_is_refused_at_once() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
         let dir = tempfile::tempdir().unwrap();
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let first = Lock::take(dir.path(), now).unwrap();
-        let refused = Lock::take(dir.path(), now).unwrap_err().to_string();
-        let pid = std::process::id();
-        assert!(
-            refused.contains(&format!("in use by the runwatch of process {pid}, started 20")),
-            "{refused}"
-        );
-        drop(first);
-        assert!(Lock::take(dir.path(), now).is_ok());
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("victim"), "theirs").unwrap();
+        std::os::unix::fs::symlink(path("victim"), path("link")).unwrap();
+        std::os::unix::fs::symlink(path("nothing"), path("dangling")).unwrap();
+        std::fs::create_dir(path("dir")).unwrap();
+        mknodat(CWD, path("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for (name, why) in [
+            ("link", "symbolic link"),
+            ("dangling", "symbolic link"),
+            ("dir", "a directory"),
+            ("pipe", "a named pipe"),
+            ("socket", "a socket"),
+        ] {
+            let error = open_or_make(&path(name)).unwrap_err().to_string();
+            assert!(error.contains(why), "{name}: {error}");
+            let error = check(&path(name)).unwrap_err().to_string();
+            assert!(error.contains(why) && error.contains(name), "{name}: {error}");
+        }
+        assert!(open_or_make(Path::new("/dev/null")).unwrap_err().to_string().contains("a device"));
+        assert_eq!(std::fs::read_to_string(path("victim")).unwrap(), "theirs");
+        assert!(!path("nothing").exists());
+        assert!(check(&path("absent")).is_ok());
     }
 
     #[test]
-    fn what_is_set_aside_is_whole_and_never_overwritten() {
+    fn a_file_that_is_made_is_for_its_owner_only_and_one_that_is_there_is_left_as_it_is() {
         let dir = tempfile::tempdir().unwrap();
-        let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let database = dir.path().join("runwatch.db");
-        let mut names = Vec::new();
-        for round in ["one", "two"] {
-            std::fs::write(&database, round).unwrap();
-            std::fs::write(dir.path().join("runwatch.db-wal"), round).unwrap();
-            let aside = set_aside(&database, now).unwrap();
-            assert!(!database.exists());
-            assert_eq!(std::fs::read_to_string(&aside).unwrap(), round);
-            let mut wal = aside.clone().into_os_string();
-            wal.push("-wal");
-            assert_eq!(std::fs::read_to_string(wal).unwrap(), round);
-            names.push(aside);
-        }
-        assert_ne!(names[0], names[1]);
+        let path = dir.path().join("file");
+        drop(open_or_make(&path).unwrap());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(&path, "there").unwrap();
+        drop(open_or_make(&path).unwrap());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "there");
+        assert_eq!(make(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
     }
 }

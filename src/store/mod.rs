@@ -5,9 +5,14 @@
 //! owners and leases, so that several daemons can share a store one day.
 
 mod admin;
+mod aside;
 mod batch;
+mod copy;
+mod damage;
 mod files;
 mod found;
+mod guard;
+mod lock;
 mod outbox;
 mod purge;
 mod queue;
@@ -18,6 +23,7 @@ mod sqlite;
 #[cfg(test)]
 mod testing;
 mod took;
+mod worker;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,10 +38,11 @@ use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 
 pub use self::took::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
-pub use files::{InUse, Lock, set_aside};
+pub use aside::set_aside;
+pub use lock::{InUse, Lock};
 pub use purge::Kept;
 pub use routes::{Route, Routes};
-pub use sqlite::SqliteStore;
+pub use sqlite::{Original, SqliteStore};
 
 /// The name of a notification channel.
 pub type ChannelName = Arc<str>;
@@ -250,12 +257,23 @@ pub enum StoreErrorKind {
     Busy,
     /// Reading or writing failed.
     Io,
+    /// What is at its path is no file, or somebody else's.
+    Unusable,
     /// A newer version wrote it.
     Newer,
+    /// The files that are open are not at their paths any more: what is written to them is lost when the process ends.
+    Moved,
     /// The part that works for it has ended, by a bug: only another process mends that.
     Ended,
     /// Anything else.
     Other,
+}
+
+impl StoreErrorKind {
+    /// Whether the files have to be replaced: trying again is of no use.
+    pub fn is_lasting(self) -> bool {
+        matches!(self, Self::Corrupt | Self::Moved)
+    }
 }
 
 impl StoreError {
@@ -281,15 +299,7 @@ impl From<rusqlite::Error> for StoreError {
 
 impl From<&rusqlite::Error> for StoreError {
     fn from(error: &rusqlite::Error) -> Self {
-        use rusqlite::ErrorCode as Code;
-        let kind = match error.sqlite_error_code() {
-            Some(Code::DiskFull) => StoreErrorKind::Full,
-            Some(Code::ReadOnly | Code::PermissionDenied) => StoreErrorKind::ReadOnly,
-            Some(Code::DatabaseCorrupt | Code::NotADatabase) => StoreErrorKind::Corrupt,
-            Some(Code::SystemIoFailure | Code::CannotOpen) => StoreErrorKind::Io,
-            Some(Code::DatabaseBusy | Code::DatabaseLocked) => StoreErrorKind::Busy,
-            _ => StoreErrorKind::Other,
-        };
+        let kind = damage::kind_of(error);
         Self { kind, message: error.to_string() }
     }
 }

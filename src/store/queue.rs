@@ -1,28 +1,19 @@
 //! Group commit: whatever is asked of the database while it is busy goes into one transaction together.
 //!
-//! Owns the order of calls, and the thread that a database on disk has to itself. That thread is started with the queue:
-//! a machine that is short of threads later cannot stop it, and whether it still answers can be asked. `batch` commits.
+//! Owns the order of calls. A database in memory is used where the call is made; one on disk has a thread to itself, the
+//! `worker`, that is started with the queue: a machine that is short of threads later cannot stop it, and whether it still
+//! answers can be asked.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
-use tokio::time::Instant;
 
-use super::batch::{Call, Desk, Pending, note};
-use super::{StoreError, StoreErrorKind};
-
-/// The most calls in one transaction: enough that the fsync no longer counts, few enough to answer soon.
-const BATCH: usize = 512;
-
-/// Minimum time between the starts of two commits; calls that arrive meanwhile share one transaction. After a pause there
-/// is no wait.
-const GATHER: Duration = Duration::from_millis(3);
-
-/// How long the drop of the last handle waits for the thread to close the file: a disk that hangs must not hold up the end.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+use super::StoreError;
+use super::batch::{Desk, Pending};
+use super::guard::Guard;
+use super::worker::{Message, Worker};
 
 /// A database connection that answers calls in batches. Cheap to clone.
 #[derive(Clone)]
@@ -33,47 +24,22 @@ pub(super) struct Queue {
 
 enum Door {
     /// A database in memory never blocks: a call is done where it is made. `None` once it is closed.
-    Here(Mutex<Option<Desk>>),
+    Here(Mutex<Option<Box<(Connection, Desk)>>>),
     Thread(Worker),
-}
-
-/// The thread that has the connection.
-struct Worker {
-    messages: Sender<Message>,
-    /// Disconnected when the thread has ended.
-    ended: Mutex<Receiver<()>>,
-}
-
-enum Message {
-    Call(Box<dyn Call>),
-    /// Asks whether the thread answers, whatever the database does.
-    Ping(oneshot::Sender<()>),
-    /// Ends the thread; what becomes of the connection is up to this. Later calls find the store closed.
-    End(Box<dyn FnOnce(Connection) + Send>),
 }
 
 impl Queue {
     /// For a database in memory.
     pub(super) fn here(connection: Connection) -> Self {
         let (sender, health) = watch::channel(None);
-        Self { door: Arc::new(Door::Here(Mutex::new(Some(Desk { connection, health: sender })))), health }
+        let desk = Desk::new(None, sender);
+        Self { door: Arc::new(Door::Here(Mutex::new(Some(Box::new((connection, desk)))))), health }
     }
 
     /// For a database on disk: starts its thread.
-    pub(super) fn on_thread(connection: Connection) -> Result<Self, StoreError> {
+    pub(super) fn on_thread(connection: Connection, guard: Option<Guard>) -> Result<Self, StoreError> {
         let (sender, health) = watch::channel(None);
-        let (messages, received) = channel();
-        let (ends, ended) = channel();
-        let desk = Desk { connection, health: sender };
-        let serve = move || {
-            serve(desk, &received);
-            drop(ends);
-        };
-        std::thread::Builder::new().name("store".to_owned()).spawn(serve).map_err(|error| {
-            let message = format!("cannot start the store's thread: {error}; allow this user more processes");
-            StoreError { kind: StoreErrorKind::Other, message }
-        })?;
-        let worker = Worker { messages, ended: Mutex::new(ended) };
+        let worker = Worker::start(connection, Desk::new(guard, sender))?;
         Ok(Self { door: Arc::new(Door::Thread(worker)), health })
     }
 
@@ -88,27 +54,44 @@ impl Queue {
             Door::Here(_) => true,
             Door::Thread(worker) => {
                 let (reply, answer) = oneshot::channel();
-                worker.messages.send(Message::Ping(reply)).is_ok() && answer.await.is_ok()
+                worker.send(Message::Ping(reply)) && answer.await.is_ok()
             }
         }
     }
 
-    /// Closes the queue behind what waits in it, gives the connection to `end` on the store's thread, and gives its result;
-    /// `None` if the queue was closed already.
-    pub(super) async fn end<T: Send + 'static>(
+    /// Copies the database into an empty file, as it is between two transactions. Calls are answered meanwhile.
+    pub(super) async fn copy(&self, to: PathBuf) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        match &*self.door {
+            Door::Here(_) => return Err(StoreError::internal("a store in memory is not copied")),
+            Door::Thread(worker) => drop(worker.send(Message::Copy(to, reply))),
+        }
+        answer.await.unwrap_or_else(|_| Err(closed()))
+    }
+
+    /// Gives the connection to `hand`, behind what waits, where it may block; gives its result. Unless `hand` gives the
+    /// connection back, the queue is closed from then on. `None` if it was closed already.
+    pub(super) async fn lend<T: Send + 'static>(
         &self,
-        end: impl FnOnce(Connection) -> T + Send + 'static,
+        hand: impl FnOnce(Connection) -> (T, Option<Connection>) + Send + 'static,
     ) -> Option<T> {
         match &*self.door {
-            Door::Here(desk) => {
-                let desk = lock(desk).take();
-                desk.map(|desk| end(desk.connection))
+            Door::Here(here) => {
+                let mut here = lock(here);
+                let (connection, desk) = *here.take()?;
+                let (result, back) = hand(connection);
+                *here = back.map(|connection| Box::new((connection, desk)));
+                Some(result)
             }
             Door::Thread(worker) => {
                 let (reply, answer) = oneshot::channel();
-                // Whoever waited for it may have gone.
-                let end = Box::new(move |connection| drop(reply.send(end(connection))));
-                worker.messages.send(Message::End(end)).ok()?;
+                let hand = Box::new(move |connection| {
+                    let (result, back) = hand(connection);
+                    // Whoever waited for it may have gone.
+                    drop(reply.send(result));
+                    back
+                });
+                worker.send(Message::Lend(hand));
                 answer.await.ok()
             }
         }
@@ -123,71 +106,21 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let call = Box::new(Pending::new(work, reply));
         match &*self.door {
-            Door::Here(desk) => {
-                if let Some(desk) = &*lock(desk) {
-                    desk.work_off(vec![call]);
+            Door::Here(here) => {
+                if let Some(here) = &mut *lock(here) {
+                    let (connection, desk) = &mut **here;
+                    desk.work_off(connection, vec![call]);
                 }
             }
             // One that is not taken is dropped, and so is its reply.
-            Door::Thread(worker) => drop(worker.messages.send(Message::Call(call))),
+            Door::Thread(worker) => drop(worker.send(Message::Call(call))),
         }
-        answer.await.unwrap_or_else(|_| Err(StoreError::internal("the store is closed")))
+        answer.await.unwrap_or_else(|_| Err(closed()))
     }
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // As good if it has ended already.
-        let _ = self.messages.send(Message::End(Box::new(drop)));
-        // Nothing is ever sent: this waits for the end, or not any longer.
-        let _ = lock(&self.ended).recv_timeout(END_PATIENCE);
-    }
-}
-
-/// Works off messages until it is told to end.
-fn serve(desk: Desk, messages: &Receiver<Message>) {
-    let unexpected = Unexpected(desk.health.clone());
-    let mut wrote_at: Option<Instant> = None;
-    let mut next = None;
-    loop {
-        let Some(message) = next.take().or_else(|| messages.recv().ok()) else { break };
-        match message {
-            Message::Call(call) => {
-                if let Some(wait) = wrote_at.and_then(|at| GATHER.checked_sub(at.elapsed())) {
-                    std::thread::sleep(wait);
-                }
-                let mut batch = vec![call];
-                while batch.len() < BATCH && next.is_none() {
-                    match messages.try_recv() {
-                        Ok(Message::Call(call)) => batch.push(call),
-                        Ok(other) => next = Some(other),
-                        Err(_) => break,
-                    }
-                }
-                let began = Instant::now();
-                if desk.work_off(batch) {
-                    wrote_at = Some(began);
-                }
-            }
-            // Whoever asked may have given up.
-            Message::Ping(reply) => drop(reply.send(())),
-            Message::End(end) => {
-                end(desk.connection);
-                break;
-            }
-        }
-    }
-    std::mem::forget(unexpected);
-}
-
-/// Says that the thread has ended without having been told to: nothing would be recorded any more.
-struct Unexpected(watch::Sender<Option<StoreError>>);
-
-impl Drop for Unexpected {
-    fn drop(&mut self) {
-        let message = "the store's thread has ended".to_owned();
-        note(&self.0, Some(StoreError { kind: StoreErrorKind::Ended, message }));
-    }
+fn closed() -> StoreError {
+    StoreError::internal("the store is closed")
 }
 
 /// The data behind these locks is consistent after a panic.
@@ -201,6 +134,7 @@ mod tests {
 
     use super::*;
     use crate::BoxFuture;
+    use crate::store::StoreErrorKind;
 
     fn queue() -> (Queue, Arc<AtomicUsize>) {
         let mut connection = Connection::open_in_memory().unwrap();
@@ -213,7 +147,7 @@ mod tests {
                 false
             }))
             .unwrap();
-        (Queue::on_thread(connection).unwrap(), commits)
+        (Queue::on_thread(connection, None).unwrap(), commits)
     }
 
     async fn insert(queue: &Queue, x: i64) -> Result<usize, StoreError> {
@@ -267,13 +201,14 @@ mod tests {
         assert!(
             std::future::poll_fn(|cx| std::task::Poll::Ready(before.as_mut().poll(cx).is_pending())).await
         );
-        let rows: Option<i64> =
-            queue.end(|db| db.query_row("SELECT count(*) FROM t", (), |row| row.get(0)).unwrap()).await;
+        let rows: Option<i64> = queue
+            .lend(|db| (db.query_row("SELECT count(*) FROM t", (), |row| row.get(0)).unwrap(), None))
+            .await;
         assert_eq!(rows, Some(1));
         assert_eq!(before.await, Ok(1));
         assert_eq!(insert(&queue, 2).await.unwrap_err().message, "the store is closed");
         assert!(!queue.answers().await);
-        assert_eq!(queue.end(drop).await, None);
+        assert_eq!(queue.lend(|db| ((), Some(db))).await, None);
         assert!(queue.health().borrow().is_none(), "it was told to");
     }
 
@@ -281,7 +216,7 @@ mod tests {
     async fn a_thread_that_ends_by_itself_is_seen() {
         let (queue, _) = queue();
         let health = queue.health();
-        assert_eq!(queue.end(|_| panic!("a bug")).await, None::<()>);
+        assert_eq!(queue.lend::<()>(|_| panic!("a bug")).await, None);
         let mut health = health;
         let ended = health.wait_for(Option::is_some).await.unwrap().clone().unwrap();
         assert_eq!(ended.kind, StoreErrorKind::Ended);

@@ -1,15 +1,25 @@
 //! The store on SQLite: opening it and bringing its schema up to date.
 
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
+use super::aside::set_orphans_aside;
+use super::copy::copy;
+use super::damage::{check_pages, missing};
+use super::files::{self, PARTS, make, open_or_make, part, resolved};
+use super::guard::Guard;
 use super::queue::Queue;
 use super::{StoreError, StoreErrorKind};
+use crate::clock;
+
+/// How long the opening waits for somebody else who has the database open, and may be about to end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The steps from nothing to the schema of today. The version of a file (`PRAGMA user_version`) is how many of them it
 /// has taken. Files of every version are read for ever: steps are added, none is changed.
@@ -18,7 +28,7 @@ const STEPS: [&str; 3] =
 
 /// All steps at once: a command that opens a store of its own has no time for one after the other, nor so many rows that an
 /// index would be of use.
-const NEW: &str = include_str!("schema/new.sql");
+pub(super) const NEW: &str = include_str!("schema/new.sql");
 const INDEXES: &str = include_str!("schema/indexes.sql");
 
 /// Runs and outbox in one SQLite database, on disk for a daemon and in memory for a command. Cheap to clone.
@@ -56,56 +66,113 @@ impl SqliteStore {
         self.queue.answers().await
     }
 
-    /// Lets go of the files, which stay as they are, and then runs `then` where blocking is allowed. Every call fails from
-    /// now on. `None` if the store was closed already.
-    pub async fn abandon<T: Send + 'static>(&self, then: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let end = |connection: Connection| {
-            // Else SQLite would write to the one file, and delete another by a name that may be somebody else's by then.
-            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-            drop(connection);
-            then()
+    /// Writes everything into the one file and lets go of it. Every call fails from now on. Waits for what is being written:
+    /// bound it.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let is_lost = self.health().borrow().as_ref().is_some_and(|error| error.kind.is_lasting());
+        let close = move |connection: Connection| {
+            if is_lost {
+                leave_files(&connection);
+                return (Ok(()), None);
+            }
+            // Closing does that too, but says nothing of what fails.
+            let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
+            let closed = connection.close().map_err(|(_, error)| error);
+            (written.and(closed).map_err(StoreError::from), None)
         };
-        self.queue.end(end).await
+        self.queue.lend(close).await.unwrap_or(Ok(()))
+    }
+
+    /// Has another store take the place of this one, whose files are damaged or not at their path any more: `begin` makes it,
+    /// where it may block. When that works, this one lets go of its files, which stay as they are, and every call fails from
+    /// now on. `None` if it was closed already.
+    pub async fn replace<T, E>(
+        &self,
+        begin: impl FnOnce(&Original<'_>) -> Result<T, E> + Send + 'static,
+    ) -> Option<Result<T, E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let replace = move |connection: Connection| {
+            leave_files(&connection);
+            let new = begin(&Original(&connection));
+            let back = new.is_err().then_some(connection);
+            (new, back)
+        };
+        self.queue.lend(replace).await
+    }
+
+    /// Copies everything into a file that is there and empty, as it is between two transactions.
+    pub async fn copy_to(&self, path: PathBuf) -> Result<(), StoreError> {
+        self.queue.copy(path).await
     }
 
     /// The store in a file, made if it is not there, for its owner's eyes only. Blocks.
     ///
-    /// Write-ahead log and `synchronous = FULL`: what was committed survives a power cut. The caller holds the
-    /// [`Lock`](super::Lock) of the directory.
+    /// Write-ahead log and `synchronous = FULL`: what was committed survives a power cut. Nobody else can use the file as long
+    /// as it is open, and there is no file of shared memory, which a full disk could take away under the process.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        // SQLite gives its other files the permissions of this one.
-        let file = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-        file.map_err(|error| StoreError {
-            kind: match error.kind() {
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                    StoreErrorKind::ReadOnly
-                }
-                std::io::ErrorKind::StorageFull => StoreErrorKind::Full,
-                _ => StoreErrorKind::Other,
-            },
-            message: error.to_string(),
-        })?;
-        let connection = Connection::open(path)?;
+        let path = resolved(path);
+        make_ready(&path).map_err(|error| unusable(&error))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(&path, flags)?;
         // Until it has turned out to be sound, the files are to be left as they are.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
-        check(&connection)?;
+        leave_files(&connection);
+        connection.busy_timeout(LOCK_PATIENCE)?;
+        connection.execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+        )?;
+        check_pages(&connection)?;
         migrate(&connection)?;
+        missing(&connection).map_or(Ok(()), Err)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         // Whoever held a lease is gone: there is one owner at a time.
         connection
             .execute("UPDATE deliveries SET owner = NULL, lease_until = NULL WHERE owner NOT NULL", ())?;
-        Ok(Self::on(Queue::on_thread(connection)?))
+        // An older version's, or another program's: nobody has it open.
+        let _ = std::fs::remove_file(part(&path, "-shm"));
+        Ok(Self::on(Queue::on_thread(connection, Some(Guard::new(&path)))?))
     }
 }
 
-/// Looks for damage before anything is built on it.
-fn check(connection: &Connection) -> Result<(), StoreError> {
-    let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
+/// The database that is being replaced.
+pub struct Original<'c>(&'c Connection);
+
+impl Original<'_> {
+    /// Copies everything that can still be read into a new file.
+    pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        make(path).map_err(|error| unusable(&error))?;
+        copy(self.0, path, || true).inspect_err(|_| drop(std::fs::remove_file(path)))
     }
-    Err(StoreError { kind: StoreErrorKind::Corrupt, message: format!("the state is damaged: {found}") })
+}
+
+/// SQLite is not to write to the one file when it is closed, and delete another by a name that may be somebody else's by then.
+fn leave_files(connection: &Connection) {
+    // It fails for a setting that does not exist.
+    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+}
+
+/// Makes the file if it is not there; refuses what is no file of ours, by whatever name SQLite would open it.
+fn make_ready(path: &Path) -> io::Result<()> {
+    set_orphans_aside(path, clock::wall())?;
+    PARTS.iter().try_for_each(|suffix| files::check(&part(path, suffix)))?;
+    // SQLite gives its other files the permissions of this one. Closed before it is opened again: whatever closes a file
+    // loses the process its locks on it.
+    open_or_make(path).map(drop)
+}
+
+fn unusable(error: &io::Error) -> StoreError {
+    use io::ErrorKind as Io;
+    let kind = match error.kind() {
+        Io::PermissionDenied | Io::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
+        Io::StorageFull => StoreErrorKind::Full,
+        Io::InvalidInput | Io::IsADirectory | Io::NotADirectory => StoreErrorKind::Unusable,
+        _ => StoreErrorKind::Io,
+    };
+    StoreError { kind, message: error.to_string() }
 }
 
 /// Takes the steps that a file has not taken, or refuses one from the future.
@@ -295,10 +362,87 @@ mod tests {
         let store = SqliteStore::open(&path).unwrap();
         let wal = || std::fs::read(dir.path().join("runwatch.db-wal")).unwrap();
         let (db, log) = (std::fs::read(&path).unwrap(), wal());
-        store.abandon(|| ()).await;
+        store.replace(|_| Ok::<_, ()>(())).await.unwrap().unwrap();
         assert_eq!(store.load().await.unwrap_err().message, "the store is closed");
         drop(store);
         assert!(db == std::fs::read(&path).unwrap() && log == wal() && !log.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_at_run_time_is_damage_and_nothing_is_written_any_more() {
+        for sql in
+            ["DROP TABLE moments", "ALTER TABLE moments RENAME COLUMN at TO since", "DROP TABLE removed_runs"]
+        {
+            let dir = tempfile::tempdir().unwrap();
+            let store = SqliteStore::open(&dir.path().join("runwatch.db")).unwrap();
+            store.queue.call(move |db| db.execute_batch(sql)).await.unwrap();
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            let moment = crate::store::Commit { moment: Some(("m".into(), Some(at))), ..Default::default() };
+            let _ = store.commit(moment.clone()).await;
+            let _ = store.unknown(vec!["r".parse().unwrap()], at).await;
+            let health = store.health().borrow().clone().unwrap();
+            assert_eq!(health.kind, StoreErrorKind::Corrupt, "{sql}: {health}");
+            assert_eq!(store.commit(moment).await.unwrap_err(), health, "{sql}");
+            assert_eq!(store.load().await.unwrap_err(), health, "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_only_passes_is_no_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("runwatch.db")).unwrap();
+        let mistake = store.queue.call(|db| db.execute_batch("SELECT nonsense")).await.unwrap_err();
+        assert_eq!(mistake.kind, StoreErrorKind::Other);
+        assert_eq!(store.health().borrow().as_ref().unwrap().kind, StoreErrorKind::Other);
+        store.remove("r".parse().unwrap(), jiff::Timestamp::UNIX_EPOCH).await.unwrap();
+        assert!(store.health().borrow().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_store_is_closed_into_one_file_and_nobody_else_may_use_it_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        std::fs::write(part(&path, "-shm"), "of an older version").unwrap();
+        let store = SqliteStore::open(&path).unwrap();
+        let names = || {
+            let mut names: Vec<_> =
+                std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), ["runwatch.db", "runwatch.db-wal"], "no shared memory");
+        let Err(second) = SqliteStore::open(&path) else { panic!("opened twice") };
+        assert_eq!(second.kind, StoreErrorKind::Busy);
+        store.close().await.unwrap();
+        assert_eq!(names(), ["runwatch.db"]);
+        assert_eq!(store.close().await, Ok(()), "once more is no harm");
+        assert!(SqliteStore::open(&path).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_copy_is_whole_while_the_store_is_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&dir.path().join("runwatch.db")).unwrap();
+        let run = |n: u32| {
+            let subject = crate::run::Subject { id: format!("run-{n}").parse().unwrap(), name: None };
+            crate::store::Watched::new(subject, jiff::Timestamp::UNIX_EPOCH)
+        };
+        store.add((0..20_000).map(run).collect()).await.unwrap();
+        let to = dir.path().join("copy");
+        drop(make(&to).unwrap());
+        let writer = store.clone();
+        let writing = tokio::spawn(async move {
+            for n in 0..100 {
+                writer.add(vec![run(100_000 + n)]).await.unwrap();
+            }
+        });
+        store.copy_to(to.clone()).await.unwrap();
+        writing.await.unwrap();
+        let copied = SqliteStore::open(&to).unwrap().load().await.unwrap().len();
+        assert!((20_000..=20_100).contains(&copied), "{copied}");
+        assert_eq!(store.load().await.unwrap().len(), 20_100);
+        let again = store.copy_to(dir.path().join("absent")).await.unwrap_err();
+        assert_eq!(again.kind, StoreErrorKind::Io, "it is not made: {again}");
     }
 
     #[tokio::test]

@@ -114,11 +114,16 @@ impl Place {
     }
 
     pub fn aside(&self) -> Vec<String> {
+        self.set_aside("corrupt")
+    }
+
+    /// The databases that were set aside for this reason.
+    pub fn set_aside(&self, why: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.state()).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let ends = ["-wal", "-shm"];
         let is_part = |name: &String| ends.iter().any(|end| name.ends_with(end));
-        names.filter(|name| name.starts_with("runwatch.db.corrupt-") && !is_part(name)).collect()
+        names.filter(|name| name.starts_with(&format!("runwatch.db.{why}-")) && !is_part(name)).collect()
     }
 }
 
@@ -208,8 +213,7 @@ fn damage_found_at_work_is_set_aside_and_every_run_is_watched_on() {
         list.json()["runs"].as_array().unwrap().iter().all(|run| run["status"] == "PROCESSING")
     };
     place.wait_until("seen", is_seen);
-    // The third is what tells SQLite that what it has in memory still holds.
-    for file in ["runwatch.db", "runwatch.db-wal", "runwatch.db-shm"] {
+    for file in ["runwatch.db", "runwatch.db-wal"] {
         let mut file = File::options().write(true).open(place.state().join(file)).unwrap();
         let length = file.metadata().unwrap().len();
         file.write_all(&vec![0x5a; usize::try_from(length).unwrap()]).unwrap();

@@ -32,6 +32,7 @@ mod runs;
 mod service_manager;
 mod shortage;
 mod simulator;
+mod state;
 mod support;
 mod systemd;
 mod terminal;

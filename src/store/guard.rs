@@ -1,0 +1,161 @@
+//! Whether the files at the database's paths are still the ones that are open here, as they were left.
+//!
+//! Owns their marks (device, inode, size, time of the last write). SQLite does not look: it would go on writing into files
+//! that were deleted, and nothing of that would be there after a restart. `batch` asks before every batch.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::files::part;
+
+/// Minimum time between two full checks of files that somebody else writes to: reading all of it takes a while.
+const CHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// Watches over the files of one database.
+#[derive(Debug)]
+pub(super) struct Guard {
+    database: PathBuf,
+    log: PathBuf,
+    /// As they were left, if they were there.
+    database_mark: Option<Mark>,
+    log_mark: Option<Mark>,
+    checked_at: Option<Instant>,
+}
+
+/// What stands for a file and for what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    file: (u64, u64),
+    size: u64,
+    written: (i64, i64),
+}
+
+/// What has become of the files.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// They are as they were left.
+    Same,
+    /// What is open here is not at its path any more: what is written is lost when the process ends.
+    Moved(String),
+    /// Somebody else has written to them: what is in memory may not hold any more.
+    Written,
+}
+
+impl Guard {
+    /// For the database at this path, which is open and is as it should be.
+    pub(super) fn new(database: &Path) -> Self {
+        let mut guard = Self {
+            database: database.to_owned(),
+            log: part(database, "-wal"),
+            database_mark: None,
+            log_mark: None,
+            checked_at: None,
+        };
+        guard.remember();
+        guard
+    }
+
+    /// Takes what is in the files now for right. A file that has come to another's place meanwhile is not: that is still to be
+    /// found.
+    pub(super) fn remember(&mut self) {
+        for (path, left) in [(&self.database, &mut self.database_mark), (&self.log, &mut self.log_mark)] {
+            let now = mark(path).ok().flatten();
+            if let Some(now) = now.filter(|now| left.is_none_or(|left| left.file == now.file)) {
+                *left = Some(now);
+            }
+        }
+    }
+
+    /// What was written by somebody else could not be looked at: it still has to be.
+    pub(super) fn look_again(&mut self) {
+        self.checked_at = None;
+    }
+
+    /// Compares the files with how they were left. What cannot be looked at is taken for unchanged.
+    pub(super) fn look(&mut self) -> Found {
+        let mut written = false;
+        for (path, left) in [(&self.database, self.database_mark), (&self.log, self.log_mark)] {
+            let Ok(now) = mark(path) else { continue };
+            match (left, now) {
+                (Some(_), None) => {
+                    return Found::Moved(format!("{} has been removed or renamed", path.display()));
+                }
+                (Some(left), Some(now)) if left.file != now.file => {
+                    return Found::Moved(format!("{} has been replaced by another file", path.display()));
+                }
+                (left, now) => written |= left != now,
+            }
+        }
+        if !written || self.checked_at.is_some_and(|at| at.elapsed() < CHECK_EVERY) {
+            return Found::Same;
+        }
+        self.checked_at = Some(Instant::now());
+        Found::Written
+    }
+}
+
+/// The mark of the file at a path; `None` if there is none.
+fn mark(path: &Path) -> io::Result<Option<Mark>> {
+    let of = |metadata: Metadata| Mark {
+        file: (metadata.dev(), metadata.ino()),
+        size: metadata.len(),
+        written: (metadata.mtime(), metadata.mtime_nsec()),
+    };
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(Some(of(metadata))),
+        Err(error) => match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_do_to_the_files_is_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (db, wal) = (path("db"), path("db-wal"));
+        let fresh = || {
+            std::fs::write(&db, "one").unwrap();
+            std::fs::write(&wal, "two").unwrap();
+            Guard::new(&db)
+        };
+        assert_eq!(fresh().look(), Found::Same);
+        for file in [&db, &wal] {
+            let mut guard = fresh();
+            std::fs::remove_file(file).unwrap();
+            assert!(matches!(guard.look(), Found::Moved(why) if why.contains("removed")));
+            let mut guard = fresh();
+            std::fs::rename(file, path("elsewhere")).unwrap();
+            assert!(matches!(guard.look(), Found::Moved(_)));
+            std::fs::copy(path("elsewhere"), file).unwrap();
+            guard.remember();
+            assert!(matches!(guard.look(), Found::Moved(why) if why.contains("replaced")));
+            let mut guard = fresh();
+            std::fs::write(file, "more than one").unwrap();
+            assert_eq!(guard.look(), Found::Written);
+            assert_eq!(guard.look(), Found::Same, "said once a minute");
+            let mut guard = fresh();
+            guard.checked_at = None;
+            std::fs::write(file, "six").unwrap();
+            let later = std::fs::File::options().write(true).open(file).unwrap();
+            later.set_modified(std::fs::metadata(file).unwrap().modified().unwrap() + CHECK_EVERY).unwrap();
+            assert_eq!(guard.look(), Found::Written, "of the same length");
+            guard.remember();
+            guard.checked_at = None;
+            assert_eq!(guard.look(), Found::Same);
+        }
+        let mut guard = fresh();
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        assert!(matches!(guard.look(), Found::Moved(_)));
+    }
+}

@@ -1,0 +1,131 @@
+//! The right to a state directory: one owner at a time, who leaves a word about themselves.
+//!
+//! It is a courtesy: it says who has the directory. What keeps two daemons apart, even where the file was deleted, is the
+//! lock that SQLite holds on the database itself.
+
+use std::fmt;
+use std::fs::{File, Metadata, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::files::open_or_make;
+
+/// The file's name in the directory.
+const NAME: &str = "runwatch.lock";
+
+/// The right to a state directory, for as long as this lives. The kernel takes it back when the process ends, however.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+}
+
+/// Why a state directory cannot be taken.
+#[derive(Debug)]
+pub enum InUse {
+    /// By somebody else, who has left a word about themselves.
+    By(String),
+    /// Not even asked.
+    Error(io::Error),
+}
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By(who) => {
+                write!(f, "it is in use by {who}; stop that one, or use another state directory")
+            }
+            Self::Error(error) => write!(f, "{NAME}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for InUse {}
+
+impl Lock {
+    /// Takes the directory, or tells who has it. Blocks for no longer than a file system does.
+    pub fn take(dir: &Path, now: Timestamp) -> Result<Self, InUse> {
+        let mut file = open_or_make(&dir.join(NAME)).map_err(InUse::Error)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(InUse::By(read_word(&mut file))),
+            Err(TryLockError::Error(error)) => return Err(InUse::Error(error)),
+        }
+        // On a full disk the word is missing; the lock holds.
+        let _ = write_word(&mut file, now);
+        Ok(Self { file })
+    }
+
+    /// Whether the file is still in this directory.
+    pub fn is_in(&self, dir: &Path) -> bool {
+        let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let own = self.file.metadata().map(identity);
+        let there = std::fs::symlink_metadata(dir.join(NAME)).map(identity);
+        matches!((own, there), (Ok(own), Ok(there)) if own == there)
+    }
+
+    /// Who has a directory, if anybody has.
+    pub fn holder(dir: &Path) -> Option<String> {
+        let mut file =
+            File::open(dir.join(NAME)).ok().filter(|file| file.metadata().is_ok_and(|m| m.is_file()))?;
+        matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| read_word(&mut file))
+    }
+}
+
+fn read_word(file: &mut File) -> String {
+    let mut who = String::new();
+    // Whoever has it may be writing just now.
+    let _ = file.take(200).read_to_string(&mut who);
+    let who = if who.trim().is_empty() { "another runwatch" } else { who.trim() };
+    crate::run::printable(who, 200)
+}
+
+fn write_word(file: &mut File, now: Timestamp) -> io::Result<()> {
+    if file.metadata()?.nlink() > 1 {
+        // It has another name, and may be somebody else's file.
+        return Ok(());
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(format!("the runwatch of process {}, started {now:.0}\n", std::process::id()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_at_a_time_and_the_other_is_told_who() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        assert_eq!(Lock::holder(dir.path()), None);
+        let first = Lock::take(dir.path(), now).unwrap();
+        let refused = Lock::take(dir.path(), now).unwrap_err().to_string();
+        let pid = std::process::id();
+        assert!(
+            refused.contains(&format!("in use by the runwatch of process {pid}, started 20")),
+            "{refused}"
+        );
+        assert!(Lock::holder(dir.path()).unwrap().contains(&pid.to_string()));
+        drop(first);
+        assert_eq!(Lock::holder(dir.path()), None);
+        assert!(Lock::take(dir.path(), now).is_ok());
+    }
+
+    #[test]
+    fn what_a_link_names_is_never_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let (lock, victim) = (dir.path().join(NAME), dir.path().join("victim"));
+        std::fs::write(&victim, "theirs").unwrap();
+        std::os::unix::fs::symlink(&victim, &lock).unwrap();
+        let refused = Lock::take(dir.path(), now).unwrap_err().to_string();
+        assert!(refused.contains("runwatch.lock: it is a symbolic link"), "{refused}");
+        std::fs::remove_file(&lock).unwrap();
+        std::fs::hard_link(&victim, &lock).unwrap();
+        drop(Lock::take(dir.path(), now).unwrap());
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "theirs");
+    }
+}

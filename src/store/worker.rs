@@ -1,0 +1,168 @@
+//! The thread that a database on disk has to itself.
+//!
+//! Owns the connection, and what goes into one batch. It ends when it has given the connection away, or with the last handle;
+//! that it has ended by itself is told, for then nothing would be recorded any more.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+
+use super::batch::{Call, Desk, note};
+use super::copy::copy;
+use super::{StoreError, StoreErrorKind};
+
+/// The most calls in one transaction: enough that the fsync no longer counts, few enough to answer soon.
+const BATCH: usize = 512;
+
+/// Minimum time between the starts of two commits; calls that arrive meanwhile share one transaction. After a pause there
+/// is no wait.
+const GATHER: Duration = Duration::from_millis(3);
+
+/// How long the drop of the last handle waits for the thread to close the file: a disk that hangs must not hold up the end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the thread is asked.
+pub(super) enum Message {
+    /// Work on the database.
+    Call(Box<dyn Call>),
+    /// Whether it answers, whatever the database does.
+    Ping(oneshot::Sender<()>),
+    /// To copy the database into this empty file.
+    Copy(PathBuf, oneshot::Sender<Result<(), StoreError>>),
+    /// To give the connection away. Unless it is given back, the thread ends.
+    Lend(Box<dyn FnOnce(Connection) -> Option<Connection> + Send>),
+}
+
+/// The handle of the thread.
+pub(super) struct Worker {
+    messages: Sender<Message>,
+    /// Disconnected when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Worker {
+    /// Starts the thread.
+    pub(super) fn start(connection: Connection, desk: Desk) -> Result<Self, StoreError> {
+        let (messages, received) = channel();
+        let (ends, ended) = channel();
+        let work = move || {
+            Work { desk, messages: received, next: None, wrote_at: None }.run(connection);
+            drop(ends);
+        };
+        std::thread::Builder::new().name("store".to_owned()).spawn(work).map_err(|error| {
+            let message = format!("cannot start the store's thread: {error}; allow this user more processes");
+            StoreError { kind: StoreErrorKind::Other, message }
+        })?;
+        Ok(Self { messages, ended: Mutex::new(ended) })
+    }
+
+    /// Asks something; false if the thread has ended.
+    pub(super) fn send(&self, message: Message) -> bool {
+        self.messages.send(message).is_ok()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let close = |connection| {
+            drop(connection);
+            None
+        };
+        // As good if it has ended already.
+        let _ = self.messages.send(Message::Lend(Box::new(close)));
+        // Nothing is ever sent: this waits for the end, or not any longer.
+        let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(END_PATIENCE);
+    }
+}
+
+/// The thread at work.
+struct Work {
+    desk: Desk,
+    messages: Receiver<Message>,
+    /// Taken from the queue, and not done yet.
+    next: Option<Message>,
+    /// When something was last written.
+    wrote_at: Option<Instant>,
+}
+
+impl Work {
+    fn run(mut self, mut connection: Connection) {
+        let unexpected = Unexpected(self.desk.health().clone());
+        while let Some(message) = self.next.take().or_else(|| self.messages.recv().ok()) {
+            match message {
+                Message::Call(call) => self.work_off(&connection, call),
+                Message::Ping(reply) => self.pong(&connection, reply),
+                Message::Copy(to, reply) => {
+                    let copied = copy(&connection, &to, || self.go_on(&connection));
+                    // Whoever asked may have gone.
+                    drop(reply.send(copied));
+                }
+                Message::Lend(hand) => match hand(connection) {
+                    Some(back) => connection = back,
+                    None => break,
+                },
+            }
+        }
+        std::mem::forget(unexpected);
+    }
+
+    /// Commits this call and those that wait behind it.
+    fn work_off(&mut self, connection: &Connection, call: Box<dyn Call>) {
+        if let Some(wait) = self.wrote_at.and_then(|at| GATHER.checked_sub(at.elapsed())) {
+            std::thread::sleep(wait);
+        }
+        let mut batch = vec![call];
+        while batch.len() < BATCH && self.next.is_none() {
+            match self.messages.try_recv() {
+                Ok(Message::Call(call)) => batch.push(call),
+                Ok(other) => self.next = Some(other),
+                Err(_) => break,
+            }
+        }
+        let began = Instant::now();
+        if self.desk.work_off(connection, batch) {
+            self.wrote_at = Some(began);
+        }
+    }
+
+    fn pong(&mut self, connection: &Connection, reply: oneshot::Sender<()>) {
+        // What is wrong is told to whoever listens for it.
+        let _ = self.desk.look(connection);
+        let _ = reply.send(());
+    }
+
+    /// Answers what waits while something long is done; gives whether that may go on.
+    fn go_on(&mut self, connection: &Connection) -> bool {
+        loop {
+            match self.next.take().or_else(|| self.messages.try_recv().ok()) {
+                Some(Message::Call(call)) => self.work_off(connection, call),
+                Some(Message::Ping(reply)) => self.pong(connection, reply),
+                Some(Message::Copy(_, reply)) => {
+                    let error = StoreError::internal("the state is being copied already");
+                    drop(reply.send(Err(error)));
+                }
+                Some(other) => {
+                    // It does not wait for a copy.
+                    self.next = Some(other);
+                    return false;
+                }
+                None => return true,
+            }
+        }
+    }
+}
+
+/// Says that the thread has ended without having been told to: nothing would be recorded any more.
+struct Unexpected(watch::Sender<Option<StoreError>>);
+
+impl Drop for Unexpected {
+    fn drop(&mut self) {
+        let message = "the store's thread has ended".to_owned();
+        note(&self.0, Some(StoreError { kind: StoreErrorKind::Ended, message }));
+    }
+}
