@@ -14,7 +14,7 @@ use tracing::level_filters::LevelFilter;
 use super::exit::Exit;
 use super::flags::Global;
 use super::out::Out;
-use super::setup::{self, environment};
+use super::setup::{self, environment, path_variable};
 use super::signals::{SAME_SIGNAL, Signals};
 use crate::config::{self, Config, Severity};
 use crate::control;
@@ -37,10 +37,10 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
     let config = with_flags(setup::configure(global, None, LevelFilter::INFO, out)?, args);
     let mut signals = Signals::new().map_err(|error| setup::internal(out, &error))?;
     let mut hangups = signal(SignalKind::hangup()).map_err(|error| setup::internal(out, &error))?;
-    let state_dir = daemon::directory(config.state_dir.as_deref(), &environment).ok_or_else(|| {
+    let state_dir = daemon::directory(config.state_dir.as_deref(), &path_variable).ok_or_else(|| {
         setup::refuse("there is no place to keep the state: set state_dir in the configuration, or HOME")
     })?;
-    let socket = control::socket(&environment, &state_dir);
+    let socket = control::socket(&path_variable, &state_dir);
     let (orders, ordered) = mpsc::channel(16);
     let reread = {
         let (path, overrides) = (global.config.clone(), global.overrides(None));

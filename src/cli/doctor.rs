@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use super::exit::Exit;
 use super::flags::Global;
 use super::out::Out;
-use super::setup::{self, environment};
+use super::setup::{self, path_variable};
 use super::socket::candidates;
 use crate::api::{ApiClient, Listed, PollErrorKind, RunSource as _};
 use crate::config::{ChannelKind, Config, Discover};
@@ -174,7 +174,7 @@ async fn session() -> Finding {
 }
 
 fn state(config: &Config) -> Finding {
-    let state = match daemon::directory(config.state_dir.as_deref(), &environment) {
+    let state = match daemon::directory(config.state_dir.as_deref(), &path_variable) {
         None => Health::Wrong(
             "there is no place for the daemon's state".to_owned(),
             "set state_dir in the configuration, or HOME".to_owned(),

@@ -18,6 +18,11 @@ pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
+/// Looks up a variable that names a path, which need not be UTF-8.
+pub(super) fn path_variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
+
 /// Reads the configuration, shows its warnings or all its errors, and sets up logging.
 pub(super) fn configure(
     global: &Global,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::exit::Exit;
 use super::flags::Global;
 use super::out::Out;
-use super::setup::environment;
+use super::setup::{environment, path_variable};
 use crate::control::{self, Client, ClientError};
 use crate::daemon;
 
@@ -21,7 +21,7 @@ pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
 
 /// Where the daemon's socket may be, given the configured state directory.
 pub(super) fn candidates(state_dir: Option<&Path>) -> Vec<PathBuf> {
-    control::candidates(&environment, daemon::directory(state_dir, &environment))
+    control::candidates(&path_variable, daemon::directory(state_dir, &path_variable))
 }
 
 /// Why a command of the socket failed.

@@ -5,9 +5,12 @@
 
 mod client;
 mod connections;
+mod place;
 mod serve;
 mod wire;
 
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError};
@@ -23,7 +26,8 @@ const NAME: &str = "runwatch.sock";
 /// The variable that names the socket, for the daemon and for the commands.
 const VARIABLE: &str = "RUNWATCH_SOCKET";
 
-type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Looks up a variable. Paths need not be UTF-8.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Where a daemon's socket is to be: at `$RUNWATCH_SOCKET`, else in `$RUNTIME_DIRECTORY` (systemd's), else in
 /// `$XDG_RUNTIME_DIR/runwatch`, else in the state directory.
@@ -41,7 +45,7 @@ pub fn candidates(env: Environment<'_>, state_dir: Option<PathBuf>) -> Vec<PathB
     own.chain([PathBuf::from("/run/runwatch").join(NAME)]).collect()
 }
 
-fn set(env: Environment<'_>, name: &str) -> Option<String> {
+fn set(env: Environment<'_>, name: &str) -> Option<OsString> {
     env(name).filter(|value| !value.is_empty())
 }
 
@@ -50,7 +54,11 @@ fn named(env: Environment<'_>) -> Option<PathBuf> {
 }
 
 fn in_runtime_dir(env: Environment<'_>) -> Option<PathBuf> {
-    let systemds = set(env, "RUNTIME_DIRECTORY").and_then(|dirs| dirs.split(':').next().map(PathBuf::from));
+    let first = |dirs: OsString| {
+        let first = dirs.as_bytes().split(|byte| *byte == b':').next()?;
+        Some(PathBuf::from(OsStr::from_bytes(first)))
+    };
+    let systemds = set(env, "RUNTIME_DIRECTORY").and_then(first);
     let users = || set(env, "XDG_RUNTIME_DIR").map(|dir| PathBuf::from(dir).join("runwatch"));
     systemds.or_else(users).map(|dir| dir.join(NAME))
 }
@@ -68,7 +76,7 @@ mod tests {
             ("XDG_RUNTIME_DIR", "/run/user/1", "/run/user/1/runwatch/runwatch.sock"),
             ("RUNWATCH_SOCKET", "", "/state/runwatch.sock"),
         ] {
-            let env = |asked: &str| (asked == name).then(|| value.to_owned());
+            let env = |asked: &str| (asked == name).then(|| value.into());
             let served = socket(&env, state);
             assert_eq!(served, Path::new(expected), "{name}={value}");
             assert_eq!(candidates(&env, Some(state.to_owned()))[0], served, "{name}={value}");

@@ -5,8 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +27,7 @@ use tokio::time::timeout;
 
 use super::Health;
 use super::connections::{Conversation, Phase, Progress, bounded, serve_all};
+use super::place::{Place, listen};
 use crate::BoxFuture;
 use crate::http::{Accept, HostError, Hosts};
 
@@ -106,55 +106,41 @@ pub struct Asked {
     pub body: Bytes,
 }
 
-/// A server that ends when it is dropped; its socket goes with it.
+/// A server that ends when it is dropped; its socket goes with it, unless something else has taken its place.
 #[derive(Debug)]
 pub struct Server {
     task: AbortHandle,
-    socket: Option<PathBuf>,
+    place: Option<Place>,
+}
+
+impl Server {
+    /// Whether commands can still find it: a socket's file may have been removed or replaced.
+    pub fn is_in_place(&self) -> bool {
+        self.place.as_ref().is_none_or(Place::is_taken)
+    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         self.task.abort();
-        if let Some(socket) = &self.socket {
-            // Gone already is as good.
-            let _ = std::fs::remove_file(socket);
+        if let Some(place) = &self.place {
+            place.clear();
         }
     }
 }
 
-/// Serves on a Unix socket with these permissions. One that nobody listens on any more is replaced.
-///
-/// The caller owns the place: two daemons are kept apart by their state's lock.
+/// Serves on a Unix socket with these permissions. One that nobody listens on any more is replaced; anything else is not.
 pub fn serve_unix(path: &Path, mode: u32, serve: Arc<dyn Serve>) -> io::Result<Server> {
-    if let Some(dir) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, "another daemon listens there"));
-            }
-            std::fs::remove_file(path)?;
-        }
-        _ => {}
-    }
-    // Under another name until its permissions are right.
-    let new = path.with_extension("new");
-    if new.symlink_metadata().is_ok_and(|metadata| metadata.file_type().is_socket()) {
-        std::fs::remove_file(&new)?;
-    }
-    let listener = UnixListener::bind(&new)?;
-    std::fs::set_permissions(&new, std::fs::Permissions::from_mode(mode))?;
-    std::fs::rename(&new, path)?;
-    Ok(Server { task: spawn(listener, serve), socket: Some(path.to_owned()) })
+    let (listener, place) = listen(path, mode)?;
+    listener.set_nonblocking(true)?;
+    Ok(Server { task: spawn(UnixListener::from_std(listener)?, serve), place: Some(place) })
 }
 
 /// Serves on a port; gives the address too, for port 0.
 pub async fn serve_tcp(address: SocketAddr, serve: Arc<dyn Serve>) -> io::Result<(Server, SocketAddr)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    Ok((Server { task: spawn(listener, serve), socket: None }, address))
+    Ok((Server { task: spawn(listener, serve), place: None }, address))
 }
 
 fn spawn(listener: impl Accept, serve: Arc<dyn Serve>) -> AbortHandle {

@@ -3,7 +3,9 @@
 //! `state_dir` makes the directory and refuses one that others could tamper with. A store that is damaged is set aside here and
 //! a new one begun; one whose files were taken away is written anew.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use tracing::{error, warn};
@@ -11,7 +13,6 @@ use tracing::{error, warn};
 use super::DaemonError;
 use super::state_dir;
 use crate::clock;
-use crate::config::Environment;
 use crate::store::{InUse, Lock, Original, SqliteStore, StoreError, StoreErrorKind, set_aside};
 
 /// The database's name in the directory.
@@ -194,14 +195,22 @@ fn write_anew(dir: &Path, original: &Original<'_>) -> Result<Option<Aside>, Stat
 
 /// `state_dir`, else `$STATE_DIRECTORY` (systemd's; the first of several), else `$XDG_STATE_HOME/runwatch`, else
 /// `~/.local/state/runwatch`.
-pub fn directory(configured: Option<&Path>, env: Environment<'_>) -> Option<PathBuf> {
+///
+/// Paths need not be UTF-8: one that is not would name another directory if it were changed to be.
+pub fn directory(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
-    let absolute = |value: String| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+    let absolute = |value: OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());
     configured
         .map(Path::to_owned)
-        .or_else(|| set("STATE_DIRECTORY").and_then(|dirs| dirs.split(':').next().map(PathBuf::from)))
+        .or_else(|| set("STATE_DIRECTORY").and_then(|dirs| first_of(&dirs)))
         .or_else(|| set("XDG_STATE_HOME").and_then(absolute).map(|home| home.join("runwatch")))
         .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/state/runwatch")))
+}
+
+/// The first of the paths that systemd lists.
+fn first_of(paths: &OsStr) -> Option<PathBuf> {
+    let first = paths.as_bytes().split(|byte| *byte == b':').next()?;
+    Some(PathBuf::from(OsStr::from_bytes(first)))
 }
 
 #[cfg(test)]
@@ -213,7 +222,7 @@ mod tests {
         let find = |set: &[(&str, &str)], configured: Option<&str>| {
             let set: Vec<(String, String)> = set.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect();
             let env =
-                move |name: &str| set.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+                move |name: &str| set.iter().find(|(key, _)| key == name).map(|(_, value)| value.into());
             directory(configured.map(Path::new), &env).map(|path| path.display().to_string())
         };
         let all = [("STATE_DIRECTORY", "/s:/t"), ("XDG_STATE_HOME", "/x"), ("HOME", "/h")];
@@ -225,5 +234,8 @@ mod tests {
             Some("/h/.local/state/runwatch")
         );
         assert_eq!(find(&[], None), None);
+        let odd = OsStr::from_bytes(b"/st\xff\xfe:/t");
+        let found = directory(None, &|name| (name == "STATE_DIRECTORY").then(|| odd.to_owned()));
+        assert_eq!(found.unwrap().as_os_str().as_bytes(), b"/st\xff\xfe");
     }
 }

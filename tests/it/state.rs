@@ -256,3 +256,81 @@ fn a_state_directory_behind_a_link_is_used() {
     stop(daemon);
     assert_eq!(names(&place.dir.path().join("private")), ["runwatch.db", "runwatch.lock"]);
 }
+
+/// Every file and directory below, with its permissions.
+fn modes(dir: &Path) -> Vec<(String, u32)> {
+    let mut modes = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let metadata = entry.path().symlink_metadata().unwrap();
+        modes.push((entry.file_name().into_string().unwrap(), metadata.permissions().mode() & 0o777));
+        if metadata.is_dir() {
+            modes.extend(self::modes(&entry.path()));
+        }
+    }
+    modes
+}
+
+#[test]
+fn what_the_daemon_makes_is_its_users_only_whatever_the_umask() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let daemon = runwatch(&["daemon", "--watch-dir", path("made/spool").to_str().unwrap()])
+        .config("")
+        .env("STATE_DIRECTORY", path("made/state"))
+        .env("RUNWATCH_SOCKET", path("made/run/sock"))
+        .under(Path::new("/bin/sh"), &["-c", "umask 000; exec \"$@\"", "sh"])
+        .log(&path("log"))
+        .spawn();
+    let log = || std::fs::read_to_string(path("log")).unwrap();
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !path("made/spool").exists() || !path("made/run/sock").exists() {
+        assert!(tokio::time::Instant::now() < end, "{}", log());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let mut made = modes(&path("made"));
+    made.sort();
+    let expected = [
+        ("run", 0o700),
+        ("runwatch.db", 0o600),
+        ("runwatch.db-wal", 0o600),
+        ("runwatch.lock", 0o600),
+        ("sock", 0o600),
+        ("spool", 0o700),
+        ("state", 0o700),
+    ];
+    assert_eq!(made, expected.map(|(name, mode)| (name.to_owned(), mode)));
+    assert_eq!(path("made").metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    stop(daemon);
+}
+
+#[test]
+fn a_path_that_is_not_utf_8_is_used_as_it_is() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::with(&[("a", &["FAILED"])]);
+    let state = place.dir.path().join(OsStr::from_bytes(b"st\xff\xfete"));
+    let daemon = place.daemon(&["a"]).env("STATE_DIRECTORY", &state).without("RUNWATCH_SOCKET").spawn();
+    place.wait_until("told", || place.log().contains("delivered"));
+    let list = runwatch(&["list", "--all"]).env("STATE_DIRECTORY", &state).run();
+    assert!(list.stdout.contains("FAILED"), "{list:?}");
+    stop(daemon);
+    assert_eq!(names(&state), ["runwatch.db", "runwatch.lock"]);
+    let made: Vec<_> = std::fs::read_dir(place.dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(made.len(), 2, "the state and the log: {made:?}");
+}
+
+#[test]
+fn a_socket_path_that_names_something_else_is_refused_and_that_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let precious = dir.path().join("precious");
+    std::fs::write(&precious, "theirs").unwrap();
+    let refused = runwatch(&["daemon"])
+        .config("")
+        .env("STATE_DIRECTORY", dir.path().join("state"))
+        .env("RUNWATCH_SOCKET", &precious)
+        .run();
+    assert_eq!(refused.code, Some(78), "{refused:?}");
+    assert!(refused.stderr.contains("which is not replaced"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "theirs");
+}
