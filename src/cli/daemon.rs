@@ -58,6 +58,10 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
                 // A daemon that was asked to stop, and did, has done its job.
                 Ok(()) => Ok(Exit::Succeeded),
                 Err(DaemonError::Config(error)) => Err(setup::refuse(error)),
+                Err(DaemonError::Busy(error)) => {
+                    out.error(error);
+                    Err(Exit::Internal)
+                }
                 Err(DaemonError::Internal(error)) => Err(setup::internal(out, &error)),
             },
             signal = signals.next() => {

@@ -4,6 +4,7 @@
 //! (`routes` says how), `metrics` and `service` are who is told. This file owns the loop that joins them, and the order of
 //! the end. The log is its only display.
 
+mod busy;
 mod damage;
 mod discover;
 mod handle;
@@ -20,6 +21,7 @@ mod verbs;
 mod watch_dir;
 mod watching;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -33,6 +35,7 @@ use tracing::{error, info, warn};
 pub use handle::Order;
 pub use state::directory;
 
+use busy::{may_pass, patiently};
 use discover::{Seen, forget_if_off};
 use handle::{Handle, Parts};
 use metrics::Metrics;
@@ -77,6 +80,9 @@ pub enum DaemonError {
     /// The configuration, or what it points to: starting again mends nothing.
     #[error("{0}")]
     Config(String),
+    /// What the daemon needs is in use, and stayed so: starting again later may work.
+    #[error("{0}")]
+    Busy(String),
     /// Anything else.
     #[error("{0}")]
     Internal(String),
@@ -108,10 +114,10 @@ pub struct Setup {
 /// Runs until `stop` is cancelled, then ends in order: polls, deliveries (bounded), store.
 pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonError> {
     let Setup { config, reread, state_dir, socket, orders: (orders, mut ordered) } = setup;
-    let mut state = State::open(&state_dir)?;
+    let Some(mut state) = patiently(&stop, async || State::open(&state_dir)).await? else { return Ok(()) };
     let counters = Arc::new(Counters::default());
     let mut daemon = Daemon::start(config, &state, Arc::clone(&counters), orders).await?;
-    let _servers = daemon.serve(&socket).await?;
+    let _servers = daemon.serve(&socket, &stop).await?;
     let mut spool = Spool::open(daemon.config.daemon.watch_dir.clone(), Arc::clone(&daemon.handle)).await;
     let mut resume =
         Resume::new().inspect_err(|error| warn!("a resumed machine will not be noticed: {error}")).ok();
@@ -275,23 +281,35 @@ impl Daemon {
     }
 
     /// Opens the socket, and the port for metrics if there is to be one.
-    async fn serve(&self, path: &Path) -> Result<Vec<crate::control::Server>, DaemonError> {
+    async fn serve(
+        &self,
+        path: &Path,
+        stop: &CancellationToken,
+    ) -> Result<Vec<crate::control::Server>, DaemonError> {
+        let refuse = |place: &dyn std::fmt::Display, error: &io::Error, advice: &str| {
+            let message = format!("cannot listen on {place}: {error}{advice}");
+            if may_pass(error) { DaemonError::Busy(message) } else { DaemonError::Config(message) }
+        };
         let mode = if self.config.daemon.socket_for_group { 0o660 } else { 0o600 };
-        let serve = Arc::new(routes::Socket(Arc::clone(&self.handle)));
-        let server = serve_unix(path, mode, serve)
-            .map_err(|error| DaemonError::Config(format!("cannot listen on {}: {error}", path.display())))?;
+        let listen = async || {
+            let serve = Arc::new(routes::Socket(Arc::clone(&self.handle)));
+            serve_unix(path, mode, serve).map_err(|error| refuse(&path.display(), &error, ""))
+        };
+        let Some(server) = patiently(stop, listen).await? else { return Ok(Vec::new()) };
         info!(socket = %path.display(), "listening");
         let mut servers = vec![server];
         if let Some(address) = self.config.daemon.listen {
-            let hosts = Hosts::new(self.config.daemon.listen_names.iter().cloned());
-            let serve = Arc::new(routes::Port(Arc::clone(&self.handle), hosts));
-            let (server, address) = serve_tcp(address, serve).await.map_err(|error| {
-                DaemonError::Config(format!(
-                    "cannot listen on {address}: {error}; choose another `listen` in [daemon]"
-                ))
-            })?;
-            info!("serving metrics on http://{address}/metrics");
-            servers.push(server);
+            let listen = async || {
+                let hosts = Hosts::new(self.config.daemon.listen_names.iter().cloned());
+                let serve = Arc::new(routes::Port(Arc::clone(&self.handle), hosts));
+                let listening = serve_tcp(address, serve).await;
+                let advice = "; release it, or choose another `listen` in [daemon]";
+                listening.map_err(|error| refuse(&address, &error, advice))
+            };
+            if let Some((server, address)) = patiently(stop, listen).await? {
+                info!("serving metrics on http://{address}/metrics");
+                servers.push(server);
+            }
         }
         Ok(servers)
     }

@@ -61,7 +61,8 @@ impl fmt::Display for StateError {
 impl From<StateError> for DaemonError {
     fn from(error: StateError) -> Self {
         match error {
-            StateError::InUse(why) | StateError::Unusable(why) => Self::Config(why),
+            StateError::InUse(why) => Self::Busy(why),
+            StateError::Unusable(why) => Self::Config(why),
             // A full disk may have room again when the service manager tries the next time.
             StateError::Failed(why) => Self::Internal(why),
         }

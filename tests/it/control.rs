@@ -343,7 +343,7 @@ fn a_second_daemon_is_told_who_has_the_state() {
     let daemon = home.start();
     let pid = daemon.pid().as_raw_nonzero();
     let second = home.run(&["daemon"]);
-    assert_eq!(second.code, Some(78), "{second:?}");
+    assert_eq!(second.code, Some(70), "{second:?}");
     assert!(second.stderr.contains(&format!("in use by the runwatch of process {pid}")), "{second:?}");
     stop(daemon);
 }

@@ -162,7 +162,7 @@ fn a_second_daemon_is_told_who_has_the_state() {
     let first = place.daemon(&["a"]).spawn();
     place.wait_for(Point::Answered);
     let second = runwatch(&["daemon"]).config("").env("STATE_DIRECTORY", place.state()).run();
-    assert_eq!(second.code, Some(78), "{second:?}");
+    assert_eq!(second.code, Some(70), "{second:?}");
     let pid = first.pid().as_raw_nonzero();
     assert!(second.stderr.contains(&format!("in use by the runwatch of process {pid}")), "{second:?}");
     stop(first);

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod busy;
 mod client;
 mod commands;
 mod control;

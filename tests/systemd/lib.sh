@@ -45,12 +45,16 @@ check() {
     echo "ok: $what"
 }
 
+simulators=0
+
 # simulate KEY RUN…: the API from now on.
 simulate() {
     local key=$1 runs=() run
     shift
     for run in "$@"; do runs+=(--run "$run"); done
-    systemctl stop simulator 2>/dev/null || true
-    systemd-run --quiet --unit=simulator --collect \
+    systemctl stop "simulator-$simulators" 2>/dev/null || true
+    # A name of its own each time: systemd forgets a unit when it likes.
+    simulators=$((simulators + 1))
+    systemd-run --quiet --unit="simulator-$simulators" --collect \
         runwatch simulate --listen 127.0.0.1:8400 --api-key "$key" "${runs[@]}"
 }

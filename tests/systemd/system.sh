@@ -74,6 +74,13 @@ check "a bad configuration is no reason to try again" \
     is "failed exit-code 78 0" echo "$(property ActiveState) $(property Result) $(property ExecMainStatus) $(property NRestarts)"
 mv "$config.good" "$config"
 
+# A credential that is not there: systemd says so, and does not try again.
+mv /etc/runwatch/webhook-secret /etc/runwatch/webhook-secret.good
+check "it does not start without its credentials" is 1 sh -c 'systemctl start runwatch 2>/dev/null; echo $?'
+check "a credential that is missing is no reason to try again" \
+    is "failed exit-code 243 0" echo "$(property ActiveState) $(property Result) $(property ExecMainStatus) $(property NRestarts)"
+mv /etc/runwatch/webhook-secret.good /etc/runwatch/webhook-secret
+
 # Start.
 simulate "first key" id=long,duration=1h id=short,duration=0s id=more,duration=1h id=other,duration=1h
 systemctl start runwatch || fail "it does not start"
@@ -95,7 +102,8 @@ check "a reload is done when systemctl reload returns" runwatch show more
 await "the added run" has "^more .*PROCESSING" runs
 cp "$config" "$config.good"
 echo 'nonsense = 1' >>"$config"
-check "systemctl reload has no word for a refusal" systemctl reload runwatch
+check "systemctl reload reports a refusal" is 1 sh -c 'systemctl reload runwatch 2>/dev/null; echo $?'
+check "it goes on" systemctl is-active runwatch
 await "the refusal in the journal" has "the configuration is refused, and the old one kept" journal
 check "the status line says so" has "configuration is refused" property StatusText
 check "runwatch reload says so" is 78 sh -c 'runwatch reload 2>/dev/null; echo $?'

@@ -58,6 +58,11 @@ impl Home {
         std::fs::write(self.path("config.toml"), format!("{QUICK}{text}")).unwrap();
     }
 
+    /// Starts a daemon, and waits for nothing.
+    pub fn spawn(&self) -> Running {
+        self.prepared(&["daemon"]).env("NOTIFY_SOCKET", self.path("notify")).spawn()
+    }
+
     /// Starts a daemon with more arguments, and waits until it is ready.
     pub fn start_with(&self, args: &[&str]) -> Running {
         let running =
