@@ -13,7 +13,8 @@
 //! Who may import whom (a test keeps it true):
 //!
 //! - [`run`] imports nothing of ours.
-//! - [`blocking`], [`clock`], [`http`], [`secret`] and [`span`] import nothing but `run`; `http` imports `blocking` too.
+//! - [`blocking`], [`clock`], [`http`], [`secret`], [`small_file`] and [`span`] import nothing but `run`; `http` imports
+//!   `blocking` and `small_file` too.
 //! - [`api`] and [`store`] import `run`. They do not know each other.
 //! - [`notify`] imports `run` and `store`: it lives off the outbox.
 //! - [`poll`] imports `api`, `run` and `store`.
@@ -38,6 +39,7 @@ pub mod run;
 pub mod secret;
 #[cfg(feature = "simulator")]
 pub mod sim;
+pub mod small_file;
 pub mod span;
 pub mod store;
 pub mod words;

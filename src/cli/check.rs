@@ -7,13 +7,16 @@ use super::flags::Global;
 use super::setup::{environment, show};
 use super::{out, setup};
 use crate::config::{self, KeySource, Severity};
+use crate::run::printable;
 
 /// Checks the file given, or the one that would be used.
 pub(super) fn run(global: &Global, file: Option<&Path>) -> Exit {
     let flag = file.or(global.config.as_deref());
-    let located = config::locate(flag, &environment).map(|(path, _)| path);
-    let name = located
-        .map_or_else(|| "no configuration file, defaults only".to_owned(), |path| path.display().to_string());
+    let located = config::locate(flag, &environment);
+    let name = located.path().map_or_else(
+        || "no configuration file, defaults only".to_owned(),
+        |path| printable(&path.to_string_lossy(), 1000),
+    );
     let loaded = match config::load(flag, &environment, &global.overrides(None)) {
         Ok(loaded) => loaded,
         Err(report) => {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::level_filters::LevelFilter;
+use tracing::warn;
 
 use super::exit::Exit;
 use super::flags::Global;
@@ -34,7 +34,8 @@ pub(super) async fn run(out: &Out, global: &Global, args: &DaemonArgs) -> Exit {
 }
 
 async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, Exit> {
-    let config = with_flags(setup::configure(global, None, LevelFilter::INFO, out)?, args);
+    let loaded = setup::configure_service(global, out)?;
+    let config = with_flags(loaded.config, args);
     let mut signals = Signals::new().map_err(|error| setup::internal(out, &error))?;
     let mut hangups = signal(SignalKind::hangup()).map_err(|error| setup::internal(out, &error))?;
     let state_dir = daemon::directory(config.state_dir.as_deref(), &path_variable).ok_or_else(|| {
@@ -43,7 +44,8 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
     let socket = control::socket(&path_variable, &state_dir);
     let (orders, ordered) = mpsc::channel(16);
     let reread = {
-        let (path, overrides) = (global.config.clone(), global.overrides(None));
+        // A file that has gone must not give way to another, or to none.
+        let (path, overrides) = (loaded.path, global.overrides(None));
         let args = args.clone();
         Arc::new(move || reread(path.as_deref(), &overrides).map(|config| with_flags(config, &args)))
     };
@@ -87,10 +89,16 @@ fn with_flags(mut config: Config, args: &DaemonArgs) -> Config {
     config
 }
 
-/// Reads the configuration anew; the error is what `config check` would show.
+/// Reads the configuration anew, from the file of the start; the error is what `config check` would show.
 fn reread(path: Option<&std::path::Path>, overrides: &config::Overrides) -> Result<Config, String> {
-    match config::load(path, &environment, overrides) {
-        Ok(loaded) => Ok(loaded.config),
+    match config::load_for_service(path, &environment, overrides) {
+        Ok(loaded) => {
+            let warnings = loaded.report.render_usable(false);
+            if !warnings.is_empty() {
+                warn!("{warnings}");
+            }
+            Ok(loaded.config)
+        }
         Err(report) => Err(report.render(Severity::Error, false)),
     }
 }

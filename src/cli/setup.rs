@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::flags::Global;
 use super::out::{self, Out};
 use super::{logging, signals::Signals};
-use crate::config::{self, Config, ConfiguredChannel, Report, Severity};
+use crate::config::{self, Config, ConfiguredChannel, Loaded, Report, Severity};
 use crate::run::{RunId, Subject};
 
 /// Looks up a variable of this process's environment. What is not UTF-8 in it is replaced, and then refused like any other
@@ -30,12 +30,28 @@ pub(super) fn configure(
     level: LevelFilter,
     out: &Out,
 ) -> Result<Config, Exit> {
-    match config::load(global.config.as_deref(), &environment, &global.overrides(grace)) {
+    let loaded = config::load(global.config.as_deref(), &environment, &global.overrides(grace));
+    // What makes a channel unusable is said where that channel is used.
+    usable(loaded, level, out, |report| show_only(Severity::Warning, report)).map(|loaded| loaded.config)
+}
+
+/// As [`configure`], for the daemon: there must be a file, and what is tolerated in it is said. Gives the file, too.
+pub(super) fn configure_service(global: &Global, out: &Out) -> Result<Loaded, Exit> {
+    let loaded = config::load_for_service(global.config.as_deref(), &environment, &global.overrides(None));
+    usable(loaded, LevelFilter::INFO, out, |report| print(&report.render_usable(colours())))
+}
+
+fn usable(
+    loaded: Result<Loaded, Report>,
+    level: LevelFilter,
+    out: &Out,
+    show_warnings: impl FnOnce(&Report),
+) -> Result<Loaded, Exit> {
+    match loaded {
         Ok(loaded) => {
-            // What makes a channel unusable is said where that channel is used.
-            show_only(Severity::Warning, &loaded.report);
+            show_warnings(&loaded.report);
             logging::init(&loaded.config.log, level, out);
-            Ok(loaded.config)
+            Ok(loaded)
         }
         Err(report) => {
             show(&report);
@@ -51,7 +67,14 @@ pub(super) fn show(report: &Report) {
 }
 
 fn show_only(severity: Severity, report: &Report) {
-    let text = report.render(severity, console::colors_enabled_stderr());
+    print(&report.render(severity, colours()));
+}
+
+fn colours() -> bool {
+    console::colors_enabled_stderr()
+}
+
+fn print(text: &str) {
     if !text.is_empty() {
         out::stderr(&format!("{text}\n"));
     }

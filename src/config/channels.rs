@@ -1,14 +1,16 @@
 //! Reads `[[notify.…]]`: one table a channel, one array a kind.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::diagnostic::Problems;
-use super::key::{credential_or, read_file};
-use super::reader::{Section, closest};
+use super::key::{Kind, credential_or, read_file};
+use super::reader::Section;
 use super::url::web_url;
-use super::{ChannelKind, ConfiguredChannel, Environment, SecretUrl};
+use super::{ChannelKind, ConfiguredChannel, Environment, SecretUrl, mask};
 use crate::notify::{CommandSettings, SigningSecret};
 use crate::run::EventKind;
 use crate::secret::Secret;
@@ -16,28 +18,46 @@ use crate::secret::Secret;
 /// Runs that finish together mostly do so within this.
 pub(super) const DEFAULT_GATHER: Duration = Duration::from_secs(2);
 
-type SpannedChannel = (ConfiguredChannel, Range<usize>);
+/// The channels of a configuration.
+pub(super) struct Channels {
+    /// Those that can be made sense of, each with where its name or its table is.
+    pub(super) list: Vec<(ConfiguredChannel, Range<usize>)>,
+    /// Every name that is there, also of channels with mistakes: a reference to one is no second mistake.
+    declared: HashSet<String>,
+}
 
-/// Reads all channels, each with where its table is.
-pub(super) fn read(section: &Section<'_>, env: Environment<'_>, problems: &Problems) -> Vec<SpannedChannel> {
+impl Channels {
+    /// Whether a channel of this name is there, with mistakes or without.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.declared.contains(name)
+    }
+}
+
+/// Reads all channels.
+pub(super) fn read(root: &Section<'_>, env: Environment<'_>, problems: &Problems) -> Channels {
+    let section = &root.table("notify");
     let kinds: [(&'static str, &str, ReadKind); 4] = [
         ("webhook", "notify.webhook", webhook),
         ("desktop", "notify.desktop", desktop),
         ("log", "notify.log", |_, _| Some(ChannelKind::Log)),
         ("command", "notify.command", command),
     ];
-    let mut channels: Vec<SpannedChannel> = Vec::new();
+    let mut channels = Channels { list: Vec::new(), declared: section.names_of_tables("name") };
+    let mut taken: HashMap<Arc<str>, usize> = HashMap::new();
     for (kind, path, read_kind) in kinds {
         for table in section.tables(kind, path) {
-            let Some((channel, span)) = channel(table, kind, read_kind, env) else { continue };
-            if channels.iter().any(|(other, _)| other.name == channel.name) {
+            let (name, span) = name(&table, kind);
+            if let Some(first) = taken.insert(name.clone(), span.start) {
                 problems.error(
                     span.clone(),
-                    format!("there are two channels of the name `{}`", channel.name),
-                    "give each a name of its own: name = \"…\"",
+                    format!("there are two channels of the name `{}`", mask::quoted(&name)),
+                    format!(
+                        "the other is on line {}; give each a name of its own: name = \"…\"",
+                        problems.line_of(first)
+                    ),
                 );
             }
-            channels.push((channel, span));
+            channels.list.extend(channel(table, name, read_kind, env).map(|channel| (channel, span)));
         }
     }
     section.unknown_keys();
@@ -46,32 +66,40 @@ pub(super) fn read(section: &Section<'_>, env: Environment<'_>, problems: &Probl
 
 type ReadKind = fn(&Section<'_>, Environment<'_>) -> Option<ChannelKind>;
 
+/// A channel's name and where it is, or where its table is.
+fn name(section: &Section<'_>, kind_name: &str) -> (Arc<str>, Range<usize>) {
+    let Some((name, span)) = section.string("name") else {
+        return (Arc::from(kind_name), section.span.clone());
+    };
+    if !is_name(name) {
+        section.problems.error(
+            span.clone(),
+            format!("`{}` is no name for a channel", mask::quoted(name)),
+            "expected letters, digits, dashes, dots and underscores, at most 100",
+        );
+    }
+    (Arc::from(name), span)
+}
+
 fn channel(
     section: Section<'_>,
-    kind_name: &str,
+    name: Arc<str>,
     read_kind: ReadKind,
     env: Environment<'_>,
-) -> Option<SpannedChannel> {
-    let named = section.string("name");
-    let name: Arc<str> = match &named {
-        Some((name, span)) if !is_name(name) => {
-            section.problems.error(
-                span.clone(),
-                format!("`{name}` is no name for a channel"),
-                "expected letters, digits, dashes, dots and underscores",
-            );
-            Arc::from(kind_name)
-        }
-        Some((name, _)) => Arc::from(*name),
-        None => Arc::from(kind_name),
-    };
-    let events = section.strings("events").map(|events| {
+) -> Option<ConfiguredChannel> {
+    let events: Option<Vec<EventKind>> = section.strings("events").map(|events| {
         events.into_iter().filter_map(|(text, span)| event(text, span, section.problems)).collect()
     });
-    let span = named.map_or_else(|| section.span.clone(), |(_, span)| span);
+    if let Some(span) = section.span_of("events").filter(|_| section.is_empty_list("events")) {
+        section.problems.check_error(
+            span,
+            "`events` is empty: this channel is never used",
+            "leave it out for all events",
+        );
+    }
     let kind = read_kind(&section, env);
     section.finish();
-    Some((ConfiguredChannel { name, events, kind: kind? }, span))
+    Some(ConfiguredChannel { name, events, kind: kind? })
 }
 
 fn is_name(text: &str) -> bool {
@@ -82,11 +110,11 @@ fn event(text: &str, span: Range<usize>, problems: &Problems) -> Option<EventKin
     let names = EventKind::ALL.map(EventKind::as_str);
     let found = EventKind::ALL.into_iter().find(|kind| kind.as_str() == text);
     if found.is_none() {
-        let help = match closest(text, names.into_iter()) {
+        let help = match problems.suggest(text, names.into_iter()) {
             Some(similar) => format!("did you mean `{similar}`?"),
             None => format!("the events are: {}", names.join(", ")),
         };
-        problems.error(span, format!("there is no event `{text}`"), help);
+        problems.error(span, format!("there is no event `{}`", mask::quoted(text)), help);
     }
     found
 }
@@ -99,7 +127,7 @@ fn webhook(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
     let ca_file = section.ca_file();
     if let Some(Ok(secrets)) = &secrets {
         if secrets.is_empty() && !unsigned {
-            section.problems.error(
+            section.problems.missing(
                 section.span.clone(),
                 "this webhook has no `secret` to sign with",
                 "add secret = \"whsec_…\" (make one with: echo whsec_$(openssl rand -base64 32)), or unsigned = true",
@@ -112,10 +140,21 @@ fn webhook(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
             );
         }
     }
-    Some(match (url?, secrets?) {
-        (Ok(url), Ok(secrets)) => ChannelKind::Webhook { url: SecretUrl(url), secrets, ca_file },
-        (Err(error), _) | (_, Err(error)) => ChannelKind::Unusable(error),
+    let ca_file = match ca_file {
+        None => Ok(None),
+        Some((path, None)) => Ok(Some(path)),
+        Some((_, Some((span, wrong)))) => Err(unusable(section, span, wrong)),
+    };
+    Some(match (url?, secrets?, ca_file) {
+        (Ok(url), Ok(secrets), Ok(ca_file)) => ChannelKind::Webhook { url: SecretUrl(url), secrets, ca_file },
+        (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => ChannelKind::Unusable(error),
     })
+}
+
+/// Notes that a file makes this channel unusable, and nothing else; gives why.
+fn unusable(section: &Section<'_>, span: Range<usize>, wrong: String) -> String {
+    section.problems.check_error(span, wrong.clone(), "this channel cannot be used until then");
+    wrong
 }
 
 fn webhook_url(
@@ -129,13 +168,13 @@ fn webhook_url(
             return None;
         }
         (Some((text, span)), None) => (Secret::new(text), span),
-        (None, Some((path, span))) => match secret_file(section, &path, &span, "webhook URL", env) {
+        (None, Some((path, span))) => match secret_file(section, &path, &span, Kind::Url, env) {
             Ok(url) => (url, span),
             Err(error) => return Some(Err(error)),
         },
         (None, None) => {
             if section.span_of("url").is_none() && section.span_of("url_file").is_none() {
-                section.problems.error(
+                section.problems.missing(
                     section.span.clone(),
                     "this webhook has no `url`",
                     "add url = \"https://…\", or url_file to keep it out of this file",
@@ -144,10 +183,11 @@ fn webhook_url(
             return None;
         }
     };
-    match web_url(text.expose(), allow_http, "https://hooks.example.com/runs") {
+    let allow = "allow_http = true in this table";
+    match web_url(text.expose(), allow_http, "https://hooks.example.com/runs", allow) {
         Ok(url) => Some(Ok(url)),
         Err(error) => {
-            section.problems.secret_error(span, format!("`url`: {error}"), "");
+            section.problems.error(span, format!("`url`: {error}"), "");
             None
         }
     }
@@ -163,38 +203,41 @@ fn secrets(section: &Section<'_>, env: Environment<'_>) -> Option<Result<Vec<Sig
         section.problems.inline_secret(span);
     }
     let mut whole = true;
+    let mut unreadable = None;
     if let Some((path, span)) = section.path("secret_file") {
-        match secret_file(section, &path, &span, "webhook secret", env) {
+        match secret_file(section, &path, &span, Kind::Signing, env) {
             Ok(secret) => texts.push((secret, span)),
-            Err(error) => return Some(Err(error)),
+            Err(error) => unreadable = Some(error),
         }
-    } else if section.span_of("secret_file").is_some() {
-        whole = false;
+    }
+    // What was said of a value of the wrong type is enough.
+    for (key, read) in [("secret_file", unreadable.is_some()), ("secret", false), ("secrets", false)] {
+        whole &= section.span_of(key).is_none() || read || !texts.is_empty() || section.is_empty_list(key);
     }
     let mut secrets = Vec::new();
     for (text, span) in texts {
         match SigningSecret::parse(text.expose()) {
             Ok(secret) => secrets.push(secret),
             Err(error) => {
-                section.problems.secret_error(span, error.to_string(), "");
+                section.problems.error(span, error.to_string(), "");
                 whole = false;
             }
         }
     }
-    whole.then_some(Ok(secrets))
+    whole.then_some(unreadable.map_or(Ok(secrets), Err))
 }
 
 /// A secret in a file. Where that cannot be read the channel cannot be used, and nothing else is the worse for it.
 fn secret_file(
     section: &Section<'_>,
-    path: &std::path::Path,
+    path: &Path,
     span: &Range<usize>,
-    what: &str,
+    kind: Kind,
     env: Environment<'_>,
 ) -> Result<Secret, String> {
     let path = credential_or(path, env);
-    section.warn_if_world_readable(&path, span, what);
-    read_file(&path, what).inspect_err(|error| section.problems.channel_error(span.clone(), error.clone()))
+    section.warn_if_world_readable(&path, span, kind.name());
+    read_file(&path, kind).map_err(|error| unusable(section, span.clone(), error))
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "one of several of this type")]
@@ -202,12 +245,12 @@ fn desktop(section: &Section<'_>, _: Environment<'_>) -> Option<ChannelKind> {
     Some(ChannelKind::Desktop { gather: section.duration_or_zero("gather", DEFAULT_GATHER) })
 }
 
-fn command(section: &Section<'_>, _: Environment<'_>) -> Option<ChannelKind> {
+fn command(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
     let words = section.strings("command");
     let timeout = section.duration("timeout", Duration::from_secs(30));
     let Some(words) = words else {
         if section.span_of("command").is_none() {
-            section.problems.error(
+            section.problems.missing(
                 section.span.clone(),
                 "this channel has no `command`",
                 "add command = [\"/path/to/program\", \"argument\"]; no shell is involved",
@@ -215,9 +258,12 @@ fn command(section: &Section<'_>, _: Environment<'_>) -> Option<ChannelKind> {
         }
         return None;
     };
+    let span = section.span_of("command").unwrap_or_default();
     let Some(((program, span), arguments)) = words.split_first() else {
-        let span = section.span_of("command").unwrap_or_default();
-        section.problems.error(span, "`command` is empty", "expected a program and its arguments");
+        // What is of another type was found already.
+        if section.is_empty_list("command") {
+            section.problems.error(span, "`command` is empty", "expected a program and its arguments");
+        }
         return None;
     };
     if program.is_empty() {
@@ -228,9 +274,36 @@ fn command(section: &Section<'_>, _: Environment<'_>) -> Option<ChannelKind> {
         );
         return None;
     }
+    if let Some((wrong, help)) = program_error(program, env) {
+        section.problems.check_error(span.clone(), wrong, help);
+    }
     Some(ChannelKind::Command(CommandSettings {
         program: (*program).to_owned(),
         arguments: arguments.iter().map(|(text, _)| (*text).to_owned()).collect(),
         timeout,
     }))
+}
+
+/// What is wrong with a program and what to do, if it cannot be started from here.
+fn program_error(program: &str, env: Environment<'_>) -> Option<(String, &'static str)> {
+    use rustix::fs::{Access, access};
+    let executable = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    if program.contains('/') {
+        let path = Path::new(program);
+        let shown = mask::path(path);
+        if executable(path) {
+            None
+        } else if program.starts_with("~/") {
+            Some((format!("there is no program {shown}: no shell replaces the ~"), "write the whole path"))
+        } else if path.exists() {
+            Some((format!("{shown} may not be executed"), "chmod +x it, or name another program"))
+        } else {
+            Some((format!("there is no program {shown}"), "give the path of one that may be executed"))
+        }
+    } else {
+        let path = env("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
+        let found = std::env::split_paths(&path).any(|dir| executable(&dir.join(program)));
+        let title = || format!("there is no program `{}` in PATH", mask::quoted(program));
+        (!found).then(|| (title(), "give the whole path; no shell is involved"))
+    }
 }

@@ -1,13 +1,28 @@
 //! Problems with the configuration, shown where they are: path, line, column, the line itself, and what to do.
 //!
-//! Owns the rule that a configuration file is full of secrets: in the lines shown, every string and comment is masked but
-//! the one that the problem is about, and that one too if it may be a secret.
+//! Owns how many are kept: a file with a hundred thousand mistakes costs no more per mistake than one with two. What of a
+//! line may be shown is decided by `mask`; titles and helps are written by whoever finds the problem.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+
+use super::mask;
+use super::reader::closest;
+use crate::run::printable;
+
+/// So many problems of each severity are shown, the first of the file; the others are counted.
+const SHOWN: usize = 50;
+
+/// So many times a misspelt name is compared with the names there are: each time costs as much as there are names.
+const SUGGESTIONS: usize = 1000;
+
+/// The longest title or help, in characters.
+const LONGEST: usize = 1000;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +33,7 @@ pub enum Severity {
     Warning,
 }
 
-/// One problem.
+/// One problem. Nothing in it quotes more of the file than may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// How bad it is.
@@ -29,42 +44,77 @@ pub struct Problem {
     pub span: Option<Range<usize>>,
     /// What to do.
     pub help: Option<String>,
-    /// Whether the text at `span` may be shown.
-    pub reveal: bool,
-    /// Whether it makes one channel unusable and nothing else.
-    pub channel_only: bool,
+    /// Whether the configuration cannot be used. An error that does not refuse it is one for `config check` and a warning
+    /// elsewhere: one channel cannot be used, or something never takes effect.
+    pub refuses: bool,
 }
 
 /// Problems as they are found. Shared by everything that reads.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
-    found: RefCell<Vec<Problem>>,
+    found: RefCell<Found>,
+    /// Where lines begin.
+    lines: Vec<usize>,
+    /// The lines on which the syntax is broken: what was made of them means nothing.
+    broken: RefCell<HashSet<usize>>,
     /// Where the first secret in the file itself is.
     inline_secret: RefCell<Option<Range<usize>>>,
+    suggestions: Cell<usize>,
+}
+
+/// The first problems of the file, and how many there are.
+#[derive(Debug, Default)]
+struct Found {
+    /// By where they are and in which order they were found.
+    errors: BTreeMap<(usize, usize), Problem>,
+    warnings: BTreeMap<(usize, usize), Problem>,
+    counts: Counts,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    errors: usize,
+    warnings: usize,
+    refusing: usize,
 }
 
 impl Problems {
-    /// An error at a place whose text may be shown.
+    /// For a file with this text.
+    pub(super) fn of(text: &str) -> Self {
+        Self { lines: line_starts(text), ..Self::default() }
+    }
+
+    /// An error that refuses the configuration.
     pub(super) fn error(&self, span: Range<usize>, title: impl Into<String>, help: impl Into<String>) {
-        self.push(Severity::Error, Some(span), title.into(), help.into(), true);
+        self.push(Severity::Error, Some(span), &title.into(), &help.into(), true);
     }
 
-    /// An error at a place whose text may be a secret.
-    pub(super) fn secret_error(&self, span: Range<usize>, title: impl Into<String>, help: impl Into<String>) {
-        self.push(Severity::Error, Some(span), title.into(), help.into(), false);
+    /// An error that does not refuse it: one channel cannot be used, or something never takes effect.
+    pub(super) fn check_error(&self, span: Range<usize>, title: impl Into<String>, help: impl Into<String>) {
+        self.push(Severity::Error, Some(span), &title.into(), &help.into(), false);
     }
 
-    /// An error that makes one channel unusable and nothing else.
-    pub(super) fn channel_error(&self, span: Range<usize>, title: impl Into<String>) {
-        self.error(span, title, "");
-        if let Some(problem) = self.found.borrow_mut().last_mut() {
-            problem.channel_only = true;
+    /// An error in what cannot be read as TOML. Other problems on its line are only its echoes.
+    pub(super) fn syntax_error(&self, span: Range<usize>, title: String) {
+        self.error(span.clone(), title, "");
+        self.broken.borrow_mut().insert(self.line_of(span.start));
+    }
+
+    /// Whether parts of the file could not be read, so that what is not there may be.
+    pub(super) fn is_broken(&self) -> bool {
+        !self.broken.borrow().is_empty()
+    }
+
+    /// An error about something that is not there. Where the file could not be read whole it may well be.
+    pub(super) fn missing(&self, span: Range<usize>, title: impl Into<String>, help: impl Into<String>) {
+        if !self.is_broken() {
+            self.error(span, title, help);
         }
     }
 
     /// An error that is not in the file.
     pub(super) fn error_elsewhere(&self, title: impl Into<String>, help: impl Into<String>) {
-        self.push(Severity::Error, None, title.into(), help.into(), false);
+        self.push(Severity::Error, None, &title.into(), &help.into(), true);
     }
 
     /// A warning at a place, or about what is not in the file.
@@ -74,19 +124,53 @@ impl Problems {
         title: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.push(Severity::Warning, span, title.into(), help.into(), true);
+        self.push(Severity::Warning, span, &title.into(), &help.into(), false);
     }
 
-    fn push(
+    fn push(&self, severity: Severity, span: Option<Range<usize>>, title: &str, help: &str, refuses: bool) {
+        if self.is_echo(span.as_ref()) {
+            return;
+        }
+        let mut found = self.found.borrow_mut();
+        let Found { errors, warnings, counts } = &mut *found;
+        counts.refusing += usize::from(refuses);
+        let (kept, count) = match severity {
+            Severity::Error => (errors, &mut counts.errors),
+            Severity::Warning => (warnings, &mut counts.warnings),
+        };
+        *count += 1;
+        // What is not in the file comes last.
+        let place = (span.as_ref().map_or(usize::MAX, |span| span.start), *count);
+        if kept.len() == SHOWN && kept.last_key_value().is_some_and(|(last, _)| *last < place) {
+            return;
+        }
+        let title = printable(title, LONGEST);
+        let help = Some(printable(help, LONGEST)).filter(|help| !help.is_empty());
+        kept.insert(place, Problem { severity, title, span, help, refuses });
+        if kept.len() > SHOWN {
+            kept.pop_last();
+        }
+    }
+
+    fn is_echo(&self, span: Option<&Range<usize>>) -> bool {
+        let broken = self.broken.borrow();
+        span.is_some_and(|span| !broken.is_empty() && broken.contains(&self.line_of(span.start)))
+    }
+
+    /// The line, from one on, that a place is in.
+    pub(super) fn line_of(&self, at: usize) -> usize {
+        line_of(&self.lines, at)
+    }
+
+    /// The name that was most likely meant, if there is one. No longer looked for after very many.
+    pub(super) fn suggest<'c>(
         &self,
-        severity: Severity,
-        span: Option<Range<usize>>,
-        title: String,
-        help: String,
-        reveal: bool,
-    ) {
-        let help = Some(help).filter(|help| !help.is_empty());
-        self.found.borrow_mut().push(Problem { severity, title, span, help, reveal, channel_only: false });
+        name: &str,
+        candidates: impl Iterator<Item = &'c str>,
+    ) -> Option<&'c str> {
+        let made = self.suggestions.get();
+        self.suggestions.set(made + 1);
+        if made < SUGGESTIONS { closest(name, candidates.take(SUGGESTIONS)) } else { None }
     }
 
     /// Takes note of a secret that is written in the file itself.
@@ -98,70 +182,90 @@ impl Problems {
     pub(super) fn warn_of_inline_secret(&self, path: &Path) {
         let Some(span) = self.inline_secret.take() else { return };
         let help = format!("chmod 600 {}, or keep the secret in a file of its own", path.display());
-        self.push(
-            Severity::Warning,
-            Some(span),
-            "everybody on this machine can read this secret".to_owned(),
-            help,
-            false,
-        );
+        self.warning(Some(span), "everybody on this machine can read this secret", help);
     }
 
     /// Whether anything found so far refuses the configuration.
-    pub(super) fn has_errors(&self) -> bool {
-        self.found.borrow().iter().any(|problem| problem.severity == Severity::Error && !problem.channel_only)
+    pub(super) fn refuse(&self) -> bool {
+        self.found.borrow().counts.refusing > 0
     }
 
     /// Everything found, in the order of the file; what is not in the file comes last.
     pub(super) fn into_report(self, source: Option<(&Path, &str)>) -> Report {
-        let mut problems = self.found.into_inner();
-        problems.sort_by_key(|problem| problem.span.as_ref().map_or(usize::MAX, |span| span.start));
+        let Found { errors, warnings, counts } = self.found.into_inner();
         let (path, text) =
             source.map_or((None, String::new()), |(path, text)| (Some(path.into()), text.into()));
-        Report { path, text, problems }
+        let mut kept: Vec<_> = errors.into_iter().chain(warnings).collect();
+        kept.sort_by_key(|((start, _), _)| *start);
+        let problems = kept.into_iter().map(|(_, problem)| problem).collect();
+        Report { path, text, lines: self.lines, problems, counts }
     }
 }
 
-/// All problems of one configuration, with the file they are in.
-#[derive(Debug, Clone, Default)]
+/// The problems of one configuration, with the file they are in.
+#[derive(Clone, Default)]
 pub struct Report {
     path: Option<PathBuf>,
     text: String,
-    /// The problems, in the order of the file.
+    lines: Vec<usize>,
+    /// The first problems, in the order of the file.
     pub problems: Vec<Problem>,
+    counts: Counts,
+}
+
+impl fmt::Debug for Report {
+    /// Without the text of the file, which is full of secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Report")
+            .field("path", &self.path)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Report {
-    /// Adds a warning about what is not in the file.
-    pub(super) fn warn(&mut self, title: String, help: &str) {
-        let help = Some(help.to_owned());
-        let severity = Severity::Warning;
-        self.problems.push(Problem { severity, title, span: None, help, reveal: false, channel_only: false });
-    }
-
-    /// How many problems are this bad.
+    /// How many problems there are of one severity, with those that are not shown.
     pub fn count(&self, severity: Severity) -> usize {
-        self.problems.iter().filter(|problem| problem.severity == severity).count()
+        match severity {
+            Severity::Error => self.counts.errors,
+            Severity::Warning => self.counts.warnings,
+        }
     }
 
     /// The problems of one severity, for people; empty if there are none. Ends without a line break.
     pub fn render(&self, severity: Severity, colour: bool) -> String {
-        let chosen = self.problems.iter().filter(|problem| problem.severity == severity);
-        chosen.map(|problem| self.render_one(problem, colour)).collect::<Vec<_>>().join("\n\n")
+        let chosen: Vec<_> = self.problems.iter().filter(|problem| problem.severity == severity).collect();
+        let mut parts: Vec<String> =
+            chosen.iter().map(|problem| self.render_one(problem, severity, colour)).collect();
+        let more = self.count(severity) - chosen.len();
+        if more > 0 {
+            let word = if severity == Severity::Error { "error" } else { "warning" };
+            parts.push(format!("{more} more {word}{}", if more == 1 { "" } else { "s" }));
+        }
+        parts.join("\n\n")
     }
 
-    fn render_one(&self, problem: &Problem, colour: bool) -> String {
-        let level = match problem.severity {
+    /// Everything that does not refuse the configuration, as warnings: for whoever uses it in spite of them.
+    pub fn render_usable(&self, colour: bool) -> String {
+        let tolerated = self.problems.iter().filter(|problem| !problem.refuses);
+        let shown = tolerated.map(|problem| self.render_one(problem, Severity::Warning, colour));
+        shown.collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn render_one(&self, problem: &Problem, severity: Severity, colour: bool) -> String {
+        let level = match severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
         let mut group = Group::with_title(level.primary_title(problem.title.as_str()));
-        let masked;
+        let line;
         if let (Some(path), Some(span)) = (&self.path, &problem.span) {
-            masked = mask(&self.text, span, problem.reveal);
-            let snippet = Snippet::source(masked.as_str())
-                .path(path.to_string_lossy().into_owned())
-                .annotation(AnnotationKind::Primary.span(on_one_line(&self.text, span)));
+            let (number, text, marked) = self.line(span);
+            line = text;
+            let snippet = Snippet::source(line.as_str())
+                .line_start(number)
+                .path(printable(&path.to_string_lossy(), LONGEST))
+                .annotation(AnnotationKind::Primary.span(marked));
             group = group.element(snippet);
         }
         if let Some(help) = &problem.help {
@@ -170,59 +274,54 @@ impl Report {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group])
     }
-}
 
-/// A span that ends where its first line does: a picture of a whole unclosed string helps nobody.
-fn on_one_line(text: &str, span: &Range<usize>) -> Range<usize> {
-    let start = span.start.min(text.len());
-    let end = span.end.min(text.len()).max(start);
-    let line_end = text[start..].find('\n').map_or(text.len(), |offset| start + offset);
-    start..end.min(line_end.max(start))
-}
-
-/// The text with everything starred out that may be a secret: all values (what stands behind a line's first `=`), and
-/// whole lines that are neither a setting nor a table's head. Only `span` is shown, if it may be.
-///
-/// The length in bytes stays the same, so that spans still fit.
-fn mask(text: &str, span: &Range<usize>, reveal: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut start = 0;
-    for line in text.split_inclusive('\n') {
-        let shown =
-            if line.trim_start().starts_with('[') && !line.contains('=') && !line.contains(['"', '\'']) {
-                line.find('#').unwrap_or(line.len())
-            } else {
-                line.find('=').map_or(0, |at| at + 1)
-            };
-        for (at, c) in line.char_indices() {
-            if at < shown || c.is_whitespace() || (reveal && span.contains(&(start + at))) {
-                out.push(c);
-            } else {
-                out.extend(std::iter::repeat_n('*', c.len_utf8()));
-            }
-        }
-        start += line.len();
+    /// The first line of a span: its number, what of it may be shown, and what of that is marked.
+    fn line(&self, span: &Range<usize>) -> (usize, String, Range<usize>) {
+        let start = floor(&self.text, span.start);
+        let number = line_of(&self.lines, start);
+        let from = self.lines.get(number - 1).copied().unwrap_or_default();
+        let rest = &self.text[from..];
+        let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let masked = mask::line(line);
+        // The masked line has as many characters, and not as many bytes.
+        let place = |at: usize| {
+            let characters = line[..floor(line, at.saturating_sub(from))].chars().count();
+            masked.char_indices().nth(characters).map_or(masked.len(), |(at, _)| at)
+        };
+        let (begin, end) = (place(start), place(span.end));
+        (number, masked, begin..end.max(begin))
     }
-    out
+}
+
+/// Where lines begin.
+fn line_starts(text: &str) -> Vec<usize> {
+    let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+    std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
+}
+
+/// The line, from one on, that a place is in.
+fn line_of(starts: &[usize], at: usize) -> usize {
+    starts.partition_point(|start| *start <= at).max(1)
+}
+
+/// The last place of a text that is not above `at` and between two characters.
+fn floor(text: &str, at: usize) -> usize {
+    text.floor_char_boundary(at.min(text.len()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn report(text: &str, span: Range<usize>, reveal: bool) -> String {
-        let problems = Problems::default();
-        if reveal {
-            problems.error(span, "unknown key", "did you mean `poll`?");
-        } else {
-            problems.secret_error(span, "bad secret", "expected whsec_");
-        }
+    fn report(text: &str, span: Range<usize>) -> String {
+        let problems = Problems::of(text);
+        problems.error(span, "unknown key", "did you mean `poll`?");
         problems.into_report(Some((Path::new("a.toml"), text))).render(Severity::Error, false)
     }
 
     #[test]
     fn shows_path_line_column_and_what_to_do() {
-        let shown = report("[api]\nplol = 1\n", 6..10, true);
+        let shown = report("[api]\nplol = 1\n", 6..10);
         assert!(shown.contains("error: unknown key"), "{shown}");
         assert!(shown.contains("a.toml:2:1"), "{shown}");
         assert!(shown.contains("plol = *"), "{shown}");
@@ -230,44 +329,52 @@ mod tests {
     }
 
     #[test]
-    fn masks_what_may_be_a_secret() {
-        let text = "secret = \"whsec_hunter2\" # old: hunter3\nurl = 'https://hunter4'\n";
-        let shown = report(text, 9..24, false);
-        assert!(shown.contains("secret = *************** * **** *******"), "{shown}");
-        assert!(!shown.contains("hunter"), "{shown}");
-        // A problem with the key shows the key and still not the value.
-        let shown = report(text, 0..6, true);
-        assert!(shown.contains("secret = ") && !shown.contains("hunter"), "{shown}");
-        // A problem with a value that is no secret shows that value alone.
-        let shown = report("a = \"zero\" # hunter2", 4..10, true);
-        assert!(shown.contains("\"zero\"") && !shown.contains("hunter"), "{shown}");
+    fn columns_are_characters() {
+        let text = "name = \"é…🙂\"; batch = 1\r\n";
+        let at = text.find("batch").unwrap();
+        let shown = report(text, at..at + 5);
+        assert!(shown.contains("a.toml:1:15"), "{shown}");
     }
 
     #[test]
-    fn masks_in_broken_files_too() {
-        for text in [
-            "k = \"hunter2",
-            "k = \"\"\"\nhunter2\n",
-            "k = 'hunter2\nx = 1",
-            "url = https://hooks.example/hunter2",
-            "headers = { Authorization = Bearer hunter2 }",
-            "hunter2",
-            "api_key hunter2",
-            "  \"hunter2\",",
-            "[[x]] # hunter2",
-            "k = \"é\" # hunter2é",
-        ] {
-            for reveal in [true, false] {
-                let shown = report(text, 0..1, reveal);
-                assert!(!shown.contains("unter2"), "{text}: {shown}");
+    fn a_span_anywhere_is_no_panic() {
+        let text = "a = \"é\"\n";
+        for start in 0..12 {
+            for end in 0..12 {
+                report(text, start..end);
             }
         }
+        report("", 0..0);
     }
 
     #[test]
-    fn a_span_beyond_the_text_is_no_panic() {
-        for span in [0..0, 5..5, 3..99, 99..120] {
-            report("a = 1", span, true);
+    fn the_first_problems_of_the_file_are_kept_and_the_others_counted() {
+        let text = "\n".repeat(200);
+        let problems = Problems::of(&text);
+        // Found from the end on.
+        for line in (0..120).rev() {
+            problems.error(line..line, format!("no. {line}."), "");
         }
+        problems.warning(None, "a warning", "");
+        let report = problems.into_report(Some((Path::new("a.toml"), &text)));
+        let shown = report.render(Severity::Error, false);
+        assert!(
+            shown.contains("no. 0.") && shown.contains("no. 49.") && !shown.contains("no. 50."),
+            "{shown}"
+        );
+        assert!(shown.ends_with("\n70 more errors"), "{shown}");
+        assert_eq!((report.count(Severity::Error), report.count(Severity::Warning)), (120, 1));
+        assert!(!report.render(Severity::Warning, false).contains("more"));
+    }
+
+    #[test]
+    fn nothing_that_moves_a_terminal_is_printed() {
+        let text = "\"a\u{1b}[2J\u{202e}\" = 1\n";
+        let problems = Problems::of(text);
+        problems.error(0..5, "unknown \u{1b}[2J\nkey", "a\u{7}b");
+        let path = Path::new("a\n::error::\u{1b}.toml");
+        let shown = problems.into_report(Some((path, text))).render(Severity::Error, false);
+        assert!(!shown.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{shown:?}");
+        assert!(!shown.contains("\n::error"), "{shown:?}");
     }
 }

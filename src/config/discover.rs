@@ -1,16 +1,17 @@
 //! `[discover]`: which runs of the account are watched without being named, and reading that.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use glob::{MatchOptions, Pattern};
+use ::glob::{MatchOptions, Pattern};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
+use super::channels::Channels;
 use super::reader::Section;
-use super::runs::{Channels, chosen_channels};
+use super::runs::chosen_channels;
+use super::{glob, mask};
 use crate::run::{Run, printable};
 use crate::span::{self, SpanError};
 
@@ -108,9 +109,9 @@ pub(super) fn read(root: &Section<'_>, channels: &Channels, keep: Duration) -> O
         interval: section.duration("interval", INTERVAL),
         announce_past: since(&section, "announce_past"),
         notify: chosen_channels(&section, channels),
-        spec_name: globs(&section, "spec_name"),
-        created_by_email: globs(&section, "created_by_email"),
-        dataset_name: globs(&section, "dataset_name"),
+        spec_name: glob::read(&section, "spec_name", glob::Of::Name),
+        created_by_email: glob::read(&section, "created_by_email", glob::Of::Address),
+        dataset_name: glob::read(&section, "dataset_name", glob::Of::Name),
         created_after: since(&section, "created_after"),
     };
     if let Some(Since::Ago(ago)) = discover.announce_past
@@ -132,35 +133,10 @@ fn since(section: &Section<'_>, key: &'static str) -> Option<Since> {
     let (text, span) = section.string(key)?;
     let help = "expected a time such as \"2026-11-01T09:00:00Z\", a day such as \"2026-11-01\", or a length of time \
                 such as \"2h\"";
-    Since::parse(text).map_err(|error| section.problems.error(span, format!("`{key}`: {error}"), help)).ok()
-}
-
-fn globs(section: &Section<'_>, key: &'static str) -> Vec<Pattern> {
-    let glob = |(text, span): (&str, Range<usize>)| match Pattern::new(text) {
-        Ok(_) if text.is_empty() => {
-            section.problems.error(
-                span,
-                format!("`{key}` is empty"),
-                "expected a glob, such as \"nightly-*\"",
-            );
-            None
-        }
-        Ok(glob) => Some(glob),
-        Err(error) => {
-            let title = format!("`{key}`: `{}` is no glob: {}", printable(text, 40), error.msg);
-            section.problems.error(
-                span,
-                title,
-                "expected text with *, ? and [abc] in it, such as \"nightly-*\"",
-            );
-            None
-        }
+    let wrong = |error: String| {
+        section.problems.error(span, mask::strike(&format!("`{key}`: {error}"), text), help);
     };
-    let globs = section.one_or_more(key);
-    if let Some(span) = section.span_of(key).filter(|_| section.is_empty_list(key)) {
-        section.problems.error(span, format!("`{key}` has nothing in it"), "leave it out for any");
-    }
-    globs.into_iter().filter_map(glob).collect()
+    Since::parse(text).map_err(wrong).ok()
 }
 
 #[cfg(test)]

@@ -1,16 +1,22 @@
 //! Where secrets are kept: a systemd credential, a file, or the environment. Never the command line.
+//!
+//! Owns what is wrong with a text that should be a secret, said without showing any of it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use super::Environment;
+use super::{Environment, mask};
 use crate::secret::Secret;
+use crate::small_file;
 
 /// The credential's name in `LoadCredential=`.
 const CREDENTIAL: &str = "dataframer-api-key";
 
 /// The variable that the official SDK reads.
 const VARIABLE: &str = "DATAFRAMER_API_KEY";
+
+/// The longest key, in bytes: it has to fit into a header.
+const LONGEST: usize = 4096;
 
 /// Where the API key is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +40,9 @@ impl KeySource {
     /// Reads the key. The error says what is wrong and what to do; it never contains the key.
     pub fn read(&self) -> Result<Secret, String> {
         match self {
-            Self::File(path) => read_file(path, "API key"),
-            Self::Environment(Some(key)) => whole(key.expose())
-                .map_err(|what| format!("{VARIABLE} {what}; set it to your DataFramer API key")),
+            Self::File(path) => read_file(path, Kind::Key),
+            Self::Environment(Some(key)) => check(key.expose(), Kind::Key)
+                .map_err(|wrong| format!("{VARIABLE} {wrong}; expected your DataFramer API key alone")),
             Self::Environment(None) => {
                 Err(format!("there is no API key: set {VARIABLE}, or api_key_file in the configuration"))
             }
@@ -44,12 +50,41 @@ impl KeySource {
     }
 }
 
+/// What a secret is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The key to the API.
+    Key,
+    /// A webhook's URL.
+    Url,
+    /// What a webhook is signed with.
+    Signing,
+}
+
+impl Kind {
+    /// What it is called.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Key => "API key",
+            Self::Url => "webhook URL",
+            Self::Signing => "webhook secret",
+        }
+    }
+}
+
 /// Reads a secret from a file: one line, white space around it does not count.
-pub(super) fn read_file(path: &Path, what: &str) -> Result<Secret, String> {
-    let shown = path.display();
-    let text = std::fs::read_to_string(path)
+pub(super) fn read_file(path: &Path, kind: Kind) -> Result<Secret, String> {
+    let (what, shown) = (kind.name(), mask::path(path));
+    let bytes = small_file::read(path, small_file::SMALL)
         .map_err(|error| format!("cannot read the {what} from {shown}: {error}"))?;
-    whole(&text).map_err(|wrong| format!("the {what} file {shown} {wrong}; expected the secret on one line"))
+    let wrong = |wrong: &str| {
+        format!("the {what} file {shown} {wrong}; expected nothing but the {what}, on one line")
+    };
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) || bytes.contains(&0) {
+        return Err(wrong("is UTF-16 or binary, not plain text: write it again as UTF-8"));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| wrong("is not UTF-8 text"))?;
+    check(&text, kind).map_err(|what| wrong(&what))
 }
 
 /// What is to be read for a file that the configuration names: under systemd the credential of that name, if there is one.
@@ -65,13 +100,137 @@ pub(super) fn is_world_readable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-fn whole(text: &str) -> Result<Secret, &'static str> {
+/// The secret itself, or what is wrong with the text, as in "the file … is empty". Most of it comes from copying.
+fn check(text: &str, kind: Kind) -> Result<Secret, String> {
+    if text.starts_with('\u{feff}') {
+        return Err("begins with a byte order mark: write it again as UTF-8 without one".to_owned());
+    }
     let text = text.trim();
+    let lines = text.lines().count();
+    let says = |what: &str| Err(what.to_owned());
     if text.is_empty() {
-        Err("is empty")
-    } else if text.chars().any(char::is_control) {
-        Err("has more than one line or control characters in it")
-    } else {
-        Ok(Secret::new(text))
+        return says("is empty");
+    }
+    if text.contains("-----BEGIN") {
+        return says("is a PEM file, such as a private key or a certificate");
+    }
+    if let Some(name) = variable(text) {
+        return Err(format!("begins with `{name}`: leave that out"));
+    }
+    if lines > 1 {
+        return Err(format!("has more than one line: {lines} lines, with line breaks between them"));
+    }
+    if text.starts_with(QUOTES) || text.ends_with(QUOTES) {
+        return says("has quotes around it: leave them out");
+    }
+    if let Some(scheme) = scheme(text).filter(|_| kind == Kind::Key) {
+        return Err(format!("begins with `{scheme}`: leave that out, it is added to each request"));
+    }
+    if text.chars().any(char::is_control) {
+        return says("has control characters in it");
+    }
+    if kind != Kind::Url
+        && let Some((at, _)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii())
+    {
+        return Err(format!("has a character that is not ASCII in it (number {})", at + 1));
+    }
+    if text.len() > LONGEST {
+        return Err(format!("is {} bytes long, more than {LONGEST}", text.len()));
+    }
+    if kind == Kind::Key && text.contains("://") {
+        return says("is a URL");
+    }
+    Ok(Secret::new(text))
+}
+
+const QUOTES: [char; 9] = ['"', '\'', '`', '“', '”', '‘', '’', '«', '»'];
+
+/// `NAME=`, `export NAME=` or `name:` before a secret, as it stands in a file of variables. Nothing of the secret.
+fn variable(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("export ").map_or(text, str::trim_start);
+    let (name, after) = rest.split_once(['=', ':'])?;
+    let name = name.trim_end();
+    let bare = name.trim_matches(QUOTES).to_ascii_uppercase().replace('-', "_");
+    // Only what is a name beyond doubt, so that none of the secret passes for one.
+    let known =
+        ["DATAFRAMER_API_KEY", "API_KEY", "APIKEY", "API_KEY_FILE", "KEY", "TOKEN", "API_TOKEN", "SECRET"];
+    let known = known.contains(&bare.as_str())
+        || ["WEBHOOK_SECRET", "WEBHOOK_URL", "SECRETS", "URL", "HOOK_URL", "DATAFRAMER_KEY", "DF_API_KEY"]
+            .contains(&bare.as_str())
+        || ["_KEY", "_TOKEN", "_SECRET", "_URL"].iter().any(|end| {
+            bare.ends_with(end)
+                && bare.len() <= 40
+                && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        });
+    if known && !after.trim().is_empty() && !after.starts_with("//") {
+        let mark = &rest[rest.find(['=', ':'])?..][..1];
+        let name = if mask::is_harmless(name) { name } else { "NAME" };
+        return Some(format!("{name}{mark}"));
+    }
+    None
+}
+
+/// The scheme of an `Authorization` header before the key, or the header's own name.
+fn scheme(text: &str) -> Option<&'static str> {
+    let begins = |with: &str| text.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    ["Authorization:", "Bearer ", "Basic ", "Token ", "Bearer:"].into_iter().find(|with| begins(with))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_is_wrong_with_a_key_and_never_shows_it() {
+        for (text, said) in [
+            ("", "is empty"),
+            (" \n\t", "is empty"),
+            ("\u{feff}Kq8zX91vvT", "a byte order mark"),
+            ("\"Kq8zX91vvT\"", "quotes around it"),
+            ("'Kq8zX91vvT'", "quotes around it"),
+            ("“Kq8zX91vvT”", "quotes around it"),
+            ("Kq8zX91vvT\"", "quotes around it"),
+            ("Bearer Kq8zX91vvT", "begins with `Bearer `"),
+            ("bearer Kq8zX91vvT", "begins with `Bearer `"),
+            ("Authorization: Bearer Kq8zX91vvT", "begins with `Authorization:`"),
+            ("DATAFRAMER_API_KEY=Kq8zX91vvT", "begins with `DATAFRAMER_API_KEY=`"),
+            ("export DATAFRAMER_API_KEY=\"Kq8zX91vvT\"", "begins with `DATAFRAMER_API_KEY=`"),
+            ("api_key: Kq8zX91vvT", "begins with `api_key:`"),
+            ("MY_OTHER_SERVICE_KEY=Kq8zX91vvT", "begins with `"),
+            ("Kq8zX\n91vvT\n", "more than one line: 2 lines"),
+            ("Kq8zX\r\n91vvT", "more than one line"),
+            ("Kq8zX\r91vvT", "control characters"),
+            ("Kq8zX\u{0}91vvT", "control characters"),
+            ("Kq8zX\u{a0}91vvT", "not ASCII in it (number 6)"),
+            ("Kq8zX\u{200b}91vvT", "not ASCII in it (number 6)"),
+            ("Kq8zX91vvTé", "not ASCII"),
+            ("https://df-api.dataframer.ai/Kq8zX91vvT", "is a URL"),
+            ("-----BEGIN PRIVATE KEY-----\nKq8zX91vvT\n", "is a PEM file"),
+            (&"Kq8zX91vvT".repeat(500), "5000 bytes long"),
+        ] {
+            let error = check(text, Kind::Key).unwrap_err();
+            assert!(error.contains(said), "{text:?}: {error}");
+            assert!(!error.contains("Kq8") && !error.contains("vvT"), "{text:?}: {error}");
+            let variable = KeySource::Environment(Some(Secret::new(text))).read().unwrap_err();
+            assert!(variable.contains(said) && variable.contains(VARIABLE), "{variable}");
+        }
+        for key in ["Kq8zX91vvT", " Kq8zX91vvT\r\n", "sk-live_9f/8+a==", "ABCDEFGH=", "a:b", "x=y"] {
+            assert_eq!(check(key, Kind::Key).unwrap().expose(), key.trim(), "{key}");
+        }
+        let url = "https://hooks.example.com/services?key=a&b=é";
+        assert_eq!(check(url, Kind::Url).unwrap().expose(), url);
+        assert!(check("WEBHOOK_URL=https://hooks.example.com/x", Kind::Url).is_err());
+    }
+
+    #[test]
+    fn says_what_a_file_is_that_is_no_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key");
+        let utf16: Vec<u8> = "\u{feff}Kq8zX91vvT".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for (bytes, said) in [(&utf16[..], "UTF-16"), (b"Kq8zX91\xff", "not UTF-8"), (b"a\0b", "binary")] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = read_file(&path, Kind::Key).unwrap_err();
+            assert!(error.contains(said) && error.contains(path.to_str().unwrap()), "{error}");
+        }
     }
 }

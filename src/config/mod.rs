@@ -5,8 +5,11 @@
 mod channels;
 mod diagnostic;
 mod discover;
+mod glob;
 mod key;
 mod locate;
+mod mask;
+mod proxy;
 mod reader;
 mod runs;
 mod sections;
@@ -23,11 +26,12 @@ use toml::de::DeTable;
 use crate::notify::{CommandSettings, SigningSecret};
 use crate::run::{EventKind, RunId};
 use crate::secret::Secret;
+use crate::small_file;
 
 pub use diagnostic::{Problem, Report, Severity};
 pub use discover::{Discover, Since};
 pub use key::KeySource;
-pub use locate::locate;
+pub use locate::{Located, locate};
 pub use runs::name_error;
 pub use sections::is_level;
 
@@ -259,34 +263,49 @@ pub struct Loaded {
     pub path: Option<PathBuf>,
 }
 
-/// Reads the configuration from where it is: the file meant by `flag`, the environment, or the usual places.
+/// Reads the configuration from where it is: the file meant by `flag`, the environment, or the usual places. Without a file
+/// anywhere, the defaults are a configuration too.
 ///
 /// The error is the report with every problem in it.
 pub fn load(flag: Option<&Path>, env: Environment<'_>, overrides: &Overrides) -> Result<Loaded, Report> {
-    let Some((path, named)) = locate(flag, env) else { return parse(None, env, overrides) };
-    match std::fs::read_to_string(&path) {
+    match locate(flag, env) {
+        Located::Nowhere(_) => parse(None, env, overrides),
+        located => read(located, env, overrides),
+    }
+}
+
+/// As [`load`], for a service: there must be a file. One that has gone must not pass for an empty one, for that drops every
+/// channel and every run.
+pub fn load_for_service(
+    flag: Option<&Path>,
+    env: Environment<'_>,
+    overrides: &Overrides,
+) -> Result<Loaded, Report> {
+    read(locate(flag, env), env, overrides)
+}
+
+fn read(located: Located, env: Environment<'_>, overrides: &Overrides) -> Result<Loaded, Report> {
+    let refuse = |title: String, help: &str| {
+        let problems = Problems::default();
+        problems.error_elsewhere(title, help);
+        Err(problems.into_report(None))
+    };
+    let (path, help) = match located {
+        Located::Named(path) => (path, "check the path, and that it is a text file you may read"),
+        Located::Found(path) => (path, "make it readable for this user, or name another with --config FILE"),
+        Located::Hidden(path, error) => {
+            let title = format!("cannot look for the configuration file {}: {error}", path.display());
+            return refuse(title, "let this user search its directory, or name a file with --config FILE");
+        }
+        Located::Nowhere(places) => {
+            let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+            let title = format!("there is no configuration file: looked for {}", places.join(" and "));
+            return refuse(title, "write one (an empty one will do), or name it with --config FILE");
+        }
+    };
+    match small_file::read_text(&path, small_file::LARGE) {
         Ok(text) => parse(Some((&path, &text)), env, overrides),
-        // Nobody asked for it: whoever may not read the machine's configuration has none.
-        Err(error) if !named && error.kind() == std::io::ErrorKind::PermissionDenied => {
-            let mut loaded = parse(None, env, overrides)?;
-            loaded.report.warn(
-                format!("{} is not used: it may not be read ({error})", path.display()),
-                "name another with --config, or ask for the permission to read it",
-            );
-            Ok(loaded)
-        }
-        Err(error) => {
-            let problems = Problems::default();
-            let what = match error.kind() {
-                std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
-                _ => error.to_string(),
-            };
-            problems.error_elsewhere(
-                format!("cannot read the configuration file {}: {what}", path.display()),
-                if named { "check the path, and that it is a text file you may read" } else { "" },
-            );
-            Err(problems.into_report(None))
-        }
+        Err(error) => refuse(format!("cannot read the configuration file {}: {error}", path.display()), help),
     }
 }
 
@@ -296,39 +315,27 @@ pub fn parse(
     env: Environment<'_>,
     overrides: &Overrides,
 ) -> Result<Loaded, Report> {
-    let problems = Problems::default();
     let text = source.map_or("", |(_, text)| text);
+    let problems = Problems::of(text);
     let (document, syntax_errors) = DeTable::parse_recoverable(text);
     for error in &syntax_errors {
-        let message = error.message().replace('\n', "; ");
-        problems.secret_error(error.span().unwrap_or(0..0), message, "");
+        problems.syntax_error(error.span().unwrap_or(0..0), error.message().replace('\n', "; "));
     }
     let config = sections::read(&Section::root(Some(document.get_ref()), &problems), env, overrides);
     if let Some((path, _)) = source.filter(|(path, _)| key::is_world_readable(path)) {
         problems.warn_of_inline_secret(path);
     }
-    let failed = problems.has_errors();
+    let refused = problems.refuse();
     let report = problems.into_report(source);
     match config {
-        Some(config) if !failed => {
+        Some(config) if !refused => {
             Ok(Loaded { config, report, path: source.map(|(path, _)| path.to_owned()) })
         }
-        _ => Err(without_echoes(report, text, &syntax_errors)),
+        _ => Err(report),
     }
 }
 
-/// Where the syntax is broken, what was made of the line means nothing: only the syntax error is reported there.
-fn without_echoes(mut report: Report, text: &str, syntax_errors: &[toml::de::Error]) -> Report {
-    let line_of = |at: usize| text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
-    let broken: Vec<_> = syntax_errors.iter().filter_map(toml::de::Error::span).collect();
-    report.problems.retain(|problem| match &problem.span {
-        Some(span) if !broken.contains(span) => {
-            broken.iter().all(|broken| line_of(broken.start) != line_of(span.start))
-        }
-        _ => true,
-    });
-    report
-}
-
+#[cfg(test)]
+mod secrecy;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 //! that reading goes on. A key that nobody asked for is unknown.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Problems;
 use super::key::is_world_readable;
-use crate::http::check_ca_file;
-use crate::run::printable;
+use super::mask;
+use crate::http::{SetupError, check_ca_file};
 use crate::span;
 
 /// A table of the file, or none: then every key has its default.
@@ -28,6 +29,9 @@ pub(super) struct Section<'s> {
     pub(super) problems: &'s Problems,
 }
 
+/// What is wrong with a value, and where it is.
+type Wrong = (Range<usize>, String);
+
 type Value<'s> = &'s Spanned<DeValue<'s>>;
 
 impl<'s> Section<'s> {
@@ -40,13 +44,13 @@ impl<'s> Section<'s> {
     pub(super) fn table(&self, key: &'static str) -> Section<'s> {
         let (table, span) = match self.get(key) {
             None => (None, 0..0),
-            Some(value) => match value.get_ref() {
-                DeValue::Table(table) => (Some(table), value.span()),
-                other => {
-                    self.wrong_type(value, other, &format!("a table: write [{key}]"));
-                    (None, value.span())
+            Some(value) => {
+                let table = value.get_ref().as_table();
+                if table.is_none() {
+                    self.wrong_type(key, value, &format!("a table: write [{key}]"));
                 }
-            },
+                (table, value.span())
+            }
         };
         Section { table, name: format!("[{key}]"), span, asked: RefCell::default(), problems: self.problems }
     }
@@ -56,22 +60,22 @@ impl<'s> Section<'s> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let expected = format!("one or more tables: write [[{path}]]");
         let DeValue::Array(array) = value.get_ref() else {
-            self.wrong_type(value, value.get_ref(), &expected);
+            self.wrong_type(key, value, &expected);
             return Vec::new();
         };
-        let section = |value: Value<'s>| match value.get_ref() {
-            DeValue::Table(table) => Some(Section {
+        let section = |value: Value<'s>| {
+            let table = value.get_ref().as_table();
+            if table.is_none() {
+                self.wrong_type(key, value, &expected);
+            }
+            table.map(|table| Section {
                 table: Some(table),
                 name: format!("[[{path}]]"),
                 // Where it begins: an inline table is full of values.
                 span: value.span().start..value.span().start + 1,
                 asked: RefCell::default(),
                 problems: self.problems,
-            }),
-            other => {
-                self.wrong_type(value, other, &expected);
-                None
-            }
+            })
         };
         array.iter().filter_map(section).collect()
     }
@@ -79,7 +83,7 @@ impl<'s> Section<'s> {
     /// A string and where it is.
     pub(super) fn string(&self, key: &'static str) -> Option<(&'s str, Range<usize>)> {
         let value = self.get(key)?;
-        self.text(value, "a string, in quotes")
+        self.text(key, value, "a string in quotes")
     }
 
     /// A path; a leading `~/` is the home directory.
@@ -102,13 +106,17 @@ impl<'s> Section<'s> {
         None
     }
 
-    /// The file at `ca_file`: certificate authorities to trust, read once to see that they can be.
-    pub(super) fn ca_file(&self) -> Option<PathBuf> {
+    /// The file at `ca_file`, certificate authorities to trust, and what is wrong with it, if anything.
+    pub(super) fn ca_file(&self) -> Option<(PathBuf, Option<Wrong>)> {
         let (path, span) = self.path("ca_file")?;
-        if let Err(error) = check_ca_file(Some(&path)) {
-            self.problems.error(span, error.to_string(), "");
-        }
-        Some(path)
+        let wrong = check_ca_file(Some(&path)).err().map(|error| match error {
+            SetupError::CaFile { path, reason } => format!(
+                "cannot use the CA file {}: {reason}; expected a PEM file with at least one certificate",
+                mask::path(&path)
+            ),
+            error => error.to_string(),
+        });
+        Some((path, wrong.map(|wrong| (span, wrong))))
     }
 
     /// A length of time above zero.
@@ -128,7 +136,10 @@ impl<'s> Section<'s> {
     pub(super) fn durations(&self, key: &'static str, default: Vec<Duration>) -> Vec<Duration> {
         let Some(texts) = self.strings(key) else { return default };
         let read = |(text, span): (&str, Range<usize>)| {
-            span::parse(text).map_err(|error| self.problems.error(span, format!("`{key}`: {error}"), "")).ok()
+            let wrong = |error| {
+                self.problems.error(span, mask::strike(&format!("`{key}`: {error}"), text), "");
+            };
+            span::parse(text).map_err(wrong).ok()
         };
         texts.into_iter().filter_map(read).collect()
     }
@@ -146,11 +157,11 @@ impl<'s> Section<'s> {
     ) -> Duration {
         let Some(value) = self.get(key) else { return default };
         let Some(text) = value.get_ref().as_str() else {
-            self.not_of_type(value, "a length of time, such as \"30s\", \"5m\" or \"2h\"");
+            self.wrong_type(key, value, "a length of time in quotes, such as \"30s\", \"5m\" or \"2h\"");
             return default;
         };
         parse(text).unwrap_or_else(|error| {
-            self.problems.error(value.span(), format!("`{key}`: {error}"), "");
+            self.problems.error(value.span(), mask::strike(&format!("`{key}`: {error}"), text), "");
             default
         })
     }
@@ -160,7 +171,7 @@ impl<'s> Section<'s> {
         let Some(value) = self.get(key) else { return default };
         let expected = format!("a whole number from {} to {}", bounds.start(), bounds.end());
         let DeValue::Integer(integer) = value.get_ref() else {
-            self.not_of_type(value, &expected);
+            self.wrong_type(key, value, &expected);
             return default;
         };
         let number = i64::from_str_radix(integer.as_str(), integer.radix()).ok();
@@ -179,7 +190,7 @@ impl<'s> Section<'s> {
                 i64::from_str_radix(integer.as_str(), integer.radix()).ok().map(|number| number as f64)
             }
             _ => {
-                self.not_of_type(value, &expected);
+                self.wrong_type(key, value, &expected);
                 return default;
             }
         };
@@ -196,7 +207,7 @@ impl<'s> Section<'s> {
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.get(key) else { return default };
         value.get_ref().as_bool().unwrap_or_else(|| {
-            self.not_of_type(value, "true or false");
+            self.wrong_type(key, value, "true or false");
             default
         })
     }
@@ -206,7 +217,7 @@ impl<'s> Section<'s> {
         let (text, span) = self.string(key)?;
         let found = find_word(text, words);
         if found.is_none() {
-            let title = format!("`{}` is no value of `{key}`", printable(text, 40));
+            let title = format!("invalid value `{}` for `{key}`", mask::quoted(text));
             self.problems.error(span, title, expected_words(words));
         }
         found
@@ -216,10 +227,10 @@ impl<'s> Section<'s> {
     pub(super) fn strings(&self, key: &'static str) -> Option<Vec<(&'s str, Range<usize>)>> {
         let value = self.get(key)?;
         let DeValue::Array(array) = value.get_ref() else {
-            self.wrong_type(value, value.get_ref(), "a list of strings, in brackets");
+            self.wrong_type(key, value, "a list of strings in brackets");
             return None;
         };
-        Some(array.iter().filter_map(|value| self.text(value, "a string, in quotes")).collect())
+        Some(array.iter().filter_map(|value| self.text(key, value, "a list of strings in quotes")).collect())
     }
 
     /// A string or a list of strings, each with where it is.
@@ -241,23 +252,39 @@ impl<'s> Section<'s> {
     pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, &'s str, Range<usize>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let DeValue::Table(table) = value.get_ref() else {
-            self.wrong_type(value, value.get_ref(), "a table of strings");
+            self.wrong_type(key, value, "a table of strings");
             return Vec::new();
         };
-        let pairs = table.iter().filter_map(|(key, value)| {
-            let (text, span) = self.text(value, "a string, in quotes")?;
-            Some((key.get_ref().to_string(), text, span))
+        let pairs = table.iter().filter_map(|(name, value)| {
+            let (text, span) = self.text(key, value, "a table of strings in quotes")?;
+            Some((name.get_ref().to_string(), text, span))
         });
         pairs.collect()
+    }
+
+    /// The names that the tables in this table give themselves at `key`, or the keys that they are at; whatever else is
+    /// wrong with them.
+    pub(super) fn names_of_tables(&self, key: &str) -> HashSet<String> {
+        let name = |at: &str, value: &DeValue<'_>| match value.as_table().and_then(|table| table.get(key)) {
+            Some(name) => name.get_ref().as_str().unwrap_or(at).to_owned(),
+            None => at.to_owned(),
+        };
+        let tables = self.table.into_iter().flat_map(|table| table.iter());
+        let names = tables.flat_map(|(at, value)| match value.get_ref() {
+            DeValue::Array(array) => array.iter().map(|value| name(at.get_ref(), value.get_ref())).collect(),
+            other => vec![name(at.get_ref(), other)],
+        });
+        names.collect()
     }
 
     /// Warns of a file with a secret in it that everybody can read.
     pub(super) fn warn_if_world_readable(&self, path: &Path, span: &Range<usize>, what: &str) {
         if is_world_readable(path) {
+            let shown = mask::path(path);
             self.problems.warning(
                 Some(span.clone()),
-                format!("everybody on this machine can read the {what} in {}", path.display()),
-                format!("chmod 600 {}", path.display()),
+                format!("everybody on this machine can read the {what} in {shown}"),
+                format!("chmod 600 {shown}"),
             );
         }
     }
@@ -280,12 +307,13 @@ impl<'s> Section<'s> {
             if asked.contains(&name) {
                 continue;
             }
-            let help = match closest(name, asked.iter().copied()) {
+            let help = match self.problems.suggest(name, asked.iter().copied()) {
                 Some(similar) => format!("did you mean `{similar}`?"),
                 None if asked.is_empty() => String::new(),
                 None => format!("the keys of {} are: {}", self.name, asked.join(", ")),
             };
-            self.problems.error(key.span(), format!("unknown key `{name}` in {}", self.name), help);
+            let unknown = format!("unknown key `{}` in {}", mask::quoted(name), self.name);
+            self.problems.error(key.span(), unknown, help);
         }
     }
 
@@ -297,24 +325,17 @@ impl<'s> Section<'s> {
         self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
-    fn text(&self, value: Value<'s>, expected: &str) -> Option<(&'s str, Range<usize>)> {
+    fn text(&self, key: &str, value: Value<'s>, expected: &str) -> Option<(&'s str, Range<usize>)> {
         let text = value.get_ref().as_str();
         if text.is_none() {
-            self.wrong_type(value, value.get_ref(), expected);
+            self.wrong_type(key, value, expected);
         }
         text.map(|text| (text, value.span()))
     }
 
-    /// The wrong type for a key that is never a secret.
-    fn not_of_type(&self, value: Value<'_>, expected: &str) {
-        let title = format!("this is of type {}", value.get_ref().type_str());
-        self.problems.error(value.span(), title, format!("expected {expected}"));
-    }
-
-    fn wrong_type(&self, value: Value<'_>, found: &DeValue<'_>, expected: &str) {
-        let title = format!("this is of type {}", found.type_str());
-        // Of the wrong type, a secret is still one.
-        self.problems.secret_error(value.span(), title, format!("expected {expected}"));
+    fn wrong_type(&self, key: &str, value: Value<'_>, expected: &str) {
+        let found = value.get_ref().type_str();
+        self.problems.error(value.span(), format!("`{key}` must be {expected}"), format!("found: {found}"));
     }
 }
 
@@ -325,8 +346,11 @@ pub(super) fn find_word<T: Clone>(text: &str, words: &[(&str, T)]) -> Option<T> 
 
 /// What to say where it stands for nothing.
 pub(super) fn expected_words<T>(words: &[(&str, T)]) -> String {
-    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    format!("expected {}", words.join(", "))
+    let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+    match words.split_last() {
+        Some((last, before)) if !before.is_empty() => format!("expected {} or {last}", before.join(", ")),
+        _ => format!("expected {}", words.concat()),
+    }
 }
 
 /// The candidate that was most likely meant, if one is close.

@@ -1,33 +1,45 @@
 //! Reads `[[run]]`, and checks what it has to do with the channels.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::channels::Channels;
 use super::diagnostic::Problems;
-use super::reader::{Section, closest};
-use super::{ConfiguredChannel, ConfiguredRun};
-use crate::run::RunId;
+use super::reader::Section;
+use super::{ConfiguredRun, mask};
+use crate::run::{RunId, RunIdError};
 
-/// Channels with where they are.
-pub(super) type Channels = [(ConfiguredChannel, Range<usize>)];
+/// So many channels are named where one is not there.
+const NAMED: usize = 10;
 
-/// Reads the runs, each id once.
-pub(super) fn read(root: &Section<'_>, channels: &Channels) -> Vec<ConfiguredRun> {
-    let mut seen = HashSet::new();
-    let mut runs = Vec::new();
-    for (run, span) in root.tables("run", "run").into_iter().filter_map(|section| run(section, channels)) {
-        if seen.insert(run.id.clone()) {
-            runs.push(run);
+/// The channels that were chosen by one table; `None` for all.
+pub(super) type Choice = Option<Vec<Arc<str>>>;
+
+/// Reads the runs, each id once, and what each chose, also those with mistakes.
+pub(super) fn read(root: &Section<'_>, channels: &Channels) -> (Vec<ConfiguredRun>, Vec<Choice>) {
+    let mut seen: HashMap<RunId, usize> = HashMap::new();
+    let (mut runs, mut choices) = (Vec::new(), Vec::new());
+    for section in root.tables("run", "run") {
+        let (run, choice) = run(section, channels);
+        choices.push(choice);
+        let Some((run, span)) = run else { continue };
+        if let Some(first) = seen.get(&run.id) {
+            root.problems.error(
+                span,
+                format!("the run {} is there twice", mask::quoted_id(run.id.as_str())),
+                format!("the other is on line {}; take one of them out", root.problems.line_of(*first)),
+            );
         } else {
-            root.problems.error(span, format!("the run {} is there twice", run.id), "take one of them out");
+            seen.insert(run.id.clone(), span.start);
+            runs.push(run);
         }
     }
-    runs
+    (runs, choices)
 }
 
-/// A run with where its id is.
-fn run(section: Section<'_>, channels: &Channels) -> Option<(ConfiguredRun, Range<usize>)> {
+/// A run with where its id is, and its choice of channels.
+fn run(section: Section<'_>, channels: &Channels) -> (Option<(ConfiguredRun, Range<usize>)>, Choice) {
     let name = section.string("name").and_then(|(name, span)| {
         let error = name_error(name);
         if let Some(error) = error {
@@ -39,14 +51,32 @@ fn run(section: Section<'_>, channels: &Channels) -> Option<(ConfiguredRun, Rang
     let deadline = section.optional_duration("deadline");
     let id = section.string("id");
     if id.is_none() && section.span_of("id").is_none() {
-        section.problems.error(section.span.clone(), "this [[run]] has no `id`", "add id = \"<run id>\"");
+        section.problems.missing(section.span.clone(), "this [[run]] has no `id`", "add id = \"<run id>\"");
     }
     let problems = section.problems;
     section.finish();
-    let (text, span) = id?;
-    let id: RunId =
-        text.parse().map_err(|error| problems.error(span.clone(), format!("`id`: {error}"), "")).ok()?;
-    Some((ConfiguredRun { id, name, notify, deadline }, span))
+    let choice = notify.clone();
+    let run = id.and_then(|(text, span)| match text.parse::<RunId>() {
+        Ok(id) => Some((ConfiguredRun { id, name, notify, deadline }, span)),
+        Err(error) => {
+            problems.error(span, format!("`id`: {}", id_error(text, &error)), "");
+            None
+        }
+    });
+    (run, choice)
+}
+
+/// Why a text is no run id. It is quoted only if it is known to be harmless.
+fn id_error(text: &str, error: &RunIdError) -> String {
+    if mask::is_harmless(text) {
+        return error.to_string();
+    }
+    match error {
+        RunIdError::Quoted(..) => {
+            "the run id was pasted with quotes or punctuation; take them out".to_owned()
+        }
+        _ => mask::strike(&error.to_string(), text),
+    }
 }
 
 /// What is wrong with what a run is called, if anything.
@@ -63,40 +93,52 @@ pub fn name_error(name: &str) -> Option<&'static str> {
 }
 
 /// The channels that `notify` of a table names; `None` where it leaves the choice open.
-pub(super) fn chosen_channels(section: &Section<'_>, channels: &Channels) -> Option<Vec<Arc<str>>> {
+pub(super) fn chosen_channels(section: &Section<'_>, channels: &Channels) -> Choice {
     let names = section.strings("notify")?;
     let known = |(name, span): &(&str, Range<usize>)| {
-        let known = channels.iter().any(|(channel, _)| &*channel.name == *name);
+        let known = channels.has(name);
         if !known {
-            let names: Vec<&str> = channels.iter().map(|(channel, _)| &*channel.name).collect();
-            let help = match closest(name, names.iter().copied()) {
-                Some(similar) => format!("did you mean `{similar}`?"),
-                None if names.is_empty() => "there are no channels: add a [[notify.…]] table".to_owned(),
-                None => format!("the channels are: {}", names.join(", ")),
-            };
-            section.problems.error(span.clone(), format!("there is no channel `{name}`"), help);
+            section.problems.missing(
+                span.clone(),
+                format!("there is no channel `{}`", mask::quoted(name)),
+                known_channels(name, channels, section.problems),
+            );
         }
         known
     };
     Some(names.into_iter().filter(known).map(|(name, _)| Arc::from(name)).collect())
 }
 
+/// The channel that was most likely meant, or those that there are.
+fn known_channels(name: &str, channels: &Channels, problems: &Problems) -> String {
+    let names = || channels.list.iter().map(|(channel, _)| &*channel.name);
+    if let Some(similar) = problems.suggest(name, names()) {
+        let quoted = mask::quoted(similar);
+        let line = channels.list.iter().find(|(channel, _)| &*channel.name == similar);
+        return match line.filter(|_| quoted != similar) {
+            Some((_, span)) => format!("did you mean `{quoted}` (line {})?", problems.line_of(span.start)),
+            None => format!("did you mean `{quoted}`?"),
+        };
+    }
+    let shown: Vec<String> = names().take(NAMED).map(mask::quoted).collect();
+    let more = channels.list.len().saturating_sub(NAMED);
+    match (shown.is_empty(), more) {
+        (true, _) => "there are no channels: add a [[notify.…]] table".to_owned(),
+        (false, 0) => format!("the channels are: {}", shown.join(", ")),
+        (false, more) => format!("the channels are: {} and {more} more", shown.join(", ")),
+    }
+}
+
 /// Warns of channels that none of the choices has. As long as one leaves it open, every channel is used.
-pub(super) fn warn_of_unused<'c>(
-    channels: &Channels,
-    choices: impl Iterator<Item = Option<&'c Vec<Arc<str>>>>,
-    problems: &Problems,
-) {
-    let Some(choices) = choices.collect::<Option<Vec<_>>>().filter(|choices| !choices.is_empty()) else {
-        return;
-    };
-    for (channel, span) in channels {
-        if !choices.iter().any(|names| names.contains(&channel.name)) {
-            problems.warning(
-                Some(span.clone()),
-                format!("no run uses the channel `{}`", channel.name),
-                "add it to a notify, or leave notify out of a run for all channels",
-            );
-        }
+pub(super) fn warn_of_unused(channels: &Channels, choices: &[Choice], problems: &Problems) {
+    let chosen: Option<Vec<&Vec<Arc<str>>>> = choices.iter().map(Option::as_ref).collect();
+    let Some(chosen) = chosen.filter(|chosen| !chosen.is_empty()) else { return };
+    let used: HashSet<&Arc<str>> = chosen.into_iter().flatten().collect();
+    for (channel, span) in channels.list.iter().filter(|(channel, _)| !used.contains(&channel.name)) {
+        problems.warning(
+            Some(span.clone()),
+            format!("no run uses the channel `{}`", mask::quoted(&channel.name)),
+            "add it to a notify, or leave notify out of a run for all channels",
+        );
     }
 }

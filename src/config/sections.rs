@@ -10,7 +10,7 @@ use super::key::{KeySource, is_world_readable};
 use super::reader::{Section, expected_words, find_word};
 use super::url::{DEFAULT, base_url};
 use super::{Alerts, Api, Batch, Config, Daemon, Environment, Log, LogFormat, Overrides, Poll};
-use super::{channels, discover, runs};
+use super::{channels, discover, mask, proxy, runs};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
@@ -18,7 +18,6 @@ use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::http::host_name;
 use crate::notify::RetrySchedule;
-use crate::run::printable;
 use crate::secret::Secret;
 
 /// Reads the whole document; `None` if something without a default is wrong.
@@ -30,13 +29,13 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
     let daemon = daemon(root.table("daemon"));
     let log = log(root.table("log"), env, overrides);
     let state_dir = root.path("state_dir").map(|(path, _)| path);
-    let channels = channels::read(&root.table("notify"), env, root.problems);
-    let runs = runs::read(root, &channels);
+    let channels = channels::read(root, env, root.problems);
+    let (runs, mut choices) = runs::read(root, &channels);
     let discover = discover::read(root, &channels, daemon.keep);
-    let choices = runs.iter().map(|run| run.notify.as_ref());
-    let choices = choices.chain(discover.iter().map(|discover| discover.notify.as_ref()));
-    runs::warn_of_unused(&channels, choices, root.problems);
+    choices.extend(discover.iter().map(|discover| discover.notify.clone()));
+    runs::warn_of_unused(&channels, &choices, root.problems);
     root.unknown_keys();
+    proxy::check(env, root.problems);
     Some(Config {
         api: api?,
         poll,
@@ -47,7 +46,7 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
         state_dir,
         runs,
         discover,
-        channels: channels.into_iter().map(|(channel, _)| channel).collect(),
+        channels: channels.list.into_iter().map(|(channel, _)| channel).collect(),
     })
 }
 
@@ -60,44 +59,72 @@ fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Opt
     };
     check_key(&key, file, overrides, section.problems);
     let base_url = base(&section, allow_http, env, overrides);
-    let email_in_file = section.string("email").map(|(email, _)| email.to_owned());
-    let email_in_env = env("DATAFRAMER_EMAIL").filter(|email| !email.trim().is_empty());
-    let api = |base_url| Api {
-        base_url,
-        key,
-        ca_file: section.ca_file(),
-        connect_timeout: section.duration("connect_timeout", Duration::from_secs(10)),
-        request_timeout: section.duration("request_timeout", Duration::from_secs(30)),
-        email: email_in_env.or(email_in_file),
-        headers: headers(&section, env),
-    };
-    let api = base_url.map(api);
+    let email = email(&section, env);
+    let ca_file = section.ca_file().map(|(path, wrong)| {
+        if let Some((span, wrong)) = wrong {
+            section.problems.error(span, wrong, "");
+        }
+        path
+    });
+    // Read whatever the base URL is: what has a mistake beside it is no unknown key.
+    let connect_timeout = section.duration("connect_timeout", Duration::from_secs(10));
+    let request_timeout = section.duration("request_timeout", Duration::from_secs(30));
+    let headers = headers(&section, env);
     section.finish();
-    api
+    let base_url = base_url?;
+    Some(Api { base_url, key, ca_file, connect_timeout, request_timeout, email, headers })
 }
 
+/// Who "mine" is: the environment, then the file. Both are checked.
+fn email(section: &Section<'_>, env: Environment<'_>) -> Option<String> {
+    let (wrong, help) = ("is no e-mail address", "expected one such as \"ana@example.com\"");
+    let in_file = section.string("email").map(|(email, span)| {
+        if !is_email(email) {
+            section.problems.check_error(span, format!("`email` {wrong}"), help);
+        }
+        email.to_owned()
+    });
+    let in_env = env("DATAFRAMER_EMAIL").filter(|email| !email.trim().is_empty());
+    if in_env.as_deref().is_some_and(|email| !is_email(email)) {
+        section.problems.warning(None, format!("DATAFRAMER_EMAIL {wrong}"), help);
+    }
+    in_env.or(in_file)
+}
+
+fn is_email(text: &str) -> bool {
+    let ends = text.trim().split_once('@');
+    ends.is_some_and(|(name, host)| {
+        !name.is_empty() && !host.is_empty() && !text.trim().contains(char::is_whitespace)
+    })
+}
+
+/// The flag, then the environment, then the file. All are checked: what is overridden today counts tomorrow.
 fn base(
     section: &Section<'_>,
     allow_http: bool,
     env: Environment<'_>,
     overrides: &Overrides,
 ) -> Option<reqwest::Url> {
-    let in_file = section.string("base_url");
-    let in_env = env("DATAFRAMER_BASE_URL").filter(|text| !text.trim().is_empty());
-    let read = |text: &str| base_url(text, allow_http);
-    let elsewhere =
-        |from: &str, error: String| section.problems.error_elsewhere(format!("{from}: {error}"), "");
-    if let Some(text) = &overrides.base_url {
-        read(text).map_err(|error| elsewhere("--base-url", error)).ok()
-    } else if let Some(text) = &in_env {
-        read(text).map_err(|error| elsewhere("DATAFRAMER_BASE_URL", error)).ok()
-    } else if let Some((text, span)) = in_file {
-        read(text)
-            .map_err(|error| section.problems.secret_error(span, format!("`base_url`: {error}"), ""))
+    let problems = section.problems;
+    let in_file = section.string("base_url").map(|(text, span)| {
+        base_url(text, allow_http, "allow_http = true in [api]")
+            .map_err(|error| problems.error(span, format!("`base_url`: {error}"), ""))
             .ok()
-    } else {
-        read(DEFAULT).map_err(|error| elsewhere("the default base URL", error)).ok()
-    }
+    });
+    let elsewhere = |from: &str, text: String| {
+        base_url(&text, allow_http, "--allow-http")
+            .map_err(|error| problems.error_elsewhere(format!("{from}: {error}"), ""))
+            .ok()
+    };
+    let in_env = env("DATAFRAMER_BASE_URL").filter(|text| !text.trim().is_empty());
+    let in_env = in_env.map(|text| elsewhere("DATAFRAMER_BASE_URL", text));
+    let flag = overrides.base_url.clone().map(|text| elsewhere("--base-url", text));
+    let default = || match section.span_of("base_url") {
+        // Of the wrong type, which was found already.
+        Some(_) => None,
+        None => elsewhere("the default base URL", DEFAULT.to_owned()),
+    };
+    flag.or(in_env).or(in_file).unwrap_or_else(default)
 }
 
 /// From the file, then from the environment as the official SDK reads it: lines `Name: value`, others passed over.
@@ -105,7 +132,7 @@ fn headers(section: &Section<'_>, env: Environment<'_>) -> Vec<(String, Secret)>
     let in_file = section.pairs("headers").into_iter().map(|(name, value, span)| {
         section.problems.inline_secret(&span);
         if let Err(error) = check_header(&name, value) {
-            section.problems.secret_error(span, format!("`headers`: {error}"), "");
+            section.problems.error(span, format!("`headers`: {error}"), "");
         }
         (name, Secret::new(value))
     });
@@ -129,7 +156,7 @@ fn headers(section: &Section<'_>, env: Environment<'_>) -> Vec<(String, Secret)>
 
 /// Whether HTTP allows a header.
 fn check_header(name: &str, value: &str) -> Result<(), String> {
-    let shown = printable(name, 60);
+    let shown = mask::quoted(name);
     HeaderName::try_from(name)
         .map_err(|_| format!("`{shown}` is no name of a header; expected letters, digits and dashes"))?;
     HeaderValue::from_str(value)
@@ -151,10 +178,11 @@ fn check_key(
     };
     let KeySource::File(path) = key else { return };
     if is_world_readable(path) {
+        let shown = mask::path(path);
         problems.warning(
             span.clone(),
-            format!("everybody on this machine can read the API key in {}", path.display()),
-            format!("chmod 600 {}", path.display()),
+            format!("everybody on this machine can read the API key in {shown}"),
+            format!("chmod 600 {shown}"),
         );
     }
     if let Err(error) = key.read() {
@@ -218,6 +246,13 @@ fn alerts(section: Section<'_>) -> Alerts {
 
 fn delivery(section: Section<'_>) -> Vec<Duration> {
     let delays = section.durations("retry_delays", RetrySchedule::suggested());
+    if section.is_empty_list("retry_delays") {
+        section.problems.check_error(
+            section.span_of("retry_delays").unwrap_or_default(),
+            "`retry_delays` is empty: an event is given up after one attempt",
+            "leave it out for ten attempts over three days",
+        );
+    }
     if delays.len() > MOST_RETRIES {
         section.problems.error(
             section.span_of("retry_delays").unwrap_or_default(),
@@ -233,7 +268,7 @@ fn daemon(section: Section<'_>) -> Daemon {
     let listen = section.string("listen").and_then(|(text, span)| {
         let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
         if address.is_none() {
-            let title = format!("`{text}` is no address on this machine");
+            let title = format!("`{}` is no address on this machine", mask::quoted(text));
             section.problems.error(
                 span,
                 title,
@@ -259,7 +294,7 @@ fn listen_names(section: &Section<'_>) -> Vec<String> {
     let name = |(text, span): (&str, Range<usize>)| {
         let name = host_name(text);
         if name.is_none() {
-            let title = format!("invalid name `{}` in `listen_names`", printable(text, 80));
+            let title = format!("invalid name `{}` in `listen_names`", mask::quoted(text));
             section.problems.error(
                 span,
                 title,
@@ -318,7 +353,8 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
     let level_in_file = section.string("level").filter(|(text, span)| {
         let valid = is_level(text);
         if !valid {
-            section.problems.error(span.clone(), format!("`{text}` is no log level"), LEVELS);
+            let title = format!("`{}` is no log level", mask::quoted(text));
+            section.problems.error(span.clone(), title, LEVELS);
         }
         valid
     });
@@ -327,7 +363,8 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
     let level_in_env = from_env("RUNWATCH_LOG").filter(|text| {
         let valid = is_level(text);
         if !valid {
-            section.problems.error_elsewhere(format!("RUNWATCH_LOG: `{text}` is no log level"), LEVELS);
+            let title = format!("RUNWATCH_LOG: `{}` is no log level", mask::quoted(text));
+            section.problems.error_elsewhere(title, LEVELS);
         }
         valid
     });
@@ -335,7 +372,7 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
         let format = find_word(&text, &FORMATS);
         if format.is_none() {
             section.problems.error_elsewhere(
-                format!("RUNWATCH_LOG_FORMAT: `{text}` is no log format"),
+                format!("RUNWATCH_LOG_FORMAT: `{}` is no log format", mask::quoted(&text)),
                 expected_words(&FORMATS),
             );
         }

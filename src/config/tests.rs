@@ -145,7 +145,7 @@ fn every_problem_is_shown_at_once_and_where_it_is() {
         "config.toml:3:20",
         "`0s` is no time at all",
         "config.toml:5:12",
-        "this is of type integer",
+        "`base_url` must be a string in quotes",
         "config.toml:6:1",
         "this [[run]] has no `id`",
     ] {
@@ -172,7 +172,7 @@ fn durations_that_are_none() {
         ("\"99999999999999999999h\"", "too long"),
         ("\"30\"", "has no unit"),
         ("\"soon\"", "not a length of time"),
-        ("30", "of type integer"),
+        ("30", "must be a length of time in quotes"),
     ] {
         assert_says(&format!("[poll]\nmax_interval = {value}\n"), &[said, "config.toml:2:16"]);
     }
@@ -246,7 +246,10 @@ fn channels() {
     );
     assert_says("[[notify.command]]\n", &["no `command`"]);
     assert_says("[[notify.command]]\ncommand = []\n", &["`command` is empty"]);
-    assert_says("[[notify.command]]\ncommand = \"rm -rf\"\n", &["of type string", "a list of strings"]);
+    assert_says(
+        "[[notify.command]]\ncommand = \"rm -rf\"\n",
+        &["`command` must be a list of strings", "found: string"],
+    );
     assert_says("[notify.webhook]\nurl = \"https://h\"\n", &["write [[notify.webhook]]"]);
     assert_says("[[notify.pager]]\n", &["unknown key `pager`", "webhook, desktop, log, command"]);
     assert_says(
@@ -305,7 +308,7 @@ fn keys_in_files() {
     std::fs::write(&path, " \n").unwrap();
     refused("is empty");
     std::fs::write(&path, "one\ntwo\n").unwrap();
-    refused("more than one line");
+    refused("has more than one line: 2 lines");
     std::fs::write(&path, "hunter2\n").unwrap();
     assert_eq!(read(&text).unwrap().config.api.key.read().unwrap().expose(), "hunter2");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -320,21 +323,21 @@ fn a_credential_wins_over_the_file_and_the_file_over_the_environment() {
     let dir = tempfile::tempdir().unwrap();
     let (credentials, file) = (dir.path().join("credentials"), dir.path().join("key"));
     std::fs::create_dir(&credentials).unwrap();
-    std::fs::write(&file, "from the file").unwrap();
+    std::fs::write(&file, "from-the-file").unwrap();
     let text = format!("[api]\napi_key_file = \"{}\"\n", file.display());
     let env = |name: &str| match name {
         "CREDENTIALS_DIRECTORY" => Some(credentials.to_str().unwrap().to_owned()),
-        "DATAFRAMER_API_KEY" => Some("from the environment".to_owned()),
+        "DATAFRAMER_API_KEY" => Some("from-the-environment".to_owned()),
         _ => None,
     };
     let key = |text: &str| {
         let loaded = parse(Some((Path::new("c"), text)), &env, &Overrides::default()).unwrap();
         loaded.config.api.key.read().unwrap().expose().to_owned()
     };
-    assert_eq!(key(""), "from the environment");
-    assert_eq!(key(&text), "from the file");
-    std::fs::write(credentials.join("dataframer-api-key"), "from the credential").unwrap();
-    assert_eq!(key(&text), "from the credential");
+    assert_eq!(key(""), "from-the-environment");
+    assert_eq!(key(&text), "from-the-file");
+    std::fs::write(credentials.join("dataframer-api-key"), "from-the-credential").unwrap();
+    assert_eq!(key(&text), "from-the-credential");
 }
 
 #[test]
@@ -419,7 +422,8 @@ fn alerts_delivery_and_daemon() {
         "`stalled_after`",
         "`retry_delays`",
         "`0.0.0.0:1` is no address on this machine",
-        "`0666` is no value of `socket_mode`",
+        "invalid value `0666` for `socket_mode`",
+        "expected \"0600\" or \"0660\"",
     ] {
         assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
     }

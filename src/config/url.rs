@@ -2,23 +2,20 @@
 
 use reqwest::Url;
 
+use super::mask;
 use crate::http::is_loopback;
-use crate::run::printable;
 
 /// Reads the API's base URL: with or without `/api/dataframer`, with or without a trailing slash. The result has neither.
 ///
-/// The error says what is wrong and what was expected.
-pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
-    let mut url = web_url(text, allow_http, DEFAULT)?;
+/// The error says what is wrong and what was expected, and quotes nothing. `allow` says how to allow http.
+pub(super) fn base_url(text: &str, allow_http: bool, allow: &str) -> Result<Url, String> {
+    let mut url = web_url(text, allow_http, DEFAULT, allow)?;
     if url.query().is_some() || url.fragment().is_some() {
-        return Err(format!(
-            "{} has a query or a fragment; expected a base URL such as {DEFAULT}",
-            shown(&url)
-        ));
+        return Err(format!("the URL has a query or a fragment; expected a base URL such as {DEFAULT}"));
     }
     let path = url.path().trim_end_matches('/');
     if path.split('/').any(|segment| segment == "runs") {
-        return Err(format!("{} is the URL of a run; expected the base URL, such as {DEFAULT}", shown(&url)));
+        return Err(format!("this is the URL of a run; expected the base URL, such as {DEFAULT}"));
     }
     let prefix = path.strip_suffix("/api/dataframer").unwrap_or(path).trim_end_matches('/').to_owned();
     url.set_path(&prefix);
@@ -29,8 +26,8 @@ pub(super) fn base_url(text: &str, allow_http: bool) -> Result<Url, String> {
 pub(super) const DEFAULT: &str = "https://df-api.dataframer.ai";
 
 /// Reads a URL that something is sent to: https, or http to this machine, or http anywhere if that is allowed. `example`
-/// is what one looks like.
-pub(super) fn web_url(text: &str, allow_http: bool, example: &str) -> Result<Url, String> {
+/// is what one looks like, `allow` how http is allowed.
+pub(super) fn web_url(text: &str, allow_http: bool, example: &str, allow: &str) -> Result<Url, String> {
     let text = text.trim();
     let expected = format!("expected a URL such as {example}");
     if text.is_empty() {
@@ -44,23 +41,17 @@ pub(super) fn web_url(text: &str, allow_http: bool, example: &str) -> Result<Url
     }
     let url = Url::parse(text).map_err(|error| format!("this is no URL ({error}); {expected}"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("the scheme `{}` is not known; expected https", printable(url.scheme(), 20)));
+        return Err(format!("the scheme `{}` is not known; expected https", mask::quoted(url.scheme())));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("the URL has a user name or password in it; take them out".to_owned());
     }
     if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
         return Err(format!(
-            "{} is not encrypted, and what is sent there is secret; use https, or allow it with allow_http = true",
-            shown(&url)
+            "the URL is not encrypted, and what is sent there is secret; use https, or allow http with {allow}"
         ));
     }
     Ok(url)
-}
-
-/// The scheme, host and port: what of a URL may be shown.
-fn shown(url: &Url) -> String {
-    url.origin().ascii_serialization()
 }
 
 #[cfg(test)]
@@ -75,12 +66,16 @@ mod tests {
             "https://df-api.dataframer.ai/api/dataframer",
             " https://df-api.dataframer.ai/api/dataframer/ ",
         ] {
-            assert_eq!(base_url(text, false).unwrap().as_str(), "https://df-api.dataframer.ai/", "{text}");
+            assert_eq!(
+                base_url(text, false, "--allow-http").unwrap().as_str(),
+                "https://df-api.dataframer.ai/",
+                "{text}"
+            );
         }
-        let behind = base_url("https://gw.example.com/df/api/dataframer/", false).unwrap();
+        let behind = base_url("https://gw.example.com/df/api/dataframer/", false, "").unwrap();
         assert_eq!(behind.as_str(), "https://gw.example.com/df");
-        assert_eq!(base_url("http://127.0.0.1:8080", false).unwrap().as_str(), "http://127.0.0.1:8080/");
-        assert!(base_url("http://df.internal", true).is_ok());
+        assert_eq!(base_url("http://127.0.0.1:8080", false, "").unwrap().as_str(), "http://127.0.0.1:8080/");
+        assert!(base_url("http://df.internal", true, "").is_ok());
     }
 
     #[test]
@@ -95,11 +90,13 @@ mod tests {
             ("https://me:hunter2@df-api.dataframer.ai", "user name or password"),
             ("https://df-api.dataframer.ai/?key=hunter2", "a query"),
             ("https://df-api.dataframer.ai/api/dataframer/runs/abc/", "URL of a run"),
-            ("http://df-api.dataframer.ai", "not encrypted"),
+            ("http://df-api.dataframer.ai", "allow http with --allow-http"),
+            ("hunter2hunter2://x", "the scheme `hunter2…`"),
+            ("http://hunter2hunter2/x", "not encrypted"),
         ] {
-            let error = base_url(text, false).unwrap_err();
+            let error = base_url(text, false, "--allow-http").unwrap_err();
             assert!(error.contains(said), "{text}: {error}");
-            assert!(!error.contains("hunter2"), "{error}");
+            assert!(!error.contains("hunter2h"), "{error}");
         }
     }
 }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 
 use crate::run::printable;
+use crate::small_file;
 
 pub use accept::{Accept, accept_all};
 pub use host::{HostError, Hosts, host_name};
@@ -105,7 +106,7 @@ pub fn is_loopback(url: &Url) -> bool {
 
 fn read_certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
     let failed = |reason: String| SetupError::CaFile { path: path.to_owned(), reason };
-    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let pem = small_file::read(path, small_file::LARGE).map_err(|error| failed(error.to_string()))?;
     let certificates = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
     if certificates.is_empty() {
         return Err(failed("it has no certificate in it".to_owned()));

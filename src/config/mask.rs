@@ -1,0 +1,594 @@
+//! What of a configuration may be shown in a message: only what is known to be harmless.
+//!
+//! Known are this program's own words, plain lower-case words, numbers with a unit, and the names of files that exist. Of any
+//! other text at most seven characters are shown, and nothing of a value that can be a secret. `diagnostic` shows lines by
+//! these rules; whoever puts a value into a message quotes it with [`quoted`], [`path`] or [`strike`].
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::sync::LazyLock;
+
+use crate::run::printable;
+
+/// At most this many characters of a text that is not known are shown: fewer than make a secret.
+const UNKNOWN: usize = 7;
+
+/// A text longer than this is never plain.
+const PLAIN: usize = 40;
+
+/// The longest lower-case word that passes for one.
+const WORD: usize = 10;
+
+/// So many digits may be in a plain text.
+const DIGITS: usize = 4;
+
+/// Keys whose values cannot be secret: a number, a length of time, a word or a date by their very kind.
+const PLAIN_KEYS: &[&str] = &[
+    "allow_http",
+    "announce_past",
+    "batch",
+    "connect_timeout",
+    "created_after",
+    "deadline",
+    "eagerness",
+    "error_initial_interval",
+    "error_max_interval",
+    "events",
+    "format",
+    "gather",
+    "grace",
+    "initial_interval",
+    "interval",
+    "jitter",
+    "keep",
+    "level",
+    "listen",
+    "listen_names",
+    "max_in_flight",
+    "max_interval",
+    "multiplier",
+    "overdue_after",
+    "remind_every",
+    "request_timeout",
+    "requests_per_minute",
+    "retry_delays",
+    "socket_mode",
+    "stalled_after",
+    "timeout",
+    "unknown_status_after",
+    "unreachable_after",
+    "unsigned",
+];
+
+/// Keys whose values are names or paths: no secrets, unless somebody puts one there by mistake.
+const TEXT_KEYS: &[&str] = &[
+    "api_key_file",
+    "ca_file",
+    "created_by_email",
+    "dataset_name",
+    "email",
+    "id",
+    "name",
+    "notify",
+    "secret_file",
+    "spec_name",
+    "state_dir",
+    "url_file",
+    "watch_dir",
+];
+
+/// Other keys, tables and words of this program and of the paths that people use with it.
+const OTHER_WORDS: &[&str] = &[
+    "alerts",
+    "always",
+    "api",
+    "api_key",
+    "auto",
+    "base_url",
+    "bundle",
+    "cert",
+    "certs",
+    "command",
+    "config",
+    "credentials",
+    "daemon",
+    "dataframer",
+    "debug",
+    "delivery",
+    "desktop",
+    "discover",
+    "error",
+    "etc",
+    "file",
+    "headers",
+    "high",
+    "home",
+    "hook",
+    "info",
+    "journald",
+    "json",
+    "key",
+    "lib",
+    "local",
+    "log",
+    "low",
+    "never",
+    "normal",
+    "off",
+    "poll",
+    "private",
+    "root",
+    "run",
+    "runs",
+    "runwatch",
+    "secret",
+    "secrets",
+    "share",
+    "ssl",
+    "tests",
+    "text",
+    "tmp",
+    "token",
+    "trace",
+    "url",
+    "usr",
+    "var",
+    "warn",
+    "webhook",
+];
+
+/// Every known word: the keys whole, without their underscores, and in parts.
+static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let keys = PLAIN_KEYS.iter().chain(TEXT_KEYS).chain(OTHER_WORDS);
+    keys.flat_map(|key| key.split('_').map(str::to_owned).chain([key.replace('_', "")])).collect()
+});
+
+/// Whether a whole text may be shown.
+pub(super) fn is_harmless(text: &str) -> bool {
+    visible(text, UNKNOWN) == text.chars().count()
+}
+
+/// A text as it may stand in a message: on one line, and if it is not known to be harmless, cut.
+pub(super) fn quoted(text: &str) -> String {
+    cut(text, UNKNOWN)
+}
+
+fn cut(text: &str, unknown: usize) -> String {
+    let text = printable(text, 100);
+    let shown = visible(&text, unknown);
+    if shown == text.chars().count() { text } else { text.chars().take(shown).chain(['…']).collect() }
+}
+
+/// As [`quoted`], for the id of a run: it may be a UUID.
+pub(super) fn quoted_id(text: &str) -> String {
+    if is_uuid(text) { text.to_owned() } else { quoted(text) }
+}
+
+/// A message without what must not be shown of the text that it is about: runs of eight characters or more.
+pub(super) fn strike(message: &str, about: &str) -> String {
+    if is_harmless(about) || is_uuid(about) {
+        return message.to_owned();
+    }
+    // Control characters and white space may have been taken out on the way into the message.
+    let solid = |c: &char| c.is_alphanumeric() || c.is_ascii_punctuation();
+    let about: Vec<char> = about.chars().filter(solid).flat_map(char::to_lowercase).collect();
+    let windows: HashSet<&[char]> = about.windows(UNKNOWN + 1).collect();
+    let chars: Vec<char> = message.chars().collect();
+    let places: Vec<usize> = (0..chars.len()).filter(|at| solid(&chars[*at])).collect();
+    let lower: Vec<char> =
+        places.iter().map(|at| chars[*at].to_lowercase().next().unwrap_or(chars[*at])).collect();
+    let mut hidden = vec![false; chars.len()];
+    for (at, _) in lower.windows(UNKNOWN + 1).enumerate().filter(|(_, window)| windows.contains(window)) {
+        hidden[places[at]..=places[at + UNKNOWN]].fill(true);
+    }
+    let mut out = String::new();
+    for (at, c) in chars.iter().enumerate() {
+        match (hidden[at], at > 0 && hidden[at - 1]) {
+            (false, _) => out.push(*c),
+            (true, false) => out.push('…'),
+            (true, true) => {}
+        }
+    }
+    out
+}
+
+/// A path as it may stand in a message: what exists of it, and of the rest what is known to be harmless.
+pub(super) fn path(path: &Path) -> String {
+    let mut shown = PathBuf::new();
+    let mut rest = path.components();
+    while let Some(component) = rest.clone().next() {
+        let next = shown.join(component);
+        if matches!(component, Component::Normal(_)) && next.symlink_metadata().is_err() {
+            break;
+        }
+        shown = next;
+        rest.next();
+    }
+    let rest = rest.as_path().to_string_lossy();
+    if !rest.is_empty() {
+        // A mark before it may be part of a secret that is no path.
+        shown.push(cut(&rest, UNKNOWN - 1));
+    }
+    printable(&shown.to_string_lossy(), 1000)
+}
+
+/// One line of a file, character by character: what is not known to be harmless is a star.
+pub(super) fn line(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut shown = vec![false; chars.len()];
+    Line { chars: &chars, shown: &mut shown }.read();
+    let indented = chars.iter().take_while(|c| matches!(c, ' ' | '\t')).count();
+    let masked = chars.iter().zip(&shown).enumerate().map(|(at, (c, shown))| {
+        let plain = c.is_alphanumeric() || c.is_ascii_punctuation() || *c == ' ';
+        if at < indented || (*shown && plain) { *c } else { '*' }
+    });
+    masked.collect()
+}
+
+/// A line that is being read, with what of it may be shown so far.
+struct Line<'c> {
+    chars: &'c [char],
+    shown: &'c mut [bool],
+}
+
+impl Line<'_> {
+    fn read(&mut self) {
+        let end = self.chars.len();
+        let start = self.skip_blank(0);
+        if self.at(start) == Some('[') {
+            return self.header(start);
+        }
+        let key_end = self.while_key(start);
+        let text: String = self.chars[start..key_end].iter().collect();
+        let equals = self.skip_blank(key_end);
+        if self.at(equals) != Some('=') || !is_key(&text) {
+            // No setting; a known word before something else is most likely meant as one.
+            let word: String = self.chars[start..].iter().take_while(|c| is_bare(**c)).collect();
+            if is_known_key(&word) {
+                self.show(start..start + word.len());
+            }
+            return;
+        }
+        // The sign may be part of a secret that is no key.
+        self.show_text(start..key_end, UNKNOWN - 1);
+        self.show(key_end..equals + 1);
+        let value = self.skip_blank(equals + 1);
+        self.show(equals + 1..value);
+        let key = text.rsplit('.').next().unwrap_or_default().trim();
+        if let Some(pieces) = self.simple_value(value..end) {
+            self.value(key, &pieces);
+        }
+    }
+
+    /// `[table]` or `[[table]]`, and perhaps a comment.
+    fn header(&mut self, start: usize) {
+        let open = self.chars[start..].iter().take_while(|c| **c == '[').count();
+        let name_end = self.while_key(start + open);
+        let name: String = self.chars[start + open..name_end].iter().collect();
+        let close = self.chars[name_end..].iter().take_while(|c| **c == ']').count();
+        let rest = self.skip_blank(name_end + close);
+        if open == close && open <= 2 && is_key(&name) && matches!(self.at(rest), None | Some('#')) {
+            self.show(start..start + open);
+            self.show_text(start + open..name_end, UNKNOWN);
+            self.show(name_end..name_end + close);
+        }
+    }
+
+    /// The pieces of a value that ends on its line: one scalar, or a list of them. `None` if it is anything else.
+    fn simple_value(&self, range: Range<usize>) -> Option<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        let mut at = range.start;
+        if self.at(at) == Some('[') {
+            pieces.push(Piece::Mark(at));
+            at = self.skip_blank(at + 1);
+            while self.at(at) != Some(']') {
+                let piece = self.scalar(at)?;
+                at = self.skip_blank(piece.end());
+                pieces.push(piece);
+                match self.at(at) {
+                    Some(',') => {
+                        pieces.push(Piece::Mark(at));
+                        at = self.skip_blank(at + 1);
+                    }
+                    Some(']') => {}
+                    _ => return None,
+                }
+            }
+            pieces.push(Piece::Mark(at));
+            at += 1;
+        } else {
+            let piece = self.scalar(at)?;
+            at = piece.end();
+            pieces.push(piece);
+        }
+        matches!(self.at(self.skip_blank(at)), None | Some('#')).then_some(pieces)
+    }
+
+    /// A string on one line, or a number, boolean or date.
+    fn scalar(&self, start: usize) -> Option<Piece> {
+        let quote = self.at(start)?;
+        if matches!(quote, '"' | '\'') {
+            let length = self.chars[start + 1..].iter().position(|c| matches!(*c, '"' | '\'' | '\\'))?;
+            let end = start + 1 + length;
+            // Neither an escape, nor the beginning of a string over several lines.
+            let whole = self.chars[end] == quote && self.at(end + 1) != Some(quote);
+            return whole.then_some(Piece::Text(start..end + 1));
+        }
+        let bare = |c: &&char| c.is_ascii_alphanumeric() || matches!(**c, '+' | '-' | '_' | '.' | ':');
+        let length = self.chars[start..].iter().take_while(bare).count();
+        (length > 0).then(|| Piece::Bare(start..start + length))
+    }
+
+    fn value(&mut self, key: &str, pieces: &[Piece]) {
+        let plain = PLAIN_KEYS.contains(&key);
+        if !plain && !TEXT_KEYS.contains(&key) {
+            return;
+        }
+        let mut unknown = UNKNOWN;
+        for piece in pieces {
+            match piece {
+                Piece::Mark(at) => self.show(*at..at + 1),
+                Piece::Bare(range) => {
+                    let text: String = self.chars[range.clone()].iter().collect();
+                    if plain && is_literal(&text) {
+                        self.show(range.clone());
+                    } else {
+                        unknown -= self.show_text(range.clone(), unknown);
+                    }
+                }
+                Piece::Text(range) => {
+                    self.show(range.start..range.start + 1);
+                    self.show(range.end - 1..range.end);
+                    let inner = range.start + 1..range.end - 1;
+                    let text: String = self.chars[inner.clone()].iter().collect();
+                    if key == "id" && is_uuid(&text) {
+                        self.show(inner);
+                    } else {
+                        unknown -= self.show_text(inner, unknown);
+                    }
+                }
+            }
+        }
+        let gaps = pieces.windows(2).map(|pair| pair[0].end()..pair[1].start());
+        gaps.for_each(|gap| self.show(gap));
+    }
+
+    /// Shows what may be shown of a text; gives how much of it is not known.
+    fn show_text(&mut self, range: Range<usize>, unknown: usize) -> usize {
+        let text: String = self.chars[range.clone()].iter().collect();
+        let length = visible(&text, unknown);
+        self.show(range.start..range.start + length);
+        cost(&text).min(unknown)
+    }
+
+    fn show(&mut self, range: Range<usize>) {
+        self.shown[range].fill(true);
+    }
+
+    fn at(&self, at: usize) -> Option<char> {
+        self.chars.get(at).copied()
+    }
+
+    fn skip_blank(&self, from: usize) -> usize {
+        from + self.chars[from..].iter().take_while(|c| matches!(c, ' ' | '\t')).count()
+    }
+
+    /// The end of what may be a key, dotted or not.
+    fn while_key(&self, from: usize) -> usize {
+        let length = self.chars[from..].iter().take_while(|c| is_bare(**c) || **c == '.').count();
+        from + length
+    }
+}
+
+/// A piece of a value, by characters.
+enum Piece {
+    /// A bracket or a comma.
+    Mark(usize),
+    /// A string with its quotes.
+    Text(Range<usize>),
+    /// A number, a boolean or a date.
+    Bare(Range<usize>),
+}
+
+impl Piece {
+    fn start(&self) -> usize {
+        match self {
+            Self::Mark(at) => *at,
+            Self::Text(range) | Self::Bare(range) => range.start,
+        }
+    }
+
+    fn end(&self) -> usize {
+        match self {
+            Self::Mark(at) => at + 1,
+            Self::Text(range) | Self::Bare(range) => range.end,
+        }
+    }
+}
+
+fn is_bare(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.split('.').all(|part| !part.is_empty())
+}
+
+fn is_known_key(word: &str) -> bool {
+    [PLAIN_KEYS, TEXT_KEYS, OTHER_WORDS].iter().any(|keys| keys.contains(&word))
+}
+
+/// A TOML number or boolean.
+fn is_literal(text: &str) -> bool {
+    let number = |text: &str| {
+        text.len() <= 24
+            && text.contains(|c: char| c.is_ascii_digit())
+            && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '_' | '.' | 'e' | 'E'))
+    };
+    matches!(text.trim_start_matches(['+', '-']), "true" | "false" | "inf" | "nan") || number(text)
+}
+
+/// A UUID as the API writes run ids.
+fn is_uuid(text: &str) -> bool {
+    let lengths = [8, 4, 4, 4, 12];
+    let mut groups = text.split('-');
+    let fits = |length: &usize| {
+        groups
+            .next()
+            .is_some_and(|group| group.len() == *length && group.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    lengths.iter().all(fits) && groups.next().is_none()
+}
+
+/// How many characters of a text may be shown, from its beginning, where so many that are not known may be.
+fn visible(text: &str, unknown: usize) -> usize {
+    let length = text.chars().count();
+    if is_known(text) { length } else { length.min(unknown) }
+}
+
+/// How many characters of a text are not known.
+fn cost(text: &str) -> usize {
+    if is_known(text) { 0 } else { text.chars().count() }
+}
+
+fn is_known(text: &str) -> bool {
+    is_plain(text) || is_date(text) || text.parse::<SocketAddr>().is_ok() || text.parse::<IpAddr>().is_ok()
+}
+
+/// Lower-case words and a few digits with single marks between them, such as a name.
+fn is_plain(text: &str) -> bool {
+    let mut digits = 0;
+    let mut known = |run: &str| {
+        let lower = run.len() <= WORD && run.bytes().all(|byte| byte.is_ascii_lowercase());
+        let number = run.bytes().all(|byte| byte.is_ascii_digit());
+        digits += if number { run.len() } else { 0 };
+        let mark = run.len() == 1 && "-_. /@:,*".contains(run);
+        lower || number || mark || is_word(run) || is_quantity(run)
+    };
+    text.len() <= PLAIN && runs(text).all(&mut known) && digits <= DIGITS
+}
+
+/// A day, perhaps with a time and a zone.
+fn is_date(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let day = |at: usize, byte: &u8| if matches!(at, 4 | 7) { *byte == b'-' } else { byte.is_ascii_digit() };
+    (10..=35).contains(&bytes.len())
+        && bytes[..10].iter().enumerate().all(|(at, byte)| day(at, byte))
+        && bytes[10..].iter().all(|byte| byte.is_ascii_digit() || b"TZtz:.+- ".contains(byte))
+}
+
+/// The text in pieces: each all letters and digits, or all others.
+fn runs(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?.is_alphanumeric();
+        let end = rest.find(|c: char| c.is_alphanumeric() != first).unwrap_or(rest.len());
+        let (run, after) = rest.split_at(end);
+        rest = after;
+        Some(run)
+    })
+}
+
+/// A number with a unit.
+fn is_quantity(run: &str) -> bool {
+    const UNITS: [&str; 15] =
+        ["ns", "us", "ms", "s", "sec", "secs", "m", "min", "mins", "h", "hr", "hrs", "d", "day", "days"];
+    let unit = run.trim_start_matches(|c: char| c.is_ascii_digit());
+    (1..=5).contains(&(run.len() - unit.len())) && UNITS.contains(&unit)
+}
+
+/// A word of this program's, perhaps misspelt.
+fn is_word(run: &str) -> bool {
+    if !run.is_ascii() || run.len() > 30 {
+        return false;
+    }
+    let run = run.to_ascii_lowercase();
+    let slips = match run.len() {
+        0..=4 => 0,
+        5..=7 => 1,
+        _ => 2,
+    };
+    WORDS.contains(&run)
+        || WORDS.iter().any(|word| {
+            word.len().abs_diff(run.len()) <= slips
+                && strsim::osa_distance(word, &run) <= slips
+                && (slips > 0 || *word == run)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_what_is_known_and_cuts_the_rest() {
+        for (text, shown) in [
+            ("hourly", "hourly"),
+            ("sometimes", "sometimes"),
+            ("max_intervall", "max_intervall"),
+            ("Requests_Per_Minut", "Requests_Per_Minut"),
+            ("nightly-2", "nightly-2"),
+            ("2 parsecs", "2 parsecs"),
+            ("1h 30m 15s", "1h 30m 15s"),
+            ("2026-11-01T09:00:00Z", "2026-11-01T09:00:00Z"),
+            ("0.0.0.0:9464", "0.0.0.0:9464"),
+            ("whsec_MDEyMzQ1Njc4", "whsec_M…"),
+            ("hunter2hunter2", "hunter2…"),
+            ("supersecretvalue", "superse…"),
+            ("sk-live-9f8a7b6c5d", "sk-live…"),
+            ("!!!!!!!!", "!!!!!!!…"),
+            ("a1-b2-c3-d4", "a1-b2-c…"),
+            ("3c90c3cc-0d44-4b50-8888-8dd25736052a", "3c90c3c…"),
+            ("a\u{202e}b\nc", "a b c"),
+        ] {
+            assert_eq!(quoted(text), shown, "{text}");
+        }
+        assert_eq!(quoted_id("3c90c3cc-0d44-4b50-8888-8dd25736052a"), "3c90c3cc-0d44-4b50-8888-8dd25736052a");
+    }
+
+    #[test]
+    fn strikes_a_value_out_of_a_message() {
+        assert_eq!(strike("`Hunter2hunter2` is no time", "hunter2hunter2"), "`…` is no time");
+        assert_eq!(strike("`ab cd efghi jk` is no time", "ab\u{0}cd\nefghi\tjk"), "`…` is no time");
+        assert_eq!(strike("`soon` is no time", "soon"), "`soon` is no time");
+    }
+
+    #[test]
+    fn shows_what_exists_of_a_path_and_known_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("Kq8-zX91_vv");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(path(&file), file.to_str().unwrap());
+        assert_eq!(path(Path::new("/nowhere/webhook-secret")), "/nowhere/webhook-secret");
+        assert_eq!(path(Path::new("/etc/runwatch/webhok-secret")), "/etc/runwatch/webhok-secret");
+        assert_eq!(path(Path::new("whsec_MDEyMzQ1Njc4OWFi")), "whsec_…");
+        assert_eq!(path(Path::new("/Ab3xYz/9QwEr5T/x")), "/Ab3xYz…");
+    }
+
+    #[test]
+    fn shows_of_a_line_what_cannot_be_secret() {
+        for (text, shown) in [
+            ("batch = \"sometimes\"", "batch = \"sometimes\""),
+            ("  timeout = \"5 parsecs\" # hunter2", "  timeout = \"5 parsecs\"**********"),
+            ("multiplier = 12345678.5", "multiplier = 12345678.5"),
+            ("retry_delays = [ \"5s\", 7 ]", "retry_delays = [ \"5s\", 7 ]"),
+            ("poll.max_interval='1m'", "poll.max_interval='1m'"),
+            ("[[notify.webhook]] # hunter2", "[[notify.webhook]]**********"),
+            ("batch = \"hunter2hunter2\"", "batch = \"hunter2*******\""),
+            ("secret = \"whsec_hunter2=\"", "secret = ****************"),
+            ("secret: \"whsec_hunter2=\"", "secret******************"),
+            ("  \"whsec_hunter2hunter2=\",", "  ************************"),
+            ("headers = { A = \"x\" }", "headers = ***********"),
+            ("timeout = \"\"\"5", "timeout = ****"),
+            ("timeout = \"a\\u0041\"", "timeout = *********"),
+            ("[\"hunter2hunter2\"]", "******************"),
+            ("whsec_hunter2hunter2= 1", "whsec_**************= *"),
+            ("ключ = 1", "********"),
+        ] {
+            assert_eq!(line(text), shown, "{text}");
+            assert_eq!(line(text).chars().count(), text.chars().count());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The proxy variables of the environment (`HTTPS_PROXY` and the like): what the HTTP client would pass over in silence.
+//!
+//! The client reads them itself. A value that it cannot use means no proxy at all, so it is warned of here. Values are never
+//! shown: a password may be in them.
+
+use super::Environment;
+use super::diagnostic::Problems;
+
+/// The variables, the first of each pair before the second, as the client reads them.
+const VARIABLES: [[&str; 2]; 3] =
+    [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
+
+/// Warns of every proxy that cannot be used.
+pub(super) fn check(env: Environment<'_>, problems: &Problems) {
+    for pair in VARIABLES {
+        let Some((name, value)) = pair.into_iter().find_map(|name| Some((name, env(name)?))) else {
+            continue;
+        };
+        if let Some(wrong) = wrong(&value) {
+            let title = format!("{name} is ignored, no proxy is used: {wrong}");
+            problems.warning(None, title, "expected a URL such as http://proxy.example.com:3128");
+        }
+    }
+}
+
+/// Why the client cannot use a value, if it cannot.
+fn wrong(value: &str) -> Option<&'static str> {
+    // Empty is how a proxy is turned off.
+    if value.is_empty() {
+        return None;
+    }
+    if value.trim().is_empty() || value.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Some("it has white space or control characters in it");
+    }
+    if value.starts_with(['"', '\'']) || value.ends_with(['"', '\'']) {
+        return Some("it has quotes around it");
+    }
+    let scheme = value.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if !matches!(scheme.as_deref(), None | Some("http" | "https")) {
+        return Some("its scheme is neither http nor https");
+    }
+    // As the client reads it: without a scheme, a host and a port alone.
+    let Ok(uri) = value.parse::<hyper::Uri>() else { return Some("it is no URL") };
+    let Some(authority) = uri.authority() else { return Some("it has no host") };
+    let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    if authority.host().is_empty() {
+        Some("it has no host")
+    } else if port.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
+        Some("its port is no number from 0 to 65535")
+    } else if scheme.is_none() && uri.path().len() > 1 {
+        Some("it has no scheme")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_proxies_from_what_is_none() {
+        for value in [
+            "http://proxy.example.com:3128",
+            "https://user:p%40ss@proxy.example.com/",
+            "proxy.example.com:3128",
+            "user:pass@proxy:3128",
+            "proxy",
+            "http://[::1]:3128",
+            "http://10.0.0.1",
+            "",
+        ] {
+            assert_eq!(wrong(value), None, "{value}");
+        }
+        for value in [
+            "http://",
+            "://proxy",
+            "/etc/proxy",
+            "http://proxy:port",
+            "http://proxy:99999",
+            "http://[bad",
+            "proxy host",
+            " http://proxy",
+            "\"http://proxy:3128\"",
+            "socks5://proxy:1080",
+            "ftp://proxy",
+            "http//proxy:3128",
+            "http:/proxy:3128",
+            "http://us er:pass@proxy",
+        ] {
+            assert!(wrong(value).is_some(), "{value}");
+        }
+    }
+}
