@@ -3,6 +3,7 @@
 //! Owns the connection pool, the headers every request carries and the API key in use. What to ask and when is decided
 //! elsewhere; so is where the key comes from ([`ApiSettings::read_key`]).
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, DATE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, Url};
+use reqwest::{Client, Response, StatusCode, Url, Version};
+use tokio::time::Instant;
+use tracing::debug;
 
 use super::list::{self, Listed, Splitter};
 use super::wire::{self, NotARun};
@@ -18,7 +21,7 @@ use super::{Answer, Listing, PollError, PollErrorKind, RunSource, Wanted, redact
 use crate::BoxFuture;
 use crate::blocking;
 use crate::clock;
-use crate::http;
+use crate::http::{self, Generation, Pool, Proxy};
 use crate::run::{RunId, printable};
 use crate::secret::{Redactor, Secret};
 use crate::span;
@@ -70,7 +73,7 @@ pub enum SetupError {
 
 /// The API over HTTP.
 pub struct ApiClient {
-    http: Client,
+    http: Pool,
     runs: String,
     key: RwLock<HeaderValue>,
     /// Knows the keys that were in use and the custom headers: an answer may repeat what it was asked with.
@@ -101,12 +104,16 @@ impl ApiClient {
             headers.insert(name, value);
         }
         let own_authorization = headers.contains_key(AUTHORIZATION);
-        let builder = http::client_builder(&settings.base_url, settings.ca_file.as_deref())?
-            .default_headers(headers)
-            .connect_timeout(settings.connect_timeout)
-            .timeout(settings.request_timeout);
+        let (connect, request) = (settings.connect_timeout, settings.request_timeout);
+        let http = Pool::new(&settings.base_url, settings.ca_file.as_deref(), move |builder| {
+            builder.default_headers(headers.clone()).connect_timeout(connect).timeout(request)
+        })?;
+        if let Some(login) = http.proxy().and_then(Proxy::login) {
+            redactor.add(login);
+            redactor.add(login.split_once(':').map_or(login, |(_, password)| password));
+        }
         Ok(Self {
-            http: http::build(builder)?,
+            http,
             runs: format!("{}/api/dataframer/runs/", settings.base_url.as_str().trim_end_matches('/')),
             key: RwLock::new(bearer(&key)?),
             redactor: RwLock::new(Arc::new(redactor)),
@@ -132,12 +139,25 @@ impl ApiClient {
     /// kept takes no memory.
     pub async fn list_runs(
         &self,
+        keep: impl FnMut(&mut Listed) -> bool + Send,
+    ) -> Result<Listing, PollError> {
+        let mut call = Call::new(self.http.client());
+        let listing = self.try_to_list(&mut call, keep).await;
+        match &listing {
+            Ok(listing) => call.log("the list of runs", format_args!("{} runs wanted", listing.runs.len())),
+            Err(error) => call.log("the list of runs", format_args!("{error}")),
+        }
+        listing
+    }
+
+    async fn try_to_list(
+        &self,
+        call: &mut Call,
         mut keep: impl FnMut(&mut Listed) -> bool + Send,
     ) -> Result<Listing, PollError> {
-        let mut response = self.get(&self.runs).await?;
+        let mut response = self.get(&self.runs, call).await?;
         let html = wire::is_html(response.headers());
         let (mut splitter, mut listing) = (Splitter::default(), Listing::default());
-        let mut bytes = 0;
         let redactor = self.redactor();
         let mut take = |element: &[u8]| {
             let Some(mut listed) = list::element(element) else { return };
@@ -148,24 +168,34 @@ impl ApiClient {
             }
         };
         loop {
-            let chunk = response.chunk().await.map_err(|error| self.trouble(&error))?;
+            let chunk = response.chunk().await.map_err(|error| self.trouble(&error, call))?;
             let Some(chunk) = chunk else { break };
-            bytes += chunk.len();
+            call.bytes += chunk.len();
             splitter.feed(&chunk, &mut take)?;
         }
         splitter.finish().map_err(|error| if html { not_a_run(&NotARun::Html) } else { error })?;
-        Ok(Listing { bytes, ..listing })
+        Ok(Listing { bytes: call.bytes, ..listing })
     }
 
     async fn get_run(&self, id: &RunId) -> Result<Answer, PollError> {
-        let response = self.get(&self.run_url(id)).await?;
+        let mut call = Call::new(self.http.client());
+        let answer = self.try_to_get_run(&mut call, id).await;
+        match &answer {
+            Ok(answer) => call.log(id.as_str(), format_args!("{}", answer.run.status)),
+            Err(error) => call.log(id.as_str(), format_args!("{error}")),
+        }
+        answer
+    }
+
+    async fn try_to_get_run(&self, call: &mut Call, id: &RunId) -> Result<Answer, PollError> {
+        let response = self.get(&self.run_url(id), call).await?;
         let html = wire::is_html(response.headers());
-        let body = read_body(response, MAX_BODY).await.map_err(|error| match error {
+        let body = read_body(response, MAX_BODY, &mut call.bytes).await.map_err(|error| match error {
             BodyError::TooLarge => PollError::transient(format!(
                 "the answer is larger than {} MiB and was not read",
                 MAX_BODY >> 20
             )),
-            BodyError::Broken(error) => self.trouble(&error),
+            BodyError::Broken(error) => self.trouble(&error, call),
         })?;
         match wire::run(&body, id.as_str()) {
             Ok(run) => {
@@ -178,20 +208,27 @@ impl ApiClient {
     }
 
     /// One request; gives the answer if it is a success.
-    async fn get(&self, url: &str) -> Result<Response, PollError> {
-        let mut request = self.http.get(url);
+    async fn get(&self, url: &str, call: &mut Call) -> Result<Response, PollError> {
+        let mut request = call.client.get(url);
         if !self.own_authorization {
             request = request
                 .header(AUTHORIZATION, self.key.read().unwrap_or_else(PoisonError::into_inner).clone());
         }
-        let response = request.send().await.map_err(|error| self.trouble(&error))?;
-        *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew(response.headers());
+        let response = request.send().await.map_err(|error| self.trouble(&error, call))?;
+        call.answered(&response);
         let status = response.status();
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(PollError::transient(http::proxy_refused(self.http.proxy())));
+        }
+        *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew(response.headers());
         if !status.is_success() {
             let headers = response.headers().clone();
             // The status says enough where the body breaks off.
-            let body = read_body(response, MAX_ERROR_BODY).await.unwrap_or_default();
-            let error = refusal::poll_error(status, &headers, &body, clock::wall());
+            let body = read_body(response, MAX_ERROR_BODY, &mut call.bytes).await.unwrap_or_default();
+            let mut error = refusal::poll_error(status, &headers, &body, clock::wall());
+            if !error.from_api {
+                error.message += &http::via(self.http.proxy());
+            }
             return Err(redacted::error(&self.redactor(), error));
         }
         Ok(response)
@@ -201,21 +238,58 @@ impl ApiClient {
         Arc::clone(&self.redactor.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Words for an error of the transport. They never contain the URL.
-    fn trouble(&self, error: &reqwest::Error) -> PollError {
-        let cause = http::root_cause(error);
+    /// Words for an error of the transport. They never contain the URL. The next request uses a new connection where this
+    /// one may be dead.
+    fn trouble(&self, error: &reqwest::Error, call: &Call) -> PollError {
+        self.http.failed(error, call.generation);
+        let (cause, via) = (http::root_cause(error), http::via(self.http.proxy()));
         let error = PollError::transient(if error.is_timeout() {
             if error.is_connect() {
-                format!("no connection within {}", span::human(self.connect_timeout))
+                format!("no connection within {}{via}", span::human(self.connect_timeout))
+            } else if http::is_dead(error) {
+                format!("the connection{via} broke: {cause}")
             } else {
-                format!("no answer within {}", span::human(self.request_timeout))
+                format!("no answer within {}{via}", span::human(self.request_timeout))
             }
         } else if error.is_connect() {
-            format!("cannot connect: {cause}")
+            format!("cannot connect{via}: {cause}")
         } else {
-            format!("the connection broke: {cause}")
+            format!("the connection{via} broke: {cause}")
         });
         redacted::error(&self.redactor(), error)
+    }
+}
+
+/// One request, from its beginning: what the log says of it.
+struct Call {
+    client: Client,
+    generation: Generation,
+    began: Instant,
+    status: Option<StatusCode>,
+    version: Option<Version>,
+    /// Of the body, decompressed.
+    bytes: usize,
+}
+
+impl Call {
+    fn new((generation, client): (Generation, Client)) -> Self {
+        Self { client, generation, began: Instant::now(), status: None, version: None, bytes: 0 }
+    }
+
+    fn answered(&mut self, response: &Response) {
+        self.status = Some(response.status());
+        self.version = Some(response.version());
+    }
+
+    /// One line at `debug`: never the key, a header or a body.
+    fn log(&self, about: &str, answer: fmt::Arguments<'_>) {
+        debug!(
+            status = self.status.map(|status| status.as_u16()),
+            took_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            bytes = self.bytes,
+            version = self.version.map(tracing::field::debug),
+            "asked for {about}: {answer}"
+        );
     }
 }
 
@@ -280,20 +354,23 @@ enum BodyError {
 }
 
 /// Reads a body to its end, counting what comes out of the decompressor: this stops a gzip bomb too.
-async fn read_body(mut response: Response, limit: usize) -> Result<Bytes, BodyError> {
+async fn read_body(mut response: Response, limit: usize, bytes: &mut usize) -> Result<Bytes, BodyError> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(BodyError::TooLarge);
     }
     let Some(first) = response.chunk().await.map_err(BodyError::Broken)? else { return Ok(Bytes::new()) };
+    *bytes += first.len();
     let Some(second) = response.chunk().await.map_err(BodyError::Broken)? else {
         return if first.len() > limit { Err(BodyError::TooLarge) } else { Ok(first) };
     };
+    *bytes += second.len();
     let mut body = BytesMut::from(first);
     body.extend_from_slice(&second);
     while body.len() <= limit {
         let Some(chunk) = response.chunk().await.map_err(BodyError::Broken)? else {
             return Ok(body.freeze());
         };
+        *bytes += chunk.len();
         body.extend_from_slice(&chunk);
     }
     Err(BodyError::TooLarge)

@@ -4,12 +4,15 @@
 mod accept;
 mod host;
 mod lookup;
+mod pool;
+mod proxy;
 mod retry_after;
 
 use std::error::Error as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 
@@ -18,10 +21,23 @@ use crate::small_file;
 
 pub use accept::{Accept, accept_all};
 pub use host::{HostError, Hosts, host_name};
+pub use pool::{Generation, Pool};
+pub use proxy::{Proxy, proxy_for, proxy_refused, via};
 pub use retry_after::retry_after;
 
 /// `runwatch/0.1.0`.
 pub const USER_AGENT: &str = concat!("runwatch/", env!("CARGO_PKG_VERSION"));
+
+/// An HTTP/2 connection that has not answered a ping is dead: a firewall or load balancer may have forgotten it without
+/// closing it. Asked while idle too, so that the next request finds a live one.
+const PING_EVERY: Duration = Duration::from_secs(15);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for TCP: what was sent must be acknowledged, and an idle peer must answer.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
 
 /// Why a client cannot be made. Ends the process: the configuration or the machine is at fault.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +58,14 @@ pub enum SetupError {
         /// What was wrong.
         why: String,
     },
+    /// The proxy of the environment.
+    #[error("{variable} is set, but {why}; expected a URL such as http://proxy.example.com:3128")]
+    Proxy {
+        /// The variable that names it.
+        variable: &'static str,
+        /// What was wrong.
+        why: &'static str,
+    },
     /// TLS cannot be set up.
     #[error(
         "cannot set up TLS: {0}; a CA bundle is needed (Debian: the package ca-certificates), or set SSL_CERT_FILE"
@@ -52,7 +76,13 @@ pub enum SetupError {
 /// A client builder that follows no redirects (they would carry secrets elsewhere, and turn a POST into a GET), sends no
 /// Referer, honours the proxy environment (`HTTPS_PROXY`, `NO_PROXY`, …) except for loopback, and trusts the system's
 /// certificate authorities and those in `ca_file`.
+///
+/// A proxy that the environment names for the target, but that is no proxy, is an error.
 pub fn client_builder(target: &Url, ca_file: Option<&Path>) -> Result<ClientBuilder, SetupError> {
+    Ok(builder(target, &read_extra(ca_file)?, proxy_for(target)?.as_ref()))
+}
+
+fn builder(target: &Url, extra: &[Certificate], proxy: Option<&Proxy>) -> ClientBuilder {
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -60,17 +90,27 @@ pub fn client_builder(target: &Url, ca_file: Option<&Path>) -> Result<ClientBuil
         .redirect(redirect::Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())
-        .dns_resolver(Arc::new(lookup::Lookup));
-    if is_loopback(target) {
+        .dns_resolver(Arc::new(lookup::Lookup))
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PING_TIMEOUT)
+        .http2_keep_alive_while_idle(true)
+        .tcp_keepalive(TCP_KEEPALIVE)
+        .tcp_keepalive_interval(TCP_KEEPALIVE_INTERVAL)
+        .tcp_keepalive_retries(TCP_KEEPALIVE_RETRIES)
+        .tcp_user_timeout(TCP_USER_TIMEOUT);
+    if proxy.is_none() {
         builder = builder.no_proxy();
     }
-    let extra = ca_file.map(read_certificates).transpose()?.unwrap_or_default();
-    Ok(if target.scheme() == "http" && is_loopback(target) {
+    if target.scheme() == "http" && is_loopback(target) {
         // No TLS can happen: reading the system's authorities would only cost the start.
-        builder.tls_certs_only(extra)
+        builder.tls_certs_only(extra.iter().cloned())
     } else {
-        builder.tls_certs_merge(extra)
-    })
+        builder.tls_certs_merge(extra.iter().cloned())
+    }
+}
+
+fn read_extra(ca_file: Option<&Path>) -> Result<Vec<Certificate>, SetupError> {
+    ca_file.map(read_certificates).transpose().map(Option::unwrap_or_default)
 }
 
 /// Whether the extra certificate authorities could be used.
@@ -86,6 +126,9 @@ pub fn build(builder: ClientBuilder) -> Result<Client, SetupError> {
 /// The innermost cause of an error, on one line and without the URL: the outer ones only say that a request was being
 /// sent.
 pub fn root_cause(error: &reqwest::Error) -> String {
+    if is_dead(error) {
+        return "the other side no longer answers on it".to_owned();
+    }
     let Some(mut cause) = error.source() else { return "the request could not be sent".to_owned() };
     let mut prefix = "";
     while let Some(inner) = cause.source() {
@@ -94,7 +137,38 @@ pub fn root_cause(error: &reqwest::Error) -> String {
         }
         cause = inner;
     }
+    let cause = match cause.to_string().as_str() {
+        "tunnel error: proxy authorization required" => {
+            "it answered 407 Proxy Authentication Required; check the user and password in its URL".to_owned()
+        }
+        "tunnel error: unsuccessful" => "it refused to connect to the host".to_owned(),
+        other => other.to_owned(),
+    };
     printable(&format!("{prefix}{cause}"), 200)
+}
+
+/// Whether the connection was closed because nobody answered its pings.
+pub fn is_dead(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.to_string() == "keep-alive timed out" {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Whether an HTTP/2 connection or stream went wrong: the connection stays in use unless somebody drops it.
+fn is_http2(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.is::<h2::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Whether a URL names this machine: `localhost`, 127.0.0.0/8 or `[::1]`.

@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Response, StatusCode, Url};
 use tokio::time::timeout;
 
 use super::{Notice, Notifier, NotifyError, Retry, SigningSecret};
 use crate::BoxFuture;
 use crate::clock;
-use crate::http;
+use crate::http::{self, Generation, Pool};
 
 /// A receiver has this long to answer.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,7 +35,7 @@ pub struct WebhookSettings {
 
 /// Tells events to a URL.
 pub struct Webhook {
-    http: Client,
+    http: Pool,
     url: Url,
     secrets: Vec<SigningSecret>,
 }
@@ -43,17 +43,17 @@ pub struct Webhook {
 impl Webhook {
     /// Builds the client. Nothing is sent yet.
     pub fn new(settings: WebhookSettings) -> Result<Self, http::SetupError> {
-        let builder = http::client_builder(&settings.url, settings.ca_file.as_deref())?
-            .connect_timeout(Duration::from_secs(10))
-            .timeout(TIMEOUT);
-        Ok(Self { http: http::build(builder)?, url: settings.url, secrets: settings.secrets })
+        let http = Pool::new(&settings.url, settings.ca_file.as_deref(), |builder| {
+            builder.connect_timeout(Duration::from_secs(10)).timeout(TIMEOUT)
+        })?;
+        Ok(Self { http, url: settings.url, secrets: settings.secrets })
     }
 
     async fn post(&self, notice: &Notice) -> Result<(), NotifyError> {
         // The attempt's time, not the event's: receivers refuse old ones.
         let timestamp = clock::wall().as_second();
-        let mut request = self
-            .http
+        let (generation, client) = self.http.client();
+        let mut request = client
             .post(self.url.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header("webhook-id", notice.event_id.as_str())
@@ -65,9 +65,15 @@ impl Webhook {
             let signatures: Vec<String> = self.secrets.iter().map(sign).collect();
             request = request.header("webhook-signature", signatures.join(" "));
         }
-        let mut response =
-            request.body(notice.json.to_string()).send().await.map_err(|error| self.trouble(&error))?;
+        let mut response = request
+            .body(notice.json.to_string())
+            .send()
+            .await
+            .map_err(|error| self.trouble(&error, generation))?;
         let status = response.status();
+        if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(NotifyError::retryable(http::proxy_refused(self.http.proxy())));
+        }
         let wait = http::retry_after(response.headers(), clock::wall());
         // What it says does not matter, nor whether it finishes saying it: the status is the answer.
         let _ = timeout(DRAIN, drain(&mut response)).await;
@@ -94,14 +100,15 @@ impl Webhook {
         }
     }
 
-    fn trouble(&self, error: &reqwest::Error) -> NotifyError {
-        let host = self.host();
-        NotifyError::retryable(if error.is_timeout() {
-            format!("{host} did not answer in time")
+    fn trouble(&self, error: &reqwest::Error, generation: Generation) -> NotifyError {
+        self.http.failed(error, generation);
+        let (host, via) = (self.host(), http::via(self.http.proxy()));
+        NotifyError::retryable(if error.is_timeout() && !http::is_dead(error) {
+            format!("{host} did not answer in time{via}")
         } else if error.is_connect() {
-            format!("cannot connect to {host}: {}", http::root_cause(error))
+            format!("cannot connect to {host}{via}: {}", http::root_cause(error))
         } else {
-            format!("the connection to {host} broke: {}", http::root_cause(error))
+            format!("the connection to {host}{via} broke: {}", http::root_cause(error))
         })
     }
 

@@ -122,3 +122,23 @@ fn the_body_that_is_passed_through_is_redacted_and_stays_json() {
         nothing_of_it(&output.stdout, "the list");
     }
 }
+
+#[test]
+fn the_log_has_a_line_for_each_request_and_no_key_or_body_in_it() {
+    let url =
+        echo(200, "application/json", |_| r#"{"id":"r1","status":"SUCCEEDED","x":"the body"}"#.to_owned());
+    let output = with_secrets(&["wait", "r1", "--log-level", "debug"], &url).run();
+    let lines: Vec<&str> = output.stderr.lines().filter(|line| line.contains("asked for r1")).collect();
+    assert_eq!(lines.len(), 1, "{}", output.stderr);
+    for part in ["DEBUG", "asked for r1: SUCCEEDED", "status=200", "took_ms=", "bytes=47", "version=HTTP/1.1"]
+    {
+        assert!(lines[0].contains(part), "no {part}: {}", lines[0]);
+    }
+    assert!(!output.stderr.contains("the body"), "{}", output.stderr);
+    nothing_of_it(&output.stderr, "the log");
+    let url = echo(503, "application/json", |head| serde_json::json!({ "error": head }).to_string());
+    let output = with_secrets(&["wait", "r1", "--log-level", "debug", "--timeout", "300ms"], &url).run();
+    assert!(output.stderr.contains("asked for r1: the API answered 503"), "{}", output.stderr);
+    assert!(output.stderr.contains("status=503"), "{}", output.stderr);
+    nothing_of_it(&output.stderr, "the log");
+}

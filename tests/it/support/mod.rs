@@ -7,4 +7,5 @@ pub mod daemon;
 pub mod need;
 pub mod scripted;
 pub mod stub;
+pub mod tls;
 pub mod world;
