@@ -337,6 +337,7 @@ fn not_a_run(why: &NotARun) -> PollError {
             NotARun::OtherRun => "the answer is about another run; is there a cache in between?".to_owned(),
         },
         from_api: false,
+        is_page: matches!(why, NotARun::Html),
         retry_after: None,
     }
 }

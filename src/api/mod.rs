@@ -17,7 +17,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::BoxFuture;
-use crate::run::{DoubtKind, Run, RunId};
+use crate::run::{Authority, DoubtKind, Run, RunId};
 
 pub use client::{ApiClient, ApiSettings, SetupError};
 pub use list::Listed;
@@ -73,6 +73,8 @@ pub struct PollError {
     /// Whether the API itself said so, in JSON of its own form. Anything else (a web page, nothing, other JSON) may come
     /// from a proxy or a firewall on the way, and proves nothing about the run or the key.
     pub from_api: bool,
+    /// Whether a web page was there in its place: of those, nothing is believed.
+    pub is_page: bool,
     /// How long the API asked to be left alone: a floor, at most one hour.
     pub retry_after: Option<Duration>,
 }
@@ -91,7 +93,22 @@ pub enum PollErrorKind {
 impl PollError {
     /// A transient error without further advice.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { kind: PollErrorKind::Transient, message: message.into(), from_api: false, retry_after: None }
+        Self {
+            kind: PollErrorKind::Transient,
+            message: message.into(),
+            from_api: false,
+            is_page: false,
+            retry_after: None,
+        }
+    }
+
+    /// Who said so.
+    pub fn said_by(&self) -> Authority {
+        match (self.from_api, self.is_page) {
+            (true, _) => Authority::Api,
+            (_, true) => Authority::Page,
+            _ => Authority::Foreign,
+        }
     }
 }
 

@@ -37,7 +37,15 @@ pub(super) fn poll_error(
         }
         (None, _) => format!("the API answered {status}"),
     };
-    PollError { kind: kind(status, from_api), message, from_api, retry_after: retry_after(headers, now) }
+    // What a redirect says is in a header.
+    let is_page = !status.is_redirection() && (is_html(headers) || looks_like_html(body));
+    PollError {
+        kind: kind(status, from_api),
+        message,
+        from_api,
+        is_page,
+        retry_after: retry_after(headers, now),
+    }
 }
 
 fn kind(status: StatusCode, from_api: bool) -> PollErrorKind {

@@ -194,7 +194,7 @@ fn may_pass(error: &PollError) -> bool {
 pub(super) fn refused(out: &Out, error: &PollError) -> Exit {
     out.error(&error.message);
     match error.kind {
-        PollErrorKind::Doubt(DoubtKind::KeyRefused) => Exit::KeyRefused,
+        PollErrorKind::Doubt(DoubtKind::KeyRefused) if !error.is_page => Exit::KeyRefused,
         _ => Exit::Unknown,
     }
 }

@@ -180,7 +180,8 @@ impl Scheduler {
             let unchanged = Transition { state, change: Change::None, new_doubt: None };
             return self.settle(index, unchanged, pause, &News::trouble(), now);
         };
-        let transition = observe(&before, &Observation::Doubt(kind), now, &self.settings.patience);
+        let transition =
+            observe(&before, &Observation::Doubt(kind, error.said_by()), now, &self.settings.patience);
         if transition.new_doubt.is_some() && transition.state.ended.is_none() {
             self.tell_doubt(index, &transition, error.message.clone());
         }

@@ -1,8 +1,9 @@
 //! What a run is, and what its history means. Pure: no I/O, no clock, and nothing of ours is imported.
 //!
 //! `id` and `status` are the vocabulary, [`Run`] is one answer of the API, `state` is what is remembered of a watched
-//! run, `transition` says what an answer changes, and `event` is what the world is told of it.
+//! run, `doubt` is what may mean its end if it lasts, `transition` says what an answer changes, and `event` is what the world is told of it.
 
+mod doubt;
 pub mod event;
 mod id;
 mod spec;
@@ -17,13 +18,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+pub use doubt::{Authority, Doubt, DoubtKind, Limit, Patience};
 pub use event::{Event, EventId, EventKind};
 pub use id::{RunId, RunIdError};
 pub use spec::SpecId;
-pub use state::{Doubt, DoubtKind, Ending, RunState};
+pub use state::{Ending, RunState};
 pub use status::{RunStatus, Terminal};
 pub use text::printable;
-pub use transition::{Change, Observation, Patience, Transition, observe};
+pub use transition::{Change, Observation, Transition, observe};
 
 /// One moment, read once and passed in: `mono` measures durations, `wall` is for people and for records.
 #[derive(Debug, Clone, Copy)]

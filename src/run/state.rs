@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::transition::Patience;
+use super::doubt::{Doubt, Patience};
 use super::{Progress, RunStatus, SpecId, Terminal};
 
 /// A watched run, as last known.
@@ -72,32 +72,6 @@ impl Ending {
     }
 }
 
-/// Something that may mean the end if it lasts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Doubt {
-    /// What it is.
-    pub kind: DoubtKind,
-    /// Since when it has been so, without an answer to the contrary.
-    pub since: Instant,
-    /// How many answers in a row said so.
-    pub times: u32,
-}
-
-/// The kinds of doubt. Transient errors are none: they say nothing about the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DoubtKind {
-    /// The status is missing or not a word we know.
-    UnknownStatus,
-    /// 404 from the API itself.
-    Missing,
-    /// 404 from something in front of the API: a page or nothing, not an answer in the API's form.
-    NoSuchPage,
-    /// 401 or 403.
-    KeyRefused,
-    /// A refusal that asking again is unlikely to change (400, 405, a redirect, …).
-    Rejected,
-}
-
 impl RunState {
     /// A run that nobody has asked about yet.
     pub fn new(watched_at: Timestamp) -> Self {
@@ -136,9 +110,7 @@ impl RunState {
 
     /// When the present doubt becomes an end, if it would by time alone: a poll is due then at the latest.
     pub fn doubt_ends_at(&self, patience: &Patience) -> Option<Instant> {
-        let doubt = self.doubt?;
-        let limit = patience.with(doubt.kind, self.was_seen())?;
-        Some(doubt.since + limit.for_at_least)
+        self.doubt?.ends_at(self.was_seen(), patience)
     }
 
     /// How long the run took by the API's own clock: from creation, queue included, to its end.

@@ -1,11 +1,10 @@
 //! What an answer changes: the one place where a run can end.
 //!
 //! Owns [`observe`], a pure function from (what was known, what was seen) to (what is known now, what changed). Terminal
-//! is sticky, only a terminal status in an answer finishes a run, and every other end must last: how long is [`Patience`].
+//! is sticky, only a terminal status in an answer finishes a run, and every other end must last: how long is [`Patience`], in `doubt`.
 
-use std::time::Duration;
-
-use super::state::{Doubt, DoubtKind, Ending, RunState};
+use super::doubt::{Authority, Doubt, DoubtKind, Patience};
+use super::state::{Ending, RunState};
 use super::{Moment, Run, RunStatus};
 
 /// What a poll brought. Transient errors never come here: they say nothing about the run.
@@ -13,47 +12,8 @@ use super::{Moment, Run, RunStatus};
 pub enum Observation {
     /// A run, from a 2xx JSON body.
     Answer(Run),
-    /// A reason for doubt.
-    Doubt(DoubtKind),
-}
-
-/// How long each kind of doubt is borne before it is an end; `None` bears it for ever.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// 404 on an id that has never been seen: it may not be visible yet.
-    pub grace: Duration,
-    /// A status that nobody here knows, or rejections, on a run that was seen.
-    pub unknown_after: Option<Duration>,
-    /// Whether a refused key ends the watch (a command) or is waited out (a daemon, whose key may be rotated).
-    pub refused_ends: bool,
-}
-
-/// What it takes for a doubt to become an end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limit {
-    /// It has lasted this long, and
-    pub for_at_least: Duration,
-    /// was said this many times in a row.
-    pub times: u32,
-}
-
-impl Patience {
-    /// The limit for one kind of doubt. A 404 by the API on a run it knew needs only one confirmation: runs can be
-    /// deleted. One by a page in front of it is borne as long as a wrong id, since a deployment may answer so.
-    pub fn with(&self, kind: DoubtKind, was_seen: bool) -> Option<Limit> {
-        let twice = Limit { for_at_least: Duration::ZERO, times: 2 };
-        let lasting = |for_at_least: Duration| Limit {
-            for_at_least,
-            times: if for_at_least.is_zero() { 1 } else { 2 },
-        };
-        match kind {
-            DoubtKind::Missing if was_seen => Some(twice),
-            DoubtKind::Missing | DoubtKind::NoSuchPage => Some(lasting(self.grace)),
-            DoubtKind::KeyRefused => self.refused_ends.then_some(twice),
-            DoubtKind::Rejected if !was_seen => self.unknown_after.map(|_| lasting(self.grace)),
-            DoubtKind::UnknownStatus | DoubtKind::Rejected => self.unknown_after.map(lasting),
-        }
-    }
+    /// A reason for doubt, and who gave it.
+    Doubt(DoubtKind, Authority),
 }
 
 /// What became of it.
@@ -89,12 +49,17 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
     let (mut change, doubt) = match seen {
         Observation::Answer(run) => {
             next.ended = run.status.terminal().map(Ending::Finished);
-            let unknown = matches!(run.status, RunStatus::Unknown(_)).then_some(DoubtKind::UnknownStatus);
+            let unknown = matches!(run.status, RunStatus::Unknown(_))
+                .then_some((DoubtKind::UnknownStatus, Authority::Api));
             (take_in(&mut next, run, now), unknown)
         }
-        Observation::Doubt(kind) => (Change::None, Some(*kind)),
+        // A page decides nothing, so that it does not set aside what was said before either.
+        Observation::Doubt(_, Authority::Page) if state.doubt.is_some() => {
+            return Transition { state: next, change: Change::None, new_doubt: None };
+        }
+        Observation::Doubt(kind, said_by) => (Change::None, Some((*kind, *said_by))),
     };
-    next.doubt = doubt.map(|kind| grown(state.doubt, kind, now));
+    next.doubt = doubt.map(|(kind, said_by)| Doubt::grown(state.doubt, kind, said_by, now.mono));
     if next.ended.is_none() {
         next.ended = next.doubt.and_then(|doubt| ending_of(doubt, &next, now, patience));
     }
@@ -105,7 +70,8 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
     if next.moved_at() != state.moved_at() {
         next.stalled_told_at = None;
     }
-    let new_doubt = doubt.filter(|kind| state.doubt.is_none_or(|before| before.kind != *kind));
+    let new_doubt =
+        doubt.map(|(kind, _)| kind).filter(|kind| state.doubt.is_none_or(|before| before.kind != *kind));
     Transition { state: next, change, new_doubt }
 }
 
@@ -132,19 +98,8 @@ fn take_in(state: &mut RunState, run: &Run, now: Moment) -> Change {
     change
 }
 
-/// The same doubt goes on, or a new one begins.
-fn grown(before: Option<Doubt>, kind: DoubtKind, now: Moment) -> Doubt {
-    match before {
-        Some(doubt) if doubt.kind == kind => Doubt { times: doubt.times.saturating_add(1), ..doubt },
-        _ => Doubt { kind, since: now.mono, times: 1 },
-    }
-}
-
 fn ending_of(doubt: Doubt, state: &RunState, now: Moment, patience: &Patience) -> Option<Ending> {
-    let limit = patience.with(doubt.kind, state.was_seen())?;
-    let lasted = now.mono.saturating_duration_since(doubt.since) >= limit.for_at_least;
-    let enough = doubt.times >= limit.times;
-    (lasted && enough).then(|| match doubt.kind {
+    doubt.is_end(state.was_seen(), now.mono, patience).then_some(match doubt.kind {
         DoubtKind::Missing | DoubtKind::NoSuchPage if state.was_seen() => Ending::Gone,
         DoubtKind::Missing | DoubtKind::NoSuchPage => Ending::NeverFound,
         DoubtKind::KeyRefused => Ending::KeyRefused,
@@ -155,6 +110,8 @@ fn ending_of(doubt: Doubt, state: &RunState, now: Moment, patience: &Patience) -
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use jiff::Timestamp;
     use proptest::prelude::*;
     use tokio::time::Instant;
@@ -218,7 +175,7 @@ mod tests {
 
     #[test]
     fn an_id_never_seen_has_the_grace_and_no_more() {
-        let missing = || Observation::Doubt(DoubtKind::Missing);
+        let missing = || Observation::Doubt(DoubtKind::Missing, Authority::Api);
         assert_eq!(ended(&PATIENCE, &[(0, missing()), (59, missing())]), None);
         assert_eq!(ended(&PATIENCE, &[(0, missing()), (60, missing())]), Some(Ending::NeverFound));
         let none = Patience { grace: Duration::ZERO, ..PATIENCE };
@@ -226,34 +183,60 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_seen_is_gone_when_the_api_says_so_twice() {
-        let missing = || Observation::Doubt(DoubtKind::Missing);
-        assert_eq!(ended(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, missing())]), None);
-        let gone = play(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, missing()), (6, missing())]);
+    fn a_run_that_was_seen_is_gone_when_it_stays_gone() {
+        let missing = || Observation::Doubt(DoubtKind::Missing, Authority::Api);
+        let seen = |rest: &[(u64, Observation)]| [&[(0, answer("PROCESSING", 1))], rest].concat();
+        let gone = play(&PATIENCE, &seen(&[(5, missing()), (6, missing()), (65, missing())]));
         assert_eq!(gone.state.ended, Some(Ending::Gone));
         assert_eq!(gone.state.status, Some(RunStatus::Processing));
-        assert_eq!(
-            ended(
-                &PATIENCE,
-                &[(0, answer("PROCESSING", 1)), (5, missing()), (6, answer("PROCESSING", 2)), (7, missing())]
-            ),
-            None
-        );
+        for too_soon in [
+            vec![(5, missing())],
+            vec![(5, missing()), (6, missing())],
+            (5..64).map(|at| (at, missing())).collect(),
+            vec![(5, missing()), (500, missing())],
+            vec![(5, missing()), (60, answer("PROCESSING", 2)), (61, missing()), (90, missing())],
+        ] {
+            assert_eq!(ended(&PATIENCE, &seen(&too_soon)), None, "{too_soon:?}");
+            // Nor where nothing is to be borne: that is for ids that were never seen.
+            let none = Patience { grace: Duration::ZERO, ..PATIENCE };
+            let at_once: Vec<_> = too_soon.into_iter().filter(|(at, _)| *at < 15).collect();
+            assert_eq!(ended(&none, &seen(&at_once)), None, "{at_once:?}");
+        }
     }
 
     #[test]
-    fn a_page_that_is_not_there_has_the_grace_even_on_a_run_that_was_seen() {
-        let page = || Observation::Doubt(DoubtKind::NoSuchPage);
-        assert_eq!(ended(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, page()), (64, page())]), None);
-        assert_eq!(
-            ended(&PATIENCE, &[(0, answer("PROCESSING", 1)), (5, page()), (65, page())]),
-            Some(Ending::Gone)
-        );
+    fn what_something_on_the_way_says_must_last() {
+        use DoubtKind::{KeyRefused, NoSuchPage, Rejected};
+        for (kind, end) in
+            [(NoSuchPage, Ending::Gone), (KeyRefused, Ending::KeyRefused), (Rejected, Ending::Rejected)]
+        {
+            let play = |said_by, upto: u64| {
+                let every = (5..=upto).map(|at| (at, Observation::Doubt(kind, said_by)));
+                ended(&PATIENCE, &[vec![(0, answer("PROCESSING", 1))], every.collect()].concat())
+            };
+            assert_eq!(play(Authority::Foreign, 5 + 899), None, "{kind:?}");
+            assert_eq!(play(Authority::Foreign, 5 + 1800), Some(end), "{kind:?}");
+            assert_eq!(play(Authority::Page, 99_999), None, "{kind:?}");
+        }
+        // One of the API's own among them is one, and no more.
+        let mixed = [
+            (0, answer("PROCESSING", 1)),
+            (5, Observation::Doubt(KeyRefused, Authority::Page)),
+            (6, Observation::Doubt(KeyRefused, Authority::Foreign)),
+            (7, Observation::Doubt(KeyRefused, Authority::Api)),
+        ];
+        assert_eq!(ended(&PATIENCE, &mixed), None);
+        // On an id that was never seen it is more likely a wrong address.
+        let never = |upto: u64| {
+            let said = (0..=upto).map(|at| (at, Observation::Doubt(NoSuchPage, Authority::Foreign)));
+            ended(&PATIENCE, &said.collect::<Vec<_>>())
+        };
+        assert_eq!((never(59), never(60)), (None, Some(Ending::NeverFound)));
     }
 
     #[test]
     fn a_refused_key_is_asked_about_once_more() {
-        let refused = || Observation::Doubt(DoubtKind::KeyRefused);
+        let refused = || Observation::Doubt(DoubtKind::KeyRefused, Authority::Api);
         assert_eq!(ended(&PATIENCE, &[(0, refused())]), None);
         assert_eq!(ended(&PATIENCE, &[(0, refused()), (1, refused())]), Some(Ending::KeyRefused));
         let daemon = Patience { refused_ends: false, ..PATIENCE };
@@ -278,9 +261,10 @@ mod tests {
 
     #[test]
     fn says_when_a_doubt_would_end() {
-        let state = play(&PATIENCE, &[(7, Observation::Doubt(DoubtKind::Missing))]).state;
-        let doubt = state.doubt.unwrap();
-        assert_eq!(state.doubt_ends_at(&PATIENCE), Some(doubt.since + PATIENCE.grace));
+        let state = play(&PATIENCE, &[(7, Observation::Doubt(DoubtKind::Missing, Authority::Api))]).state;
+        let ends = state.doubt_ends_at(&PATIENCE).unwrap()
+            - state.doubt_ends_at(&Patience { grace: Duration::ZERO, ..PATIENCE }).unwrap();
+        assert_eq!(ends, PATIENCE.grace);
     }
 
     #[test]
@@ -314,7 +298,10 @@ mod tests {
                 DoubtKind::KeyRefused,
                 DoubtKind::Rejected
             ])
-            .prop_map(Observation::Doubt),
+            .prop_flat_map(|kind| {
+                prop::sample::select(vec![Authority::Api, Authority::Foreign, Authority::Page])
+                    .prop_map(move |said_by| Observation::Doubt(kind, said_by))
+            }),
         ]
     }
 
@@ -335,6 +322,24 @@ mod tests {
                     end = Some(state);
                 }
             }
+        }
+
+        /// Invariant 3: pages end nothing, whatever else is said in between.
+        #[test]
+        fn pages_change_no_end(
+            seen in prop::collection::vec((0..5000u64, any_observation()), 1..40),
+            pages in prop::collection::vec(0..5000u64, 0..40),
+        ) {
+            // Of the kind that the others are, so that they are not an answer to the contrary.
+            let api = |(_, observation): &(u64, Observation)| !matches!(observation, Observation::Doubt(kind, _) if *kind != DoubtKind::KeyRefused);
+            let mut without: Vec<_> = seen.into_iter().filter(api).collect();
+            let page = Observation::Doubt(DoubtKind::KeyRefused, Authority::Page);
+            let mut with = [without.clone(), pages.into_iter().map(|at| (at, page.clone())).collect()].concat();
+            without.sort_by_key(|(at, _)| *at);
+            with.sort_by_key(|(at, _)| *at);
+            let end = |seen: &[(u64, Observation)]| ended(&PATIENCE, seen);
+            let end_with = end(&with);
+            prop_assert!(end_with.is_none() || end_with == end(&without), "{end_with:?}");
         }
 
         /// Invariant 1: `Finished` comes only from an answer with that very status.

@@ -16,7 +16,11 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 fn daemon(state: &Path, api: &Stub, receiver: &Stub, runs: &[&str]) -> Running {
     let runs = runs.iter().map(|id| format!("[[run]]\nid = \"{id}\"\n")).collect::<Vec<_>>().concat();
     let webhook = format!("[[notify.webhook]]\nurl = \"{}\"\nsecret = \"{SECRET}\"\n", receiver.url());
-    runwatch(&["daemon"]).api(api).env("STATE_DIRECTORY", state).quick(&format!("{webhook}{runs}")).spawn()
+    runwatch(&["daemon"])
+        .api(api)
+        .env("STATE_DIRECTORY", state)
+        .quick(&format!("grace = \"0s\"\n{webhook}{runs}"))
+        .spawn()
 }
 
 fn stop(daemon: Running) -> String {
@@ -132,8 +136,7 @@ fn a_receiver_that_never_answers_holds_the_end_up_for_a_while_only() {
 fn what_was_given_up_is_asked_about_again_after_a_restart() {
     let state = tempfile::tempdir().unwrap();
     // Found once, then gone; after the restart it is there.
-    let (api, receiver) =
-        (Stub::with([run().ok(), error(404), error(404)]), Stub::with([answer(204, &[], "")]));
+    let (api, receiver) = (Stub::then_forever([run().ok()], error(404)), Stub::with([answer(204, &[], "")]));
     let first = daemon(state.path(), &api, &receiver, &["a"]);
     let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
     assert_eq!((&told["type"], &told["data"]["reason"]), (&"run.lost".into(), &"deleted".into()));

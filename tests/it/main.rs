@@ -24,6 +24,7 @@ mod http2;
 mod listing;
 mod looking;
 mod notifying;
+mod odd_answers;
 mod official;
 mod outbox_requests;
 mod polling;

@@ -138,8 +138,8 @@ fn wait_tells_nobody_unless_asked_to() {
 #[test]
 fn a_lost_run_is_told_with_its_reason() {
     let receiver = Stub::with([no_content()]);
-    let api = Stub::with([run().ok(), crate::support::stub::error(404), crate::support::stub::error(404)]);
-    runwatch(&["watch", ID]).api(&api).quick(&webhook(&receiver, "")).run();
+    let api = Stub::then_forever([run().ok()], crate::support::stub::error(404));
+    runwatch(&["watch", ID, "--grace", "0s"]).api(&api).quick(&webhook(&receiver, "")).run();
     let payload: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
     assert_eq!((&payload["type"], &payload["data"]["reason"]), (&"run.lost".into(), &"deleted".into()));
     assert_eq!(payload["data"]["status"], "PROCESSING");

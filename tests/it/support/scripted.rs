@@ -141,7 +141,7 @@ pub fn status(word: &str) -> Result<Run, PollError> {
 pub fn fails<T>(kind: PollErrorKind, retry_after: Option<u64>) -> Result<T, PollError> {
     let retry_after = retry_after.map(Duration::from_secs);
     let from_api = matches!(kind, PollErrorKind::Doubt(doubt) if doubt != DoubtKind::NoSuchPage);
-    Err(PollError { kind, message: "as scripted".into(), from_api, retry_after })
+    Err(PollError { kind, message: "as scripted".into(), from_api, is_page: false, retry_after })
 }
 
 pub fn doubt<T>(kind: DoubtKind) -> Result<T, PollError> {
