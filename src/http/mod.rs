@@ -19,7 +19,7 @@ use reqwest::{Certificate, Client, ClientBuilder, Url, redirect};
 use crate::run::printable;
 use crate::small_file;
 
-pub use accept::{Accept, accept_all};
+pub use accept::Accept;
 pub use host::{HostError, Hosts, host_name};
 pub use pool::{Generation, Pool};
 pub use proxy::{Proxy, proxy_for, proxy_refused, via};

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
@@ -13,12 +14,15 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
-
-use crate::http::accept_all;
+use tokio::sync::Semaphore;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
 
 /// Connections at once: as many as anybody rehearses with.
 const CONNECTIONS: usize = 10_000;
+
+/// How long nothing is accepted after accepting failed: out of file descriptors, most likely.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a handler answers.
 pub(super) enum Reply {
@@ -52,6 +56,38 @@ pub(super) async fn serve(address: SocketAddr, handler: Arc<impl Handler>) -> io
     let address = listener.local_addr()?;
     let task = accept_all(listener, CONNECTIONS, move |stream| connection(stream, Arc::clone(&handler)));
     Ok(Server { address, task })
+}
+
+/// Serves every connection, so many at once, until the handle aborts it; the connections end with it.
+fn accept_all<F>(
+    listener: TcpListener,
+    at_once: usize,
+    connection: impl Fn(TcpStream) -> F + Send + 'static,
+) -> AbortHandle
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        let room = Arc::new(Semaphore::new(at_once));
+        // Dropped with the task.
+        let mut connections = JoinSet::new();
+        loop {
+            // Never closed.
+            let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let served = connection(stream);
+                    connections.spawn(async move {
+                        served.await;
+                        drop(place);
+                    });
+                }
+                Err(_) => sleep(PAUSE).await,
+            }
+            while connections.try_join_next().is_some() {}
+        }
+    });
+    task.abort_handle()
 }
 
 async fn connection(stream: TcpStream, handler: Arc<impl Handler>) {
