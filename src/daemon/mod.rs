@@ -160,8 +160,9 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 let _ = reply.send(reloaded);
             }
             came = spool.next() => {
-                spool.take(came).await;
-                daemon.soon();
+                if spool.take(came).await {
+                    daemon.soon();
+                }
             }
             slept = next_resume(&mut resume) => daemon.resumed(slept).await,
             _ = sign_of_life.tick(), if every.is_some() => daemon.give_sign_of_life(every),
@@ -340,8 +341,10 @@ impl Daemon {
         });
     }
 
-    /// Forgets what ended long ago. `wanted` are runs that are still asked for and would be told again.
-    fn purge(&self, wanted: Vec<RunId>) {
+    /// Forgets what ended long ago. `wanted` are runs that are still asked for and would be told again; where they are not
+    /// known, nothing is forgotten.
+    fn purge(&self, wanted: Option<Vec<RunId>>) {
+        let Some(wanted) = wanted else { return };
         let store = self.handle.parts_now().store;
         let keep = self.config.daemon.keep;
         let wanted = self.config.runs.iter().map(|run| run.id.clone()).chain(wanted).collect();

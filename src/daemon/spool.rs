@@ -1,113 +1,206 @@
-//! Has the runs watched whose files are in the watched directory, for as long as that can be read.
+//! Watches the runs whose files are in the watched directory.
 //!
-//! `watch_dir` is the directory itself; this owns what becomes of its files, and of trouble with it.
+//! `watch_dir` looks at the directory, on a thread of its own; this owns what becomes of what it sees, on the runtime, and
+//! the trouble with it. Called by the daemon's loop, which it never holds up.
 
-use std::io;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use super::handle::Handle;
-use super::watch_dir::WatchDir;
+use super::watch_dir::{self, LIST_EVERY, Seen};
 use crate::control::NewRun;
 use crate::run::RunId;
 
-/// How long after something in the directory could not be added it is looked through again.
-const RESCAN_AFTER: Duration = Duration::from_secs(30);
+/// How long after files could not be added, or the thread could not be started, that is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// How long the start waits for the first listing: then runs with files are watched when the daemon is ready.
+const FIRST_LISTING: Duration = Duration::from_secs(2);
+
+/// A directory that is not listed for this long hangs.
+const HANGS_AFTER: Duration = LIST_EVERY.saturating_mul(2);
 
 /// The watched directory, if there is to be one.
 pub(super) struct Spool {
     dir: Option<PathBuf>,
     handle: Arc<Handle>,
-    watch: Option<WatchDir>,
-    /// When it is to be looked through again, because it could not be, or something in it could not be added.
-    rescan_at: Option<Instant>,
+    /// What the thread sees; `None` where it could not be started.
+    seen: Option<UnboundedReceiver<Seen>>,
+    /// The runs whose files are there; `None` until it was listed.
+    present: Option<HashSet<RunId>>,
+    /// Those that are not watched yet.
+    to_add: HashSet<RunId>,
+    /// How many were added.
+    added: usize,
+    /// When the thread is to be started, or files are to be added, again.
+    again_at: Option<Instant>,
+    /// When a directory that was not listed meanwhile hangs.
+    hangs_at: Instant,
 }
 
 /// What there is to do.
 pub(super) enum Came {
-    /// Files, or the end of the directory.
-    Files(io::Result<Vec<RunId>>),
-    /// The time to look through it again.
-    Rescan,
+    /// Something was seen; nothing if the thread has ended.
+    Seen(Option<Seen>),
+    /// The time to try something again.
+    Again,
+    /// Nothing was seen for too long.
+    Hangs,
 }
 
 impl Spool {
-    /// Begins with the files that are there already.
+    /// Begins with the files that are there already, if they can be listed soon.
     pub(super) async fn open(dir: Option<PathBuf>, handle: Arc<Handle>) -> Self {
-        let mut spool = Self { dir, handle, watch: None, rescan_at: None };
-        spool.scan().await;
+        let hangs_at = Instant::now() + HANGS_AFTER;
+        let mut spool = Self {
+            dir,
+            handle,
+            seen: None,
+            present: None,
+            to_add: HashSet::new(),
+            added: 0,
+            again_at: None,
+            hangs_at,
+        };
+        spool.start();
+        if spool.seen.is_some()
+            && let Ok(came) = timeout(FIRST_LISTING, spool.next()).await
+        {
+            spool.take(came).await;
+        }
         spool
+    }
+
+    /// Starts the thread.
+    fn start(&mut self) {
+        let Some(dir) = &self.dir else { return };
+        let (sender, seen) = unbounded_channel();
+        match watch_dir::start(dir, sender) {
+            Ok(()) => self.seen = Some(seen),
+            Err(error) => {
+                self.seen = None;
+                self.failed(&format!("cannot start a thread: {error}"));
+                self.again_at = Some(Instant::now() + AGAIN_AFTER);
+            }
+        }
     }
 
     /// Waits until there is something to do, for ever if there never is. Nothing is lost if it is broken off.
     pub(super) async fn next(&mut self) -> Came {
-        let rescan_at = self.rescan_at;
-        let files = async {
-            match &mut self.watch {
-                Some(watch) => watch.next().await,
+        let (again_at, hangs_at) = (self.again_at, self.hangs_at);
+        let watches = self.seen.is_some();
+        let seen = async {
+            match &mut self.seen {
+                Some(seen) => seen.recv().await,
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            files = files => Came::Files(files),
-            () = sleep_until(rescan_at.unwrap_or_else(Instant::now)), if rescan_at.is_some() => Came::Rescan,
+            seen = seen => Came::Seen(seen),
+            () = sleep_until(again_at.unwrap_or(hangs_at)), if again_at.is_some() => Came::Again,
+            () = sleep_until(hangs_at), if watches => Came::Hangs,
         }
     }
 
-    /// Does it.
-    pub(super) async fn take(&mut self, came: Came) {
+    /// Does it. Whether that changed anything.
+    pub(super) async fn take(&mut self, came: Came) -> bool {
+        let before = (self.handle.is_in_trouble("watch_dir"), self.added);
+        self.do_it(came).await;
+        before != (self.handle.is_in_trouble("watch_dir"), self.added)
+    }
+
+    async fn do_it(&mut self, came: Came) {
         match came {
-            Came::Files(Ok(runs)) => self.add(runs).await,
-            Came::Files(Err(error)) => {
-                warn!("the watched directory cannot be watched any more: {error}");
-                self.scan().await;
+            Came::Seen(Some(seen)) => {
+                self.hangs_at = Instant::now() + HANGS_AFTER;
+                self.see(seen).await;
             }
-            Came::Rescan => self.scan().await,
+            Came::Seen(None) => {
+                self.seen = None;
+                self.failed("the thread that looked at it has ended");
+                self.again_at = Some(Instant::now() + AGAIN_AFTER);
+            }
+            Came::Again => {
+                self.again_at = None;
+                if self.seen.is_none() {
+                    self.start();
+                }
+                self.add().await;
+            }
+            Came::Hangs => {
+                self.hangs_at = Instant::now() + HANGS_AFTER;
+                let after = crate::span::human(HANGS_AFTER);
+                self.failed(&format!("it has not answered for {after}; is its file system there?"));
+            }
         }
     }
 
-    /// The runs whose files are there now: they are still wanted.
-    pub(super) fn runs(&self) -> Vec<RunId> {
-        self.watch.as_ref().and_then(|watch| watch.scan().ok()).unwrap_or_default()
+    /// The runs whose files are there: they are still wanted. `None` where that is not known.
+    pub(super) fn runs(&self) -> Option<Vec<RunId>> {
+        if self.dir.is_none() {
+            return Some(Vec::new());
+        }
+        self.present.as_ref().map(|present| present.iter().cloned().collect())
     }
 
-    async fn scan(&mut self) {
-        (self.watch, self.rescan_at) = (None, None);
+    async fn see(&mut self, seen: Seen) {
+        let new = match seen {
+            Seen::Failed(why) => return self.failed(&why),
+            Seen::Listed { all, new } => {
+                self.well();
+                self.present = Some(all.into_iter().collect());
+                new
+            }
+            Seen::Came(new) => {
+                self.present.get_or_insert_default().extend(new.iter().cloned());
+                new
+            }
+        };
+        self.to_add.extend(new);
+        self.add().await;
+    }
+
+    /// It can be looked at.
+    fn well(&self) {
         let Some(dir) = &self.dir else { return };
-        match WatchDir::new(dir).and_then(|watch| watch.scan().map(|runs| (watch, runs))) {
-            Ok((watch, runs)) => {
-                info!(dir = %dir.display(), "watching for files");
-                self.handle.set_trouble("watch_dir", None);
-                self.watch = Some(watch);
-                self.add(runs).await;
-            }
-            Err(error) => {
-                let trouble = format!("cannot watch the directory {}: {error}", dir.display());
-                error!("{trouble}");
-                self.handle.set_trouble("watch_dir", Some(trouble));
-                self.rescan_at = Some(Instant::now() + RESCAN_AFTER);
-            }
+        if self.present.is_none() || self.handle.is_in_trouble("watch_dir") {
+            info!(dir = %dir.display(), "watching for files");
         }
+        self.handle.set_trouble("watch_dir", None);
     }
 
-    async fn add(&mut self, runs: Vec<RunId>) {
-        if runs.is_empty() {
+    /// It cannot; that is said once.
+    fn failed(&self, why: &str) {
+        let Some(dir) = &self.dir else { return };
+        if !self.handle.is_in_trouble("watch_dir") {
+            error!("cannot watch the directory {}: {why}; trying again until it works", dir.display());
+        }
+        self.handle
+            .set_trouble("watch_dir", Some(format!("cannot watch the directory {}: {why}", dir.display())));
+    }
+
+    async fn add(&mut self) {
+        if self.to_add.is_empty() {
             return;
         }
-        match self.handle.add(runs.into_iter().map(NewRun::of).collect()).await {
+        match self.handle.add(self.to_add.iter().cloned().map(NewRun::of).collect()).await {
             Ok(added) => {
+                self.added += self.to_add.len();
+                self.to_add.clear();
                 for run in added.runs.iter().filter(|run| run.finished.is_none()) {
                     info!(run_id = run.id.as_str(), "watched for a file");
                 }
             }
             Err(refusal) => {
-                let again = crate::span::human(RESCAN_AFTER);
-                error!("cannot add what the watched directory has, trying again in {again}: {refusal:?}");
-                self.rescan_at = Some(Instant::now() + RESCAN_AFTER);
+                let again = crate::span::human(AGAIN_AFTER);
+                warn!("cannot add what the watched directory has, trying again in {again}: {refusal}");
+                self.again_at = Some(Instant::now() + AGAIN_AFTER);
             }
         }
     }

@@ -43,3 +43,4 @@ mod terminal;
 mod torture;
 mod wait;
 mod warning;
+mod watch_dir;

@@ -94,7 +94,8 @@ impl Home {
         self.prepared(args).run()
     }
 
-    fn prepared(&self, args: &[&str]) -> super::bin::Runwatch {
+    /// Any command in it, to be started.
+    pub fn prepared(&self, args: &[&str]) -> super::bin::Runwatch {
         if !self.path("config.toml").exists() {
             self.configure("");
         }
