@@ -10,6 +10,7 @@ use super::out::Out;
 use super::socket::{Failure, connect, end};
 use crate::control::NewRun;
 use crate::run::RunId;
+use crate::run::text::one_line;
 
 /// `runwatch add`.
 #[derive(Debug, Args)]
@@ -49,11 +50,11 @@ async fn try_add(out: &Out, global: &Global, args: &AddArgs) -> Result<Exit, Fai
         notify: args.notify.clone(),
         deadline_seconds: deadline,
     };
-    let added = connect(global)?.add(args.runs.iter().map(run).collect()).await?;
+    let added = connect(global).await?.add(args.runs.iter().map(run).collect()).await?;
     for run in &added.runs {
         match &run.finished {
             None => out.say(&format!("{} is watched", run.id)),
-            Some(status) => out.say(&format!("{} has ended already: {status}", run.id)),
+            Some(status) => out.say(&format!("{} has ended already: {}", run.id, one_line(status.as_str()))),
         }
     }
     out.finish();

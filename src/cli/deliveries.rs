@@ -97,7 +97,7 @@ pub(super) async fn run(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Ex
 }
 
 async fn deliveries(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Result<Exit, Failure> {
-    let client = connect(global)?;
+    let client = connect(global).await?;
     match verb {
         DeliveriesVerb::List { which, limit, output } => {
             let found = client.deliveries(&filter(which), *limit).await?;
@@ -135,7 +135,7 @@ fn settled(out: &Out, settled: &Settled) {
         out.say(&format!(
             "{} left alone: their channels are not configured: {}",
             settled.skipped,
-            settled.skipped_channels.join(", ")
+            one_line(&settled.skipped_channels.join(", "))
         ));
     }
     out.finish();

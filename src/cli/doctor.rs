@@ -18,7 +18,7 @@ use crate::notify::desktop;
 use crate::run::text::one_line;
 use crate::run::{DoubtKind, RunId};
 use crate::store::{DeliveryFilter, DeliveryState};
-use crate::{app, clock, daemon, http, span};
+use crate::{app, clock, http, span};
 
 /// More than this between two clocks spoils signatures and the times in messages.
 const MOST_SKEW: Duration = Duration::from_secs(30);
@@ -52,7 +52,7 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     let config = match setup::configure(global, None, LevelFilter::ERROR, out) {
         Ok(config) => config,
         Err(exit) => {
-            out.error("the configuration cannot be used: mend it first (see `runwatch config check`)");
+            out.error("the configuration cannot be used: fix it first (see `runwatch config check`)");
             return exit;
         }
     };
@@ -62,8 +62,7 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     }
     findings.push(session().await);
     findings.push(state(&config));
-    findings.push(socket(&config).await);
-    findings.extend(given_up(&config).await);
+    findings.extend(self::daemon(&config).await);
     for channel in &config.channels {
         findings.push(self::channel(&config, channel).await);
     }
@@ -174,7 +173,7 @@ async fn session() -> Finding {
 }
 
 fn state(config: &Config) -> Finding {
-    let state = match daemon::directory(config.state_dir.as_deref(), &path_variable) {
+    let state = match crate::daemon::directory(config.state_dir.as_deref(), &path_variable) {
         None => Health::Wrong(
             "there is no place for the daemon's state".to_owned(),
             "set state_dir in the configuration, or HOME".to_owned(),
@@ -203,26 +202,40 @@ fn writable(dir: &Path) -> std::io::Result<bool> {
     Ok(false)
 }
 
-async fn socket(config: &Config) -> Finding {
-    let state = match Client::connect(&candidates(config.state_dir.as_deref())) {
-        Err(error @ ClientError::NoDaemon(_)) => Health::Absent(error.to_string()),
-        Err(error) => Health::Wrong(error.to_string(), "see above".to_owned()),
-        Ok(client) => match client.status().await {
-            Ok(status) if status.troubles.is_empty() => {
-                Health::Well(format!("version {} on {}", status.version, client.socket().display()))
-            }
-            Ok(status) => {
-                Health::Wrong(status.troubles.join("; "), "see its log (journalctl -u runwatch)".to_owned())
-            }
-            Err(error) => Health::Wrong(error.to_string(), "restart it".to_owned()),
-        },
+/// The daemon, if there is one, and what it gave up on.
+async fn daemon(config: &Config) -> Vec<Finding> {
+    let client = match Client::connect(&candidates(config.state_dir.as_deref())).await {
+        Ok(client) => client,
+        Err(error) => return vec![no_answer(&error)],
+    };
+    let state = match client.status().await {
+        Ok(status) if status.troubles.is_empty() => {
+            Health::Well(format!("version {} on {}", status.version, client.socket().display()))
+        }
+        Ok(status) => {
+            Health::Wrong(status.troubles.join("; "), "see its log (journalctl -u runwatch)".to_owned())
+        }
+        // One that answered this badly is not asked more.
+        Err(error) => return vec![no_answer(&error)],
+    };
+    let mut findings = vec![Finding { what: "daemon".to_owned(), state }];
+    findings.extend(given_up(&client).await);
+    findings
+}
+
+fn no_answer(error: &ClientError) -> Finding {
+    let state = match error {
+        ClientError::NoDaemon(_) => Health::Absent(error.to_string()),
+        ClientError::Forbidden(_) => {
+            Health::Absent(format!("{error}; run the doctor as its user to check it as well"))
+        }
+        _ => Health::Wrong(error.to_string(), "restart it (systemctl restart runwatch)".to_owned()),
     };
     Finding { what: "daemon".to_owned(), state }
 }
 
 /// What the daemon gave up telling, if anything.
-async fn given_up(config: &Config) -> Option<Finding> {
-    let client = Client::connect(&candidates(config.state_dir.as_deref())).ok()?;
+async fn given_up(client: &Client) -> Option<Finding> {
     let dead = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
     let dead = client.deliveries(&dead, MOST_GIVEN_UP).await.ok()?.deliveries;
     let last = dead.first()?;
@@ -240,10 +253,7 @@ async fn channel(config: &Config, configured: &crate::config::ConfiguredChannel)
     let what = format!("channel {}", configured.name);
     let try_it = || format!("try it: runwatch notify test {}", configured.name);
     if let Err(error) = app::channel(configured, &config.retry_delays) {
-        return Finding {
-            what,
-            state: Health::Wrong(error.to_string(), "mend its configuration".to_owned()),
-        };
+        return Finding { what, state: Health::Wrong(error.to_string(), "fix its configuration".to_owned()) };
     }
     let state = match &configured.kind {
         ChannelKind::Webhook { url, ca_file, .. } => match reach(&url.0, ca_file.as_deref()).await {
@@ -261,7 +271,7 @@ async fn channel(config: &Config, configured: &crate::config::ConfiguredChannel)
             "give the whole path of one that may be executed".to_owned(),
         ),
         ChannelKind::Log => Health::Well("always there".to_owned()),
-        ChannelKind::Unusable(why) => Health::Wrong(why.clone(), "mend its configuration".to_owned()),
+        ChannelKind::Unusable(why) => Health::Wrong(why.clone(), "fix its configuration".to_owned()),
     };
     Finding { what, state }
 }

@@ -23,6 +23,8 @@ pub enum Exit {
     Unknown,
     /// 8
     StillRunning,
+    /// 69
+    NoDaemon,
     /// 70
     Internal,
     /// 78
@@ -39,7 +41,7 @@ pub enum Exit {
 
 impl Exit {
     /// Every row of the contract, in the order of the codes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Succeeded,
         Self::Failed,
         Self::Usage,
@@ -49,6 +51,7 @@ impl Exit {
         Self::BelowThreshold,
         Self::Unknown,
         Self::StillRunning,
+        Self::NoDaemon,
         Self::Internal,
         Self::Config,
         Self::TimedOut,
@@ -84,6 +87,7 @@ impl Exit {
             Self::BelowThreshold => 6,
             Self::Unknown => 7,
             Self::StillRunning => 8,
+            Self::NoDaemon => 69,
             Self::Internal => 70,
             Self::Config => 78,
             Self::TimedOut => 124,
@@ -107,6 +111,7 @@ impl Exit {
                 "the outcome could not be learned (a status that is not known and stayed, or the API gave no usable answer)"
             }
             Self::StillRunning => "still running (status --exit-code)",
+            Self::NoDaemon => "no daemon answers on the socket",
             Self::Internal => "internal error",
             Self::Config => "bad configuration",
             Self::TimedOut => "the deadline passed",
@@ -128,6 +133,7 @@ impl Exit {
             Self::BelowThreshold => "below_threshold",
             Self::Unknown => "unknown",
             Self::StillRunning => "running",
+            Self::NoDaemon => "no_daemon",
             Self::Internal => "internal_error",
             Self::Config => "bad_configuration",
             Self::TimedOut => "timed_out",

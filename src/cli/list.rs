@@ -30,7 +30,7 @@ pub(super) async fn run(out: &Out, global: &Global, args: &ListArgs) -> Exit {
 }
 
 async fn try_list(global: &Global, args: &ListArgs) -> Result<Exit, Failure> {
-    let mut runs = connect(global)?.runs().await?;
+    let mut runs = connect(global).await?.runs().await?;
     let ended = runs.runs.iter().filter(|run| run.ended.is_some()).count();
     if !args.all {
         runs.runs.retain(|run| run.ended.is_none());

@@ -5,13 +5,14 @@ use super::flags::Global;
 use super::out::Out;
 use super::socket::{Failure, connect, end};
 use crate::control::ClientError;
+use crate::run::text::one_line;
 
 /// Tells the daemon to reload, and shows what became of it.
 pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     let result = async {
-        let answer = connect(global)?.reload().await;
+        let answer = connect(global).await?.reload().await;
         match answer {
-            Ok(answer) => out.say(&format!("reloaded: {}", answer.message)),
+            Ok(answer) => out.say(&format!("reloaded: {}", one_line(&answer.message))),
             Err(ClientError::Refused(problems)) => {
                 out.error("the configuration is refused, and the old one kept:");
                 out.note(&problems);

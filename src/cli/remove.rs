@@ -23,7 +23,7 @@ pub(super) async fn run(out: &Out, global: &Global, args: &RemoveArgs) -> Exit {
 }
 
 async fn try_remove(out: &Out, global: &Global, args: &RemoveArgs) -> Result<Exit, Failure> {
-    let client = connect(global)?;
+    let client = connect(global).await?;
     let mut missing = None;
     for id in &args.runs {
         match client.remove(id).await {

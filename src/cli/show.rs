@@ -34,7 +34,7 @@ pub(super) async fn run(out: &Out, global: &Global, args: &ShowArgs) -> Exit {
 }
 
 async fn try_show(global: &Global, args: &ShowArgs) -> Result<Exit, Failure> {
-    let client = connect(global)?;
+    let client = connect(global).await?;
     let run = client.run(&args.run).await?;
     let filter = DeliveryFilter { run: Some(args.run.clone()), ..DeliveryFilter::default() };
     let told = client.deliveries(&filter, 1000).await?;

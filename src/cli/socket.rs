@@ -12,11 +12,11 @@ use crate::control::{self, Client, ClientError};
 use crate::daemon;
 
 /// A connection to the daemon.
-pub(super) fn connect(global: &Global) -> Result<Client, Failure> {
+pub(super) async fn connect(global: &Global) -> Result<Client, Failure> {
     // The configuration says only where the state is; one that cannot be read is no reason to find no daemon.
     let loaded = crate::config::load(global.config(), &environment, &global.overrides(None)).ok();
     let state_dir = loaded.and_then(|loaded| loaded.config.state_dir);
-    Ok(Client::connect(&candidates(state_dir.as_deref()))?)
+    Ok(Client::connect(&candidates(state_dir.as_deref())).await?)
 }
 
 /// Where the daemon's socket may be, given the configured state directory.
@@ -50,14 +50,20 @@ pub(super) fn end(out: &Out, result: Result<Exit, Failure>) -> Exit {
         Ok(exit) | Err(Failure::Said(exit)) => exit,
         Err(Failure::Client(error)) => {
             out.error(&error);
-            match error {
-                ClientError::NotFound(_) => Exit::NotFound,
-                ClientError::Refused(_) => Exit::Usage,
-                ClientError::NoDaemon(_)
-                | ClientError::Forbidden(_)
-                | ClientError::Unavailable(_)
-                | ClientError::Broken(_) => Exit::Internal,
-            }
+            exit_of(&error)
         }
+    }
+}
+
+/// The exit code for what went wrong with the daemon.
+fn exit_of(error: &ClientError) -> Exit {
+    match error {
+        ClientError::NotFound(_) => Exit::NotFound,
+        ClientError::Refused(_) => Exit::Usage,
+        ClientError::NoDaemon(_)
+        | ClientError::Forbidden(_)
+        | ClientError::Silent { .. }
+        | ClientError::Gone { .. } => Exit::NoDaemon,
+        ClientError::Unavailable(_) | ClientError::Broken(_) => Exit::Internal,
     }
 }

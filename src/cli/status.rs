@@ -45,10 +45,11 @@ async fn status(out: &Out, global: &Global, args: &StatusArgs) -> Result<Exit, E
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     let runs = ask_all(&config, &client, setup::subjects(&config, &args.runs)).await;
     let (judged, exit) = judge(runs, &Gate::default(), Cut::OnePoll);
-    report::reasons(out, &judged);
     let text = match args.output.format {
+        // Each line says why, too.
         ListFormat::Text => report::text(&judged),
         ListFormat::Json => {
+            report::reasons(out, &judged);
             report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.subject.id)))
         }
     };

@@ -2,13 +2,16 @@
 
 use console::measure_text_width;
 
-use crate::run::text::one_line;
+use crate::run::printable;
+
+/// The widest that foreign text may make a cell, in characters.
+const WIDEST: usize = 300;
 
 /// A table of foreign text: each cell stays on its line. Rows in columns as wide as their widest cell; the first row is the head. Columns that are empty but for their head are
 /// left out.
 pub(super) fn render<const N: usize>(rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|cell| one_line(cell).into_owned())).collect();
+        rows.iter().map(|row| row.each_ref().map(|cell| printable(cell, WIDEST))).collect();
     let used: Vec<usize> =
         (0..N).filter(|column| rows.iter().skip(1).any(|row| !row[*column].is_empty())).collect();
     let width = |column: usize| rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or(0);

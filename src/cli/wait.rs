@@ -1,5 +1,6 @@
 //! `runwatch wait`: a step of a CI job. People read standard error, machines standard output.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,7 +131,10 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let mut lines = Lines::on_stderr(out, watch.subjects().len());
     let mut session = watch.run(out, Arc::clone(&client) as _, &mut lines).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);
-    report::reasons(out, &judged);
+    // On one screen, the result says it again.
+    if output != WaitOutput::Text || !std::io::stdout().is_terminal() {
+        report::reasons(out, &judged);
+    }
     if judged.iter().any(|judged| judged.verdict == Exit::TimedOut) {
         out.error("the deadline passed; a longer --timeout may help");
     }

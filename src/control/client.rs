@@ -1,22 +1,44 @@
 //! The commands' side of the socket.
+//!
+//! Whoever serves the socket is not trusted to be a daemon: the time and the size of every answer are bounded, and what is
+//! printed of it is made safe by whoever prints it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+use tokio::time::{sleep, timeout};
 
 use super::wire::{
     AddRequest, Added, Deliveries, Health, NewRun, ReloadAnswer, ResendRequest, RetryRequest, Run, Runs,
     Settled, Status,
 };
 use crate::run::{RunId, printable};
+use crate::span;
 use crate::store::DeliveryFilter;
 
-/// Longer than anything that the daemon does on request takes.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a daemon may take to give any answer at all. One that is stopped or stuck is found out by this.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+
+/// How soon a connection is tried again that found no room.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// How long a question may take. Longer than the daemon itself waits for its parts, so that its own words arrive.
+const QUESTION: Duration = Duration::from_secs(15);
+
+/// How long work may take: a reload, or many runs to add to a slow disk.
+const WORK: Duration = Duration::from_secs(60);
+
+/// The largest answer that is read, in bytes: a hundred thousand runs are smaller.
+const LARGEST_ANSWER: usize = 64 << 20;
+
+/// The largest error that is read, in bytes.
+const LARGEST_ERROR: usize = 64 << 10;
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -43,6 +65,28 @@ pub enum ClientError {
         .0.display()
     )]
     Forbidden(PathBuf),
+    /// There is one, and it says nothing.
+    #[error(
+        "the daemon on {} does not answer: waited {} for {what}; it may be stopped or stuck: see its log \
+         (journalctl -u runwatch), or restart it",
+        .socket.display(), span::human(*.waited)
+    )]
+    Silent {
+        /// Where it listens.
+        socket: PathBuf,
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// It went away before it had answered.
+    #[error("the daemon on {} went away without an answer: {why}; see its log (journalctl -u runwatch)", .socket.display())]
+    Gone {
+        /// Where it listened.
+        socket: PathBuf,
+        /// How that showed.
+        why: String,
+    },
     /// It refused, in these words.
     #[error("{0}")]
     Refused(String),
@@ -58,16 +102,21 @@ pub enum ClientError {
 }
 
 impl Client {
-    /// For the first of these sockets that a daemon listens on. Nothing is sent yet.
-    pub fn connect(candidates: &[PathBuf]) -> Result<Self, ClientError> {
+    /// For the first of these sockets that a daemon listens on, once it has given a sign of life.
+    pub async fn connect(candidates: &[PathBuf]) -> Result<Self, ClientError> {
         let mut forbidden = None;
         for socket in candidates {
-            match std::os::unix::net::UnixStream::connect(socket) {
-                Ok(_) => return Self::on(socket),
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            match timeout(SIGN_OF_LIFE, reach(socket)).await {
+                Err(_) => return Err(silent(socket, "a connection", SIGN_OF_LIFE)),
+                Ok(Err(error)) if error.kind() == ErrorKind::PermissionDenied => {
                     forbidden.get_or_insert_with(|| socket.clone());
                 }
-                Err(_) => {}
+                Ok(Err(_)) => {}
+                Ok(Ok(_)) => {
+                    let client = Self::on(socket)?;
+                    client.ping().await?;
+                    return Ok(client);
+                }
             }
         }
         Err(forbidden.map_or_else(|| ClientError::NoDaemon(candidates.to_vec()), ClientError::Forbidden))
@@ -75,8 +124,12 @@ impl Client {
 
     fn on(socket: &Path) -> Result<Self, ClientError> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http =
-            reqwest::Client::builder().unix_socket(socket).tls_certs_only([]).no_proxy().timeout(TIMEOUT);
+        let http = reqwest::Client::builder()
+            .unix_socket(socket)
+            .tls_certs_only([])
+            .no_proxy()
+            .no_gzip()
+            .redirect(reqwest::redirect::Policy::none());
         let http = http.build().map_err(|error| ClientError::Broken(crate::http::root_cause(&error)))?;
         Ok(Self { http, socket: socket.to_owned() })
     }
@@ -84,6 +137,12 @@ impl Client {
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Whether it answers at all: one that does not know the question is as alive as one that does.
+    async fn ping(&self) -> Result<(), ClientError> {
+        let answer = self.send(self.request(Method::GET, "ping"), "a sign of life", SIGN_OF_LIFE).await?;
+        self.read(answer, LARGEST_ERROR, "a sign of life", SIGN_OF_LIFE).await.map(|_| ())
     }
 
     /// How the daemon stands.
@@ -108,7 +167,7 @@ impl Client {
 
     /// Has a run watched no more.
     pub async fn remove(&self, id: &RunId) -> Result<Run, ClientError> {
-        self.ask(Method::DELETE, &format!("runs/{}", encoded(id.as_str())), None).await
+        self.ask(Method::DELETE, &format!("runs/{}", encoded(id.as_str())), None, WORK).await
     }
 
     /// Deliveries, the latest first.
@@ -129,34 +188,39 @@ impl Client {
 
     /// Has the configuration read again.
     pub async fn reload(&self) -> Result<ReloadAnswer, ClientError> {
-        self.ask(Method::POST, "reload", None).await
+        self.ask(Method::POST, "reload", None, WORK).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path, None, QUESTION).await
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let body = serde_json::to_string(body).map_err(|error| ClientError::Broken(error.to_string()))?;
-        self.ask(Method::POST, path, Some(body)).await
+        self.ask(Method::POST, path, Some(body), WORK).await
     }
 
+    /// Asks, for `patience` at most.
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Option<String>,
+        patience: Duration,
     ) -> Result<T, ClientError> {
-        let broken = |error: &reqwest::Error| ClientError::Broken(crate::http::root_cause(error));
-        let mut request = self.http.request(method, format!("http://runwatch/v1/{path}"));
+        let what = format!("the answer to {method} /v1/{}", path.split('?').next().unwrap_or(path));
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.header("Content-Type", "application/json").body(body);
         }
-        let response = request.send().await.map_err(|error| broken(&error))?;
+        let response = self.send(request, &what, patience).await?;
         let status = response.status();
-        let body = response.bytes().await.map_err(|error| broken(&error))?;
+        let largest = if status.is_success() { LARGEST_ANSWER } else { LARGEST_ERROR };
+        let body = self.read(response, largest, &what, patience).await?;
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| ClientError::Broken(error.to_string()));
+            let unreadable =
+                |error: serde_json::Error| ClientError::Broken(printable(&error.to_string(), 200));
+            return serde_json::from_slice(&body).map_err(unreadable);
         }
         let error = serde_json::from_slice::<Health>(&body)
             .map_or_else(|_| printable(&String::from_utf8_lossy(&body), 500), |health| health.error);
@@ -166,6 +230,63 @@ impl Client {
             _ => ClientError::Refused(error),
         })
     }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://runwatch/v1/{path}"))
+    }
+
+    /// Sends a request. The bound is for all of it, the body of the answer included.
+    async fn send(
+        &self,
+        request: RequestBuilder,
+        what: &str,
+        patience: Duration,
+    ) -> Result<Response, ClientError> {
+        let sent = request.timeout(patience).send().await;
+        sent.map_err(|error| self.unanswered(&error, what, patience))
+    }
+
+    /// Reads a whole answer, unless it is too long: whoever serves the socket need not be a daemon.
+    async fn read(
+        &self,
+        mut response: Response,
+        largest: usize,
+        what: &str,
+        patience: Duration,
+    ) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(None) => return Ok(body),
+                Ok(Some(chunk)) if body.len() + chunk.len() > largest => {
+                    return Err(ClientError::Broken(format!("{what} is longer than {} kB", largest >> 10)));
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Err(error) => return Err(self.unanswered(&error, what, patience)),
+            }
+        }
+    }
+
+    fn unanswered(&self, error: &reqwest::Error, what: &str, patience: Duration) -> ClientError {
+        if error.is_timeout() {
+            return silent(&self.socket, what, patience);
+        }
+        ClientError::Gone { socket: self.socket.clone(), why: crate::http::root_cause(error) }
+    }
+}
+
+/// Connects to a socket. Where its queue of connections is full, nobody takes them: there may be room in a moment.
+async fn reach(socket: &Path) -> std::io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(AGAIN).await,
+            result => return result,
+        }
+    }
+}
+
+fn silent(socket: &Path, what: &str, waited: Duration) -> ClientError {
+    ClientError::Silent { socket: socket.to_owned(), what: what.to_owned(), waited }
 }
 
 fn encoded(text: &str) -> String {

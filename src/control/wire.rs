@@ -6,6 +6,13 @@ use serde::{Deserialize, Serialize};
 use crate::run::{RunId, RunState, RunStatus};
 use crate::store::{self, Origin, Watched};
 
+/// `GET /v1/ping`: asks nothing of the scheduler or the store, so that whoever asks learns only that it is alive.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Ping {
+    /// The daemon's version.
+    pub version: String,
+}
+
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::handle::{Handle, Refusal};
 use crate::BoxFuture;
-use crate::control::{AddRequest, Answer, Asked, ResendRequest, RetryRequest, Serve};
+use crate::control::{AddRequest, Answer, Asked, Ping, ResendRequest, RetryRequest, Serve};
 use crate::http::Hosts;
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
@@ -35,6 +35,7 @@ impl Socket {
         let Asked { method, query, body, .. } = asked;
         takes_only_what_it_reads(method, path, asked)?;
         Ok(match (method.as_str(), path) {
+            ("GET", "ping") => Answer::json(&Ping { version: env!("CARGO_PKG_VERSION").to_owned() }),
             ("GET", "status") => Answer::json(&handle.status().await),
             ("GET", "runs") => Answer::json(&handle.runs().await?),
             ("POST", "runs") => Answer::json(&handle.add(read::<AddRequest>(body)?.runs).await?),

@@ -111,7 +111,7 @@ fn without_a_daemon_it_is_said_how_to_start_one() {
     let home = Home::new(&api);
     for args in [&["list"][..], &["add", ID], &["reload"], &["deliveries", "list"]] {
         let output = home.run(args);
-        assert_eq!(output.code, Some(70), "{output:?}");
+        assert_eq!(output.code, Some(69), "{output:?}");
         assert!(
             output.stderr.contains("no daemon listens on") && output.stderr.contains("runwatch daemon"),
             "{output:?}"

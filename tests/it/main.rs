@@ -36,6 +36,7 @@ mod runs;
 mod service_manager;
 mod shortage;
 mod simulator;
+mod socket;
 mod state;
 mod support;
 mod systemd;

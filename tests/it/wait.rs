@@ -315,6 +315,20 @@ fn no_secret_is_printed_whatever_happens() {
 }
 
 #[test]
+fn status_says_once_what_went_wrong() {
+    let stub = Stub::with([error(404)]);
+    let output = runwatch(&["status", "a"]).api(&stub).quick("").run();
+    assert_eq!(output.code, Some(5), "{output:?}");
+    let said = output.stdout + &output.stderr;
+    assert_eq!(said.matches("the API does not know this run").count(), 1, "{said}");
+    // What a program reads has it too, and people read it beside that.
+    let stub = Stub::with([error(404)]);
+    let output = runwatch(&["status", "a", "--output", "json"]).api(&stub).quick("").run();
+    assert!(output.json()["runs"][0]["reason"].as_str().unwrap().contains("does not know"), "{output:?}");
+    assert_eq!(output.stderr.matches("the API does not know this run").count(), 1, "{output:?}");
+}
+
+#[test]
 fn status_prints_a_line_a_run_in_the_order_asked_for() {
     let stub = Stub::with([run().ok(), partial()]);
     let output = runwatch(&["status", "a", "b"]).api(&stub).quick("max_in_flight = 1\n").run();

@@ -134,7 +134,7 @@ impl Drop for Stub {
 }
 
 /// Reads a request; nothing if the client is done.
-pub(super) fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
+pub fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut headers = Vec::new();
