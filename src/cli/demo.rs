@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::exit::Exit;
 use super::flags::duration;
 use super::foreground::{EndWhen, Watch};
-use super::out::Out;
+use super::out::{self, Out};
 use super::readers::Shown;
 use super::verdict::{Cut, Gate, judge};
 use super::watch::view;
@@ -87,7 +87,7 @@ async fn demo(out: &Out, args: &DemoArgs) -> Result<Exit, Exit> {
         exit.code(),
         exit.meaning()
     );
-    setup::hand_over(out, &result, &mut session.signals).await?;
+    setup::hand_over(out, &out::on_stdout(&result), &mut session.signals).await?;
     if verified != runs.len() {
         out.error(format_args!("{verified} of {} webhooks arrived and were verified", runs.len()));
         return Ok(Exit::Internal);

@@ -121,13 +121,8 @@ pub(super) fn print_result(text: &str) -> Result<(), Exit> {
     out::stdout(text).map_err(|error| cannot_print(&error))
 }
 
-/// As [`print_result`], where a signal must still be heard while nobody reads.
+/// As [`print_result`], for a text that is safe already, and where a signal must still be heard while nobody reads.
 pub(super) async fn hand_over(out: &Out, text: &str, signals: &mut Signals) -> Result<(), Exit> {
-    hand_over_as_is(out, &out::on_stdout(text), signals).await
-}
-
-/// As [`hand_over`], for what is safe already and has commands for GitHub's runner in it.
-pub(super) async fn hand_over_as_is(out: &Out, text: &str, signals: &mut Signals) -> Result<(), Exit> {
     tokio::select! {
         written = out.result(text) => written.map_err(|error| cannot_print(&error)),
         signal = signals.next() => Err(signal),

@@ -155,6 +155,6 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     } else {
         Ok(())
     };
-    setup::hand_over_as_is(out, &text, &mut session.signals).await?;
+    setup::hand_over(out, &text, &mut session.signals).await?;
     files.map(|()| exit)
 }
