@@ -36,7 +36,11 @@ mod runs;
 mod service_manager;
 mod shortage;
 mod simulator;
+<<<<<<< HEAD
 mod socket;
+=======
+mod skipping;
+>>>>>>> 38ffead (Show skipped tests in the ordinary output of cargo test)
 mod state;
 mod support;
 mod systemd;

@@ -6,6 +6,7 @@ pub mod body;
 pub mod daemon;
 pub mod need;
 pub mod scripted;
+pub mod skips;
 pub mod stub;
 pub mod tls;
 pub mod world;

@@ -1,7 +1,20 @@
-//! What a test needs and a machine may lack: found at run time. Absent, the test says loudly that it was skipped; with
-//! `CI=true` absent is a failure.
+//! What a test needs and a machine may lack: found at run time. Absent, the test is skipped, which is said at once and in
+//! the closing summary of `cargo test`; with `CI=true` absent is a failure.
 
+use std::io::Write as _;
 use std::path::PathBuf;
+
+use super::skips;
+
+/// The Debian package of a program, where it has another name.
+const PACKAGES: [(&str, &str); 6] = [
+    ("Xvfb", "xvfb"),
+    ("dbus-daemon", "dbus"),
+    ("dunstctl", "dunst"),
+    ("promtool", "prometheus"),
+    ("systemd-nspawn", "systemd-container"),
+    ("xdpyinfo", "x11-utils"),
+];
 
 /// The path of a program, or `None` with a loud word if it is not there.
 pub fn program(name: &str) -> Option<PathBuf> {
@@ -9,7 +22,9 @@ pub fn program(name: &str) -> Option<PathBuf> {
         .map(|dir| dir.join(name))
         .find(|path| path.is_file());
     if found.is_none() {
-        absent(&format!("the program `{name}`"));
+        let package =
+            PACKAGES.iter().find(|(program, _)| *program == name).map_or(name, |(_, package)| package);
+        absent(&format!("the program `{name}`"), &format!("apt-get install {package}"));
     }
     found
 }
@@ -18,7 +33,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
 pub fn variable(name: &str) -> Option<String> {
     let found = std::env::var(name).ok().filter(|value| !value.is_empty());
     if found.is_none() {
-        absent(&format!("the variable {name}"));
+        absent(&format!("the variable {name}"), "see how .ci/run makes what it names");
     }
     found
 }
@@ -27,13 +42,18 @@ pub fn variable(name: &str) -> Option<String> {
 pub fn root() -> Option<()> {
     let found = rustix::process::geteuid().is_root().then_some(());
     if found.is_none() {
-        absent("root's rights");
+        absent("root's rights", "run the tests as root");
     }
     found
 }
 
-fn absent(what: &str) {
+fn absent(what: &str, remedy: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
-    assert!(std::env::var("CI").as_deref() != Ok("true"), "{test} needs {what}, and CI must have it");
-    eprintln!("\n!!! SKIPPED: {test} needs {what}, which is not on this machine !!!\n");
+    assert!(
+        std::env::var("CI").as_deref() != Ok("true"),
+        "{test} needs {what}, and CI must have it: {remedy}"
+    );
+    skips::note(&test, what, remedy);
+    // Not `eprintln!`: the runner captures that, and shows nothing of a test that passes.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test} needs {what}: {remedy}");
 }
