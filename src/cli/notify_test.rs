@@ -23,8 +23,11 @@ pub(super) async fn run(out: &Out, global: &Global, names: &[String]) -> Exit {
 
 async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit> {
     let config = setup::configure(global, None, LevelFilter::WARN, out)?;
-    let chosen =
-        if names.is_empty() { config.channels.clone() } else { setup::choose_channels(&config, names)? };
+    let chosen = if names.is_empty() {
+        setup::usable_channels(&config)
+    } else {
+        setup::choose_channels(&config, names)?
+    };
     if chosen.is_empty() {
         return Err(setup::refuse(
             "there is no channel to test: add a [[notify.…]] table to the configuration (see config.example.toml)",

@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::flags::Global;
 use super::out::{self, Out};
 use super::{logging, signals::Signals};
-use crate::config::{self, Config, ConfiguredChannel, Loaded, Report, Severity};
+use crate::config::{self, ChannelKind, Config, ConfiguredChannel, Loaded, Report, Severity};
 use crate::run::{RunId, Subject};
 
 /// Looks up a variable of this process's environment. What is not UTF-8 in it is replaced, and then refused like any other
@@ -84,6 +84,19 @@ fn print(text: &str) {
 pub(super) fn refuse(error: impl std::fmt::Display) -> Exit {
     out::error(error);
     Exit::Config
+}
+
+/// The configured channels that can be used here and now. Nobody named them, so the others are left out with a word: their
+/// secrets may be for the daemon only.
+pub(super) fn usable_channels(config: &Config) -> Vec<ConfiguredChannel> {
+    let usable = |channel: &&ConfiguredChannel| {
+        if let ChannelKind::Unusable(why) = &channel.kind {
+            out::stderr(&format!("warning: the channel `{}` is left out: {why}\n", channel.name));
+            return false;
+        }
+        true
+    };
+    config.channels.iter().filter(usable).cloned().collect()
 }
 
 /// The configured channels of these names.

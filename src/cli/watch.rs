@@ -68,7 +68,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     let channels = match &args.notify {
         Some(names) => setup::choose_channels(&config, names)?,
         None if args.no_notify => Vec::new(),
-        None => config.channels.clone(),
+        None => setup::usable_channels(&config),
     };
     let unasked = args.notify.is_none() && !args.no_notify;
     let has_desktop = channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop { .. }));

@@ -148,7 +148,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
             }
             Some(Order::Reload(reply)) = ordered.recv() => {
                 daemon.manager.reloading();
-                let reloaded = daemon.reload(&reread).await;
+                let reloaded = daemon.reload(&reread, &stop).await;
                 if let Err(problems) = &reloaded {
                     error!("the configuration is refused, and the old one kept:\n{problems}");
                 }

@@ -1,7 +1,10 @@
 //! Reading the configuration again: all of it or nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::discover::forget_if_off;
@@ -13,14 +16,27 @@ use crate::config::Config;
 use crate::poll::Command;
 use crate::store::StoreError;
 
+/// How long reading the configuration and the files it names may take.
+const READ_BOUND: Duration = Duration::from_secs(10);
+
 impl Daemon {
     /// Takes over another configuration; gives what is done from now on, in words. One with a problem changes nothing, and
     /// the problems are given.
-    pub(super) async fn reload(&mut self, reread: &Reread) -> Result<String, String> {
+    pub(super) async fn reload(
+        &mut self,
+        reread: &Reread,
+        stop: &CancellationToken,
+    ) -> Result<String, String> {
         let reread = Arc::clone(reread);
-        let read =
-            blocking::run("configuration", move || reread()).await.map_err(|error| error.to_string())?;
-        let config = read?;
+        // A file system that hangs must not hold up the daemon, nor its end.
+        let config = tokio::select! {
+            read = timeout(READ_BOUND, blocking::run("configuration", move || reread())) => {
+                let bound = crate::span::human(READ_BOUND);
+                let read = read.map_err(|_| format!("reading the configuration took longer than {bound}"))?;
+                read.map_err(|error| error.to_string())??
+            }
+            () = stop.cancelled() => return Err("the daemon is stopping".to_owned()),
+        };
         // Everything that can fail comes first.
         let source = client(&config).map_err(|error| error.to_string())?;
         let new_channels = channels(&config).map_err(|error| error.to_string())?;

@@ -12,6 +12,7 @@ mod architecture;
 mod busy;
 mod client;
 mod commands;
+mod configuration;
 mod control;
 mod daemon;
 mod delivery;

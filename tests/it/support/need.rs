@@ -38,6 +38,11 @@ pub fn variable(name: &str) -> Option<String> {
     found
 }
 
+/// Whether the tests are run by root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 /// Root's rights, or `None` with a loud word without them.
 pub fn root() -> Option<()> {
     let found = rustix::process::geteuid().is_root().then_some(());
