@@ -31,6 +31,9 @@ fn pipe(path: &Path) {
     mknodat(CWD, path, FileType::Fifo, Mode::RWXU, 0).unwrap();
 }
 
+/// Does something to the configuration file's place.
+type Damage = fn(&Path);
+
 /// Where a daemon's files are.
 struct Place(tempfile::TempDir);
 
@@ -83,7 +86,6 @@ fn what_cannot_be_read_is_never_an_empty_configuration() {
     let Some(command) = place.command(&["daemon"], &api) else { return };
     let daemon = command.spawn();
     receiver.next();
-    type Damage = fn(&Path);
     let damages: [(&str, Damage); 6] = [
         ("No such file", |_| {}),
         ("Permission denied", |path| {
