@@ -304,6 +304,7 @@ pub fn channel(configured: &ConfiguredChannel, retry_delays: &[Duration]) -> Res
             _ => Duration::ZERO,
         },
         fingerprint: fingerprint(&configured.kind, retry_delays),
+        formerly: Vec::new(),
     })
 }
 
@@ -337,6 +338,7 @@ pub fn default_desktop(taken: &[ConfiguredChannel]) -> Channel {
         schedule: Arc::new(RetrySchedule::once()),
         gather: Duration::ZERO,
         fingerprint: "".into(),
+        formerly: Vec::new(),
     }
 }
 

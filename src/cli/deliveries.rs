@@ -89,6 +89,8 @@ pub enum StateArg {
     Delivered,
     /// Given up on
     Dead,
+    /// Not sent, because the run had ended
+    Superseded,
 }
 
 /// Lists, shows, retries or resends deliveries.
@@ -146,6 +148,7 @@ fn filter(which: &WhichDeliveries) -> DeliveryFilter {
         StateArg::Pending => DeliveryState::Pending,
         StateArg::Delivered => DeliveryState::Delivered,
         StateArg::Dead => DeliveryState::Dead,
+        StateArg::Superseded => DeliveryState::Superseded,
     });
     DeliveryFilter {
         state,
@@ -187,6 +190,7 @@ fn described(delivery: &Delivery) -> String {
         ("next try", delivery.due_at.map(time)),
         ("settled", delivery.settled_at.map(time)),
         ("error", delivery.last_error.clone()),
+        ("answer", delivery.answer.clone()),
     ];
     lines
         .iter()

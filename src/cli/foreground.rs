@@ -242,7 +242,10 @@ fn could_not_deliver(left: &Undelivered) -> String {
         (Some(error), false) => error.clone(),
         (None, false) => "it was not tried".to_owned(),
     };
-    let tries =
-        if left.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", left.attempts) };
+    let tries = match (left.attempts, &left.last_error) {
+        (0, Some(_)) => "told to wait".to_owned(),
+        (1, _) => "1 attempt".to_owned(),
+        (attempts, _) => format!("{attempts} attempts"),
+    };
     format!("could not deliver {what} through `{}` ({tries}): {why}", left.channel)
 }

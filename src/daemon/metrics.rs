@@ -126,8 +126,11 @@ impl Metrics {
         let (outcome, reason) = match told.outcome {
             ToldOutcome::Delivered => ("delivered", "accepted"),
             ToldOutcome::Retried => ("retried", "error"),
+            ToldOutcome::Held => ("retried", "asked_to_wait"),
             ToldOutcome::Exhausted => ("dead", "exhausted"),
+            ToldOutcome::Undeliverable => ("dead", "undeliverable"),
             ToldOutcome::Disabled => ("dead", "disabled"),
+            ToldOutcome::Superseded => ("superseded", "run_ended"),
         };
         self.deliveries.with_label_values(&[&*told.channel, outcome, reason]).inc();
         self.delivery_seconds.with_label_values(&[&*told.channel]).observe(told.took.as_secs_f64());

@@ -12,15 +12,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr};
 use tokio::time::timeout;
 
-use super::{Message, Notice, Notifier, NotifyError};
+use super::{LONGEST_ANSWER, Message, Notice, Notifier, NotifyError};
 use crate::BoxFuture;
 use crate::run::printable;
 
 /// Variables that hold secrets of ours and are no business of the program's.
 const SECRETS: [&str; 3] = ["DATAFRAMER_API_KEY", "DATAFRAMER_CUSTOM_HEADERS", "CREDENTIALS_DIRECTORY"];
-
-/// How much of the program's complaint is kept, in bytes.
-const MAX_STDERR: usize = 2048;
 
 /// How long is listened on after the program has ended.
 const STDERR_DRAIN: Duration = Duration::from_millis(100);
@@ -72,8 +69,7 @@ impl Command {
                 if status.success() {
                     return Ok(());
                 }
-                let said = if complaint.is_empty() { complaint } else { format!(": {complaint}") };
-                Err(NotifyError::retryable(format!("{program} failed ({status}){said}")))
+                Err(NotifyError::retryable(format!("{program} failed ({status})")).with_answer(complaint))
             }
         }
     }
@@ -173,7 +169,7 @@ async fn attend(child: &mut Child, notice: &Notice) -> std::io::Result<(std::pro
         let _ = timeout(STDERR_DRAIN, listen).await;
     }
     let complaint = complaints.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok((status, printable(&String::from_utf8_lossy(&complaint), 300)))
+    Ok((status, printable(&String::from_utf8_lossy(&complaint), LONGEST_ANSWER)))
 }
 
 /// Keeps the beginning of what the program complains of, and reads the rest so that it does not block on it.
@@ -182,7 +178,7 @@ async fn listen(stderr: Option<ChildStderr>, kept: Arc<Mutex<Vec<u8>>>) {
     let mut buffer = [0; 1024];
     while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = MAX_STDERR.saturating_sub(kept.len());
+        let room = LONGEST_ANSWER.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..read.min(room)]);
     }
 }

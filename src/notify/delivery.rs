@@ -4,7 +4,7 @@
 //! channel that is configured differently gets a new one while the old one finishes what it has begun.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::Channel;
-use super::worker::{Context, Worker};
+use super::attempt::{Context, Shared};
+use super::worker::Worker;
 use crate::clock::WallClock;
 use crate::store::{ChannelName, Outbox, Owner, Routes};
 
@@ -42,30 +43,26 @@ pub struct Told {
 pub enum ToldOutcome {
     /// The receiver has it.
     Delivered,
-    /// It is tried again.
+    /// It failed and is tried again.
     Retried,
+    /// The receiver asked to wait: it is tried again, and this attempt does not count.
+    Held,
     /// Given up after the last attempt.
     Exhausted,
+    /// Given up because it can never be delivered there.
+    Undeliverable,
     /// Given up because the receiver wants nothing more.
     Disabled,
+    /// Not tried again: the end of its run has overtaken it.
+    Superseded,
 }
 
 /// The notifying half: all channels' workers.
 pub struct Delivery {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     channels: Vec<Channel>,
     drain: Drain,
     changes: Option<mpsc::Receiver<Vec<Channel>>>,
-}
-
-/// What all workers share.
-pub(super) struct Shared {
-    pub(super) outbox: Arc<dyn Outbox>,
-    pub(super) owner: Owner,
-    pub(super) wall: WallClock,
-    /// Who is told that a channel was given up on.
-    pub(super) routes: watch::Receiver<Routes>,
-    pub(super) told: Option<mpsc::UnboundedSender<Told>>,
 }
 
 impl Delivery {
@@ -78,7 +75,7 @@ impl Delivery {
     ) -> Self {
         // Unique among the owners of a store: the process and the moment it began.
         let owner = Owner(format!("{}-{}", std::process::id(), wall().as_microsecond()).into());
-        let shared = Shared { outbox, owner, wall, routes, told: None };
+        let shared = Shared { outbox, owner, wall, routes, told: None, in_hand: Mutex::default() };
         Self { shared: Arc::new(shared), channels, drain: watch::Sender::new(None), changes: None }
     }
 
@@ -183,7 +180,7 @@ impl Crew {
             Err(panic) => {
                 let Some(post) = self.posts.remove(&panic.id()) else { return };
                 let channel = &post.context.channel.name;
-                error!(%channel, "a delivery worker panicked and is started again: {panic}");
+                error!(%channel, "the delivery worker of {channel} panicked and is started again: {panic}");
                 self.start(post, RESTART_PAUSE);
             }
         }

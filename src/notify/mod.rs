@@ -1,14 +1,17 @@
 //! Telling people and machines.
 //!
-//! A [`Notifier`] makes one attempt and says whether another is worth it; the retry loop is `delivery`'s. The wording for
+//! A [`Notifier`] makes one attempt and says what kind of failure it was; the retry loop is `worker`'s. The wording for
 //! people is in `message`, in one place. Nothing here knows of the API or of schedules: what is to be told comes out of
 //! the outbox.
 
+mod attempt;
 mod command;
 pub mod delivery;
 pub mod desktop;
 pub mod log;
 mod message;
+mod pace;
+mod report;
 mod retry;
 mod signature;
 pub mod webhook;
@@ -19,8 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::BoxFuture;
-use crate::run::EventId;
 use crate::run::event::Payload;
+use crate::run::{EventId, printable};
 use crate::store::ChannelName;
 
 pub use command::{Command, CommandSettings};
@@ -68,27 +71,57 @@ pub struct NotifyError {
     pub retry: Retry,
     /// What happened, for people; no secrets.
     pub message: String,
+    /// The beginning of what the receiver said, on one line; no secrets.
+    pub answer: Option<String>,
 }
 
-/// What to do after a failed attempt.
+/// The kinds of failure: what to do after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// Try again on schedule, but not before this much time has passed (`Retry-After`).
     NotBefore(Option<Duration>),
-    /// The receiver wants nothing more, of this or any other event (410).
+    /// The receiver takes less than it is sent: send nothing to the channel before this much time has passed, and less at
+    /// once. This says nothing about the event.
+    SlowDown(Option<Duration>),
+    /// The receiver cannot be used now, and says when it can: send nothing to the channel before. This says something about
+    /// the event only where others get through meanwhile.
+    Unavailable(Duration),
+    /// This event can never be delivered here; others can.
+    Undeliverable,
+    /// The receiver wants nothing more, of this or any other event.
     Disable,
 }
+
+/// How much of a receiver's answer is kept, in bytes.
+pub const LONGEST_ANSWER: usize = 2048;
+
+/// How much of it a line has room for, in characters.
+const SHORT_ANSWER: usize = 300;
 
 impl NotifyError {
     /// A failure that another attempt may mend.
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self { retry: Retry::NotBefore(None), message: message.into() }
+        Self::new(Retry::NotBefore(None), message)
+    }
+
+    /// A failure of some kind, about which the receiver said nothing.
+    pub fn new(retry: Retry, message: impl Into<String>) -> Self {
+        Self { retry, message: message.into(), answer: None }
+    }
+
+    /// The same with what the receiver said.
+    #[must_use]
+    pub fn with_answer(self, answer: String) -> Self {
+        Self { answer: Some(answer).filter(|answer| !answer.is_empty()), ..self }
     }
 }
 
 impl fmt::Display for NotifyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        match &self.answer {
+            Some(answer) => write!(f, "{}: {}", self.message, printable(answer, SHORT_ANSWER)),
+            None => f.write_str(&self.message),
+        }
     }
 }
 
@@ -113,4 +146,6 @@ pub struct Channel {
     pub gather: Duration,
     /// Stands for how it is configured, secrets included, without saying it.
     pub fingerprint: Arc<str>,
+    /// What earlier versions of runwatch had in its place, for the same configuration.
+    pub formerly: Vec<String>,
 }

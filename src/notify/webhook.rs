@@ -6,14 +6,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Response, StatusCode, Url};
 use tokio::time::timeout;
 
-use super::{Notice, Notifier, NotifyError, Retry, SigningSecret};
+use super::{LONGEST_ANSWER, Notice, Notifier, NotifyError, Retry, SigningSecret};
 use crate::BoxFuture;
 use crate::clock;
 use crate::http::{self, Generation, Pool};
+use crate::run::printable;
 
 /// A receiver has this long to answer.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
@@ -75,29 +77,36 @@ impl Webhook {
             return Err(NotifyError::retryable(http::proxy_refused(self.http.proxy())));
         }
         let wait = http::retry_after(response.headers(), clock::wall());
-        // What it says does not matter, nor whether it finishes saying it: the status is the answer.
-        let _ = timeout(DRAIN, drain(&mut response)).await;
-        self.judge(status, wait)
+        // The status decides. What else it says is for people, whether or not it finishes saying it.
+        let answer = self.said(&mut response).await;
+        self.judge(status, wait).map_err(|error| error.with_answer(answer))
     }
 
-    /// What an answer means: 2xx is the only success, 410 wants nothing more, and the rest is tried again.
+    /// What an answer means. 2xx is the only success; docs/notifications.md has the table.
     fn judge(&self, status: StatusCode, wait: Option<Duration>) -> Result<(), NotifyError> {
         let host = self.host();
         match status {
             _ if status.is_success() => Ok(()),
-            StatusCode::GONE => Err(NotifyError {
-                retry: Retry::Disable,
-                message: format!("{host} answered {status}: it wants no more webhooks"),
-            }),
-            _ if status.is_redirection() => Err(NotifyError {
-                retry: Retry::NotBefore(wait),
-                message: format!("{host} answered {status}; redirects are not followed: set the final URL"),
-            }),
-            _ => Err(NotifyError {
-                retry: Retry::NotBefore(wait),
-                message: format!("{host} answered {status}"),
-            }),
+            StatusCode::GONE => Err(NotifyError::new(
+                Retry::Disable,
+                format!("{host} answered {status} and wants no more webhooks"),
+            )),
+            _ if status.is_redirection() => Err(NotifyError::new(
+                Retry::NotBefore(wait),
+                format!("{host} answered {status}; redirects are not followed: set the final URL"),
+            )),
+            _ => Err(NotifyError::new(kind_of(status, wait), format!("{host} answered {status}"))),
         }
+    }
+
+    /// The beginning of what it says, on one line, without the parts of the URL that are secret.
+    async fn said(&self, response: &mut Response) -> String {
+        let mut kept = Vec::new();
+        let _ = timeout(DRAIN, drain(response, &mut kept)).await;
+        let text = printable(&String::from_utf8_lossy(&kept), LONGEST_ANSWER);
+        let text = redacted(&text, self.url.path());
+        let text = redacted(&text, self.url.query().unwrap_or_default());
+        text[..text.floor_char_boundary(LONGEST_ANSWER)].to_owned()
     }
 
     fn trouble(&self, error: &reqwest::Error, generation: Generation) -> NotifyError {
@@ -124,13 +133,57 @@ impl Notifier for Webhook {
     }
 }
 
-/// Reads on for a little, so that the connection can be used again.
-async fn drain(response: &mut Response) {
+/// What a refusal means. 401, 403 and 404 are a mistake in the configuration that can be mended on either side.
+fn kind_of(status: StatusCode, wait: Option<Duration>) -> Retry {
+    match (status, wait) {
+        (StatusCode::TOO_MANY_REQUESTS, wait) => Retry::SlowDown(wait),
+        (StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => Retry::Unavailable(wait),
+        (
+            StatusCode::BAD_REQUEST
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::UNPROCESSABLE_ENTITY,
+            _,
+        ) => Retry::Undeliverable,
+        (_, wait) => Retry::NotBefore(wait),
+    }
+}
+
+/// Keeps the beginning, and reads on for a little, so that the connection can be used again.
+async fn drain(response: &mut Response, kept: &mut Vec<u8>) {
     let mut read = 0;
     while read < MAX_ANSWER {
         let Ok(Some(chunk)) = response.chunk().await else { return };
         read += chunk.len();
+        let room = LONGEST_ANSWER.saturating_sub(kept.len());
+        kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
     }
+}
+
+/// `text` without any eight characters in a row of `secret`, as it stands or decoded: receivers echo the URL, and cut it.
+fn redacted(text: &str, secret: &str) -> String {
+    const SHOWN: usize = 7;
+    let decoded = percent_decode_str(secret).decode_utf8_lossy();
+    let secrets: Vec<Vec<char>> = [secret, &decoded].map(|secret| secret.chars().collect()).into();
+    let text: Vec<char> = text.chars().collect();
+    let is_secret = |window: &[char]| {
+        secrets.iter().any(|secret| secret.windows(window.len()).any(|part| part == window))
+    };
+    let mut hidden = vec![false; text.len()];
+    for (at, window) in text.windows(SHOWN + 1).enumerate() {
+        if is_secret(window) {
+            hidden[at..=at + SHOWN].fill(true);
+        }
+    }
+    let mut out = String::with_capacity(text.len());
+    for (at, c) in text.iter().enumerate() {
+        if !hidden[at] {
+            out.push(*c);
+        } else if at == 0 || !hidden[at - 1] {
+            out.push_str("[REDACTED]");
+        }
+    }
+    out
 }
 
 #[cfg(test)]
@@ -154,15 +207,46 @@ mod tests {
     }
 
     #[test]
-    fn only_2xx_is_success_and_only_410_is_final() {
+    fn every_status_has_its_meaning() {
         for status in [200, 201, 202, 204, 299] {
             assert_eq!(judge(status, None), Ok(()), "{status}");
         }
-        for status in [301, 307, 400, 401, 404, 408, 500, 502, 504] {
+        for status in [301, 307, 401, 403, 404, 405, 408, 425, 500, 501, 502, 503, 504] {
             assert_eq!(judge(status, None), Err(Retry::NotBefore(None)), "{status}");
         }
         assert_eq!(judge(410, None), Err(Retry::Disable));
-        assert_eq!(judge(429, Some(30)), Err(Retry::NotBefore(Some(Duration::from_secs(30)))));
-        assert_eq!(judge(503, Some(9)), Err(Retry::NotBefore(Some(Duration::from_secs(9)))));
+        let nine = Some(Duration::from_secs(9));
+        for (status, wait, expected) in [
+            (429, Some(9), Retry::SlowDown(nine)),
+            (429, None, Retry::SlowDown(None)),
+            (503, Some(9), Retry::Unavailable(Duration::from_secs(9))),
+            (500, Some(9), Retry::NotBefore(nine)),
+            (404, Some(9), Retry::NotBefore(nine)),
+            (400, None, Retry::Undeliverable),
+            (413, Some(9), Retry::Undeliverable),
+            (415, None, Retry::Undeliverable),
+            (422, None, Retry::Undeliverable),
+        ] {
+            assert_eq!(judge(status, wait), Err(expected), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_echoed_url_is_not_shown_however_it_is_cut_or_written() {
+        let secret = "/services/T0AB/B1CD/s3cr3t%20t0ken-42";
+        for (said, expected) in [
+            ("no text", "no text"),
+            ("POST /services/T0AB/B1CD/s3cr3t%20t0ken-42 failed", "POST [REDACTED] failed"),
+            ("unknown token s3cr3t t0ken-42!", "unknown token [REDACTED]!"),
+            (
+                r"https:\/\/h\/services\/T0AB\/B1CD\/s3cr3t%20t0k",
+                r"https:\/\/h\[REDACTED]\/T0AB\/B1CD\[REDACTED]",
+            ),
+            ("s3cr3t%20t0ken-42s3cr3t%20t0ken-42", "[REDACTED]"),
+            ("é s3cr3t%2", "é [REDACTED]"),
+        ] {
+            assert_eq!(redacted(said, secret), expected, "{said}");
+        }
+        assert_eq!(redacted("anything at all", ""), "anything at all");
     }
 }

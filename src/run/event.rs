@@ -62,6 +62,11 @@ impl EventKind {
         matches!(self, Self::RunSucceeded | Self::RunFailed | Self::RunCanceled | Self::RunLost)
     }
 
+    /// Whether it means nothing any more once a later end of the same run is known.
+    pub fn is_overtaken_by_end(self) -> bool {
+        matches!(self, Self::RunStalled | Self::RunOverdue | Self::RunLost)
+    }
+
     /// The type as it is written, such as `run.failed`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,6 +5,8 @@ use rusqlite::types::Value;
 use rusqlite::{Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
+use super::channels;
+use super::order::{By, supersede};
 use super::row::{micros, timestamp};
 use super::runs::find_run;
 use super::{ChannelName, Route, SqliteStore, StoreError, Watched};
@@ -20,6 +22,8 @@ pub enum DeliveryState {
     Delivered,
     /// Given up.
     Dead,
+    /// Not sent: the end of its run has overtaken it.
+    Superseded,
 }
 
 impl DeliveryState {
@@ -29,6 +33,7 @@ impl DeliveryState {
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Dead => "dead",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -49,16 +54,19 @@ pub struct Delivery {
     pub channel: String,
     /// Where it stands.
     pub state: DeliveryState,
-    /// Attempts so far.
+    /// Attempts so far, one under way included.
     pub attempts: u32,
     /// When the event was seen.
     pub at: Option<Timestamp>,
     /// When it is tried next, if it is pending.
     pub due_at: Option<Timestamp>,
-    /// When it was delivered or given up.
+    /// When it was delivered, given up or superseded.
     pub settled_at: Option<Timestamp>,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// The beginning of what the receiver said when it last refused, without what is secret.
+    #[serde(default)]
+    pub answer: Option<String>,
 }
 
 /// Which deliveries are meant; everything that is not set is open.
@@ -97,7 +105,7 @@ impl DeliveryFilter {
             and("channel = ?", channel.clone().into());
         }
         if let Some(run) = &self.run {
-            and("run_id = ?", run.as_str().to_owned().into());
+            and("events.run_id = ?", run.as_str().to_owned().into());
         }
         if let Some(since) = self.since {
             and("at >= ?", micros(since).into());
@@ -134,8 +142,8 @@ impl SqliteStore {
         let read = move |db: &rusqlite::Connection| {
             let (condition, values) = filter.condition();
             let sql = format!(
-                "SELECT deliveries.id, event_id, payload ->> '$.type', run_id, channel, state, attempts, at, due_at, \
-                 settled_at, last_error FROM deliveries JOIN events ON events.id = event_id \
+                "SELECT deliveries.id, event_id, payload ->> '$.type', events.run_id, channel, state, \
+                 attempts + (owner NOT NULL), at, due_at, settled_at, last_error, answer FROM deliveries JOIN events ON events.id = event_id \
                  WHERE {condition} ORDER BY deliveries.id DESC LIMIT {limit}"
             );
             db.prepare(&sql)?.query_map(params_from_iter(values), read_delivery)?.collect()
@@ -154,8 +162,11 @@ impl SqliteStore {
         let channels = json_list(channels);
         let retry = move |db: &rusqlite::Connection| {
             let (condition, mut values) = filter.condition();
+            // What its run's end has overtaken is sent where it is asked for by number, and not among others.
+            let by_number = filter.id.is_some();
+            let states = if by_number { "state != 'delivered'" } else { "state IN ('pending', 'dead')" };
             let undelivered = format!(
-                "FROM deliveries JOIN events ON events.id = event_id WHERE {condition} AND state != 'delivered' AND channel"
+                "FROM deliveries JOIN events ON events.id = event_id WHERE {condition} AND {states} AND channel"
             );
             values.push(channels.into());
             let others = format!(
@@ -168,16 +179,19 @@ impl SqliteStore {
                 })?
                 .collect::<Result<_, _>>()?;
             let meant = format!("SELECT deliveries.id {undelivered} IN (SELECT value FROM json_each(?))");
-            let enable = format!(
-                "DELETE FROM disabled_channels WHERE name IN (SELECT channel FROM deliveries WHERE id IN ({meant}))"
-            );
-            db.execute(&enable, params_from_iter(values.clone()))?;
+            let named = format!("SELECT json_group_array(channel) FROM deliveries WHERE id IN ({meant})");
+            let named: String = db.query_row(&named, params_from_iter(values.clone()), |row| row.get(0))?;
+            channels::release(db, &named)?;
             let update = format!(
-                "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = {}, settled_at = NULL \
+                "UPDATE deliveries SET state = 'pending', attempts = 0, cut_off = 0, due_at = {}, settled_at = NULL \
                  WHERE owner IS NULL AND id IN ({meant})",
                 micros(now)
             );
-            let due = db.execute(&update, params_from_iter(values))?;
+            let mut due = db.execute(&update, params_from_iter(values))?;
+            if !by_number {
+                let named = vec![named.into()];
+                due -= supersede(db, AMONG, named, By::Time, now)?;
+            }
             Ok(Retried { due, skipped })
         };
         let retried = self.queue.call(retry).await?;
@@ -185,7 +199,8 @@ impl SqliteStore {
         Ok(retried)
     }
 
-    /// Sends events since then once more, under their own ids, to these channels, whatever became of them before. With
+    /// Sends events since then once more, under their own ids, to these channels, whatever became of them before; but not
+    /// warnings about runs that have ended since. With
     /// `anew` also what a channel wants and never got; a warning about itself it does not get. Gives how many deliveries.
     pub async fn resend(
         &self,
@@ -197,7 +212,8 @@ impl SqliteStore {
         let resend = move |db: &rusqlite::Connection| {
             let mut count = 0;
             for Route { channel, events } in &channels {
-                db.execute("DELETE FROM disabled_channels WHERE name = ?1", [channel])?;
+                let named = json_list(std::slice::from_ref(channel));
+                channels::release(db, &named)?;
                 if anew {
                     let wanted = events.as_ref().map_or_else(
                         || "1".to_owned(),
@@ -207,44 +223,26 @@ impl SqliteStore {
                         },
                     );
                     let insert = format!(
-                        "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at) \
-                         SELECT id, ?1, 'dead', 0, ?3 FROM events \
-                         WHERE at >= ?2 AND {wanted} AND payload ->> '$.data.channel' IS NOT ?1"
+                        "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at, run_id) \
+                         SELECT id, ?1, 'dead', 0, ?3, iif(payload ->> '$.type' GLOB 'run.*', run_id, NULL) FROM events \
+                         WHERE at >= ?2 AND {wanted} AND payload ->> '$.data.channel' IS NOT ?1 ORDER BY at"
                     );
                     db.execute(&insert, params![channel, micros(since), micros(now)])?;
                 }
                 // The row of a delivery under way is left alone: it is being sent.
                 count += db.execute(
-                    "UPDATE deliveries SET state = 'pending', attempts = 0, due_at = ?3, settled_at = NULL \
+                    "UPDATE deliveries SET state = 'pending', attempts = 0, cut_off = 0, due_at = ?3, settled_at = NULL \
                      WHERE channel = ?1 AND owner IS NULL \
                      AND event_id IN (SELECT id FROM events WHERE at >= ?2)",
                     params![channel, micros(since), micros(now)],
                 )?;
+                count -= supersede(db, AMONG, vec![named.into()], By::Time, now)?;
             }
             Ok(count)
         };
         let count = self.queue.call(resend).await?;
         self.filled.send_modify(|count| *count += 1);
         Ok(count)
-    }
-
-    /// Gives up on what is to be told to channels that are not among these: nobody would ever tell it. Gives how many
-    /// deliveries.
-    pub async fn give_up_on_others(
-        &self,
-        channels: Vec<ChannelName>,
-        now: Timestamp,
-    ) -> Result<usize, StoreError> {
-        let give_up = move |db: &rusqlite::Connection| {
-            let others = format!("channel NOT IN ({})", vec!["?"; channels.len()].join(", "));
-            let update = format!(
-                "UPDATE deliveries SET state = 'dead', settled_at = {}, last_error = 'the channel is not configured any more' \
-                 WHERE state = 'pending' AND owner IS NULL AND {others}",
-                micros(now)
-            );
-            db.execute(&update, params_from_iter(channels.iter()))
-        };
-        self.queue.call(give_up).await
     }
 
     /// Whether there was ever anything for a channel of this name, as far as it is remembered.
@@ -260,7 +258,7 @@ impl SqliteStore {
             .call(|db| {
                 db.prepare_cached(
                     "SELECT channel, sum(state = 'pending'), sum(state = 'dead'), min(iif(state = 'pending', at, NULL)) \
-                     FROM deliveries JOIN events ON events.id = event_id WHERE state != 'delivered' GROUP BY channel",
+                     FROM deliveries JOIN events ON events.id = event_id WHERE state IN ('pending', 'dead') GROUP BY channel",
                 )?
                 .query_map((), |row| {
                     Ok(Stats {
@@ -295,6 +293,9 @@ impl SqliteStore {
     }
 }
 
+/// The pending deliveries to the channels of a list.
+const AMONG: &str = "channel IN (SELECT value FROM json_each(?))";
+
 /// Names as a parameter for `json_each`.
 fn json_list(names: &[ChannelName]) -> String {
     names.iter().map(|name| &**name).collect::<serde_json::Value>().to_string()
@@ -305,6 +306,7 @@ fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
     let state = match row.get_ref(5)?.as_str()? {
         "pending" => DeliveryState::Pending,
         "delivered" => DeliveryState::Delivered,
+        "superseded" => DeliveryState::Superseded,
         _ => DeliveryState::Dead,
     };
     Ok(Delivery {
@@ -319,25 +321,27 @@ fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         due_at: time(8)?.filter(|_| state == DeliveryState::Pending),
         settled_at: time(9)?,
         last_error: row.get(10)?,
+        answer: row.get(11)?,
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::run::EventKind;
-    use crate::store::testing::{at, end, settle, states};
-    use crate::store::{Follows, Outbox as _, Outcome, Owner, Route};
+    use crate::store::testing::{at, claim, end, settle, states};
+    use crate::store::{Finished, Follows, Outbox as _, Outcome, Owner, Route, Settlement};
 
     /// The channel wants nothing more.
     async fn refuse(store: &SqliteStore, second: i64) {
         let (ops, me) = ("ops".into(), Owner("me".into()));
-        let claimed = store.claim(&ops, &me, at(second), Duration::from_secs(1), 1).await.unwrap();
+        let claimed = store.claim(claim(&ops, &me, second, 1)).await.unwrap();
         let dead = Outcome::Dead { error: "HTTP 410".into() };
-        let follows = Follows { event: None, disable: Some("f".into()) };
-        assert!(store.finish(claimed[0].id, &me, at(second), dead, follows).await.unwrap());
+        let follows = Follows { disable: Some("f".into()), ..Follows::default() };
+        let settlement = Settlement { follows, ..dead.into() };
+        let finished = store.finish(&claimed[0], &me, at(second), settlement).await.unwrap();
+        assert_eq!(finished, Finished::Recorded);
     }
 
     #[tokio::test]
@@ -376,15 +380,6 @@ mod tests {
             (found.len(), found[0].run_id.as_deref(), found[0].kind.as_str()),
             (1, Some("b"), "run.failed")
         );
-    }
-
-    #[tokio::test]
-    async fn what_is_for_nobody_any_more_is_given_up() {
-        let store = SqliteStore::in_memory().unwrap();
-        end(&store, "a", 10).await;
-        assert_eq!(store.give_up_on_others(vec!["ops".into()], at(20)).await.unwrap(), 0);
-        assert_eq!(store.give_up_on_others(vec!["new".into()], at(20)).await.unwrap(), 1);
-        assert_eq!(states(&store).await, [("a".into(), DeliveryState::Dead, 0)]);
     }
 
     #[tokio::test]

@@ -7,12 +7,14 @@
 mod admin;
 mod aside;
 mod batch;
+mod channels;
 mod copy;
 mod damage;
 mod files;
 mod found;
 mod guard;
 mod lock;
+mod order;
 mod outbox;
 mod purge;
 mod queue;
@@ -126,13 +128,36 @@ pub trait RunStore: Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner(pub Arc<str>);
 
+/// What is taken out of the outbox, and by whom.
+#[derive(Debug, Clone)]
+pub struct Claim<'a> {
+    /// Deliveries to this channel.
+    pub channel: &'a ChannelName,
+    /// Who takes them.
+    pub owner: &'a Owner,
+    /// What is due by now.
+    pub now: Timestamp,
+    /// For how long.
+    pub lease: Duration,
+    /// At most this many.
+    pub limit: usize,
+    /// Not these rows: the caller holds them still, whatever became of their leases.
+    pub in_hand: &'a [i64],
+}
+
 /// A delivery that was claimed and must be finished, or falls back when its lease ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
     /// The outbox row.
     pub id: i64,
+    /// Which claim of the row this is: a later claim has another number.
+    pub claim: i64,
     /// The event's stable name.
     pub event_id: EventId,
+    /// The type of event, as it is written.
+    pub kind: Arc<str>,
+    /// The run it is about.
+    pub run_id: Option<Arc<str>>,
     /// The bytes to send.
     pub payload: Arc<str>,
     /// Which attempt this is, from 1.
@@ -144,11 +169,18 @@ pub struct Claimed {
 pub enum Outcome {
     /// The receiver has it.
     Delivered,
-    /// Try again at that time.
+    /// It failed; try again at that time.
     Retry {
         /// When.
         at: Timestamp,
         /// What went wrong.
+        error: String,
+    },
+    /// It was put off for a reason that says nothing about the event: this is not counted as an attempt.
+    Postponed {
+        /// Its new place in the order of what is due; `None` keeps the one that it has.
+        at: Option<Timestamp>,
+        /// Why.
         error: String,
     },
     /// Given up.
@@ -158,6 +190,26 @@ pub enum Outcome {
     },
 }
 
+/// What is recorded of an attempt, all of it or nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settlement {
+    /// How it went.
+    pub outcome: Outcome,
+    /// The beginning of what the receiver said, if it refused.
+    pub answer: Option<String>,
+    /// What follows from it.
+    pub follows: Follows,
+    /// How the channel was configured for the attempt. Where it is configured otherwise by now, a failure says nothing.
+    /// `None` does not ask.
+    pub fingerprint: Option<Arc<str>>,
+}
+
+impl From<Outcome> for Settlement {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, answer: None, follows: Follows::default(), fingerprint: None }
+    }
+}
+
 /// What follows from an attempt, written with it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Follows {
@@ -165,6 +217,23 @@ pub struct Follows {
     pub event: Option<(Event, Vec<ChannelName>)>,
     /// The channel wants nothing more, as it is configured now: this stands for that.
     pub disable: Option<Arc<str>>,
+    /// Nothing is to be sent to the channel before.
+    pub hold: Option<Timestamp>,
+}
+
+/// What became of [`Outbox::finish`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finished {
+    /// It is recorded.
+    Recorded,
+    /// It failed, and is not tried again: the end of its run has overtaken it.
+    Superseded,
+    /// It failed, and the channel has been configured otherwise since: it is due at once, and nothing was counted.
+    Requeued,
+    /// It failed, and the channel is not configured any more: it is given up.
+    Abandoned,
+    /// Somebody else has claimed it since: nothing was written.
+    Stale,
 }
 
 /// A delivery that is not done.
@@ -174,7 +243,7 @@ pub struct Undelivered {
     pub channel: ChannelName,
     /// The bytes of the event.
     pub payload: Arc<str>,
-    /// Attempts so far.
+    /// Attempts so far, one under way included.
     pub attempts: u32,
     /// Given up, or still to be tried at this time.
     pub due_at: Option<Timestamp>,
@@ -186,34 +255,28 @@ pub struct Undelivered {
 
 /// The half of the store that notifying uses.
 pub trait Outbox: Send + Sync + 'static {
-    /// Takes up to `limit` deliveries of a channel that are due, for `lease`; counts the attempt before it is made.
-    fn claim<'a>(
+    /// Takes note of how a channel is configured now, before anything of it is claimed. What is pending for one that was
+    /// configured otherwise becomes due at once, with the full retry schedule again. Gives why the channel is disabled, if it
+    /// is. `formerly` are fingerprints that earlier versions gave to the same configuration.
+    fn open<'a>(
         &'a self,
         channel: &'a ChannelName,
-        owner: &'a Owner,
+        fingerprint: &'a str,
+        formerly: &'a [String],
         now: Timestamp,
-        lease: Duration,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Claimed>, StoreError>>;
+    ) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
-    /// Holds a claimed delivery until `until`; false if it is not `owner`'s any more.
-    fn renew<'a>(
-        &'a self,
-        id: i64,
-        owner: &'a Owner,
-        until: Timestamp,
-    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+    /// Takes deliveries that are due, the earliest first. Of each run at most one is taken at a time, the oldest.
+    fn claim<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, StoreError>>;
 
-    /// Records how an attempt went, and what follows from that; false if the delivery is not `owner`'s any more, and then
-    /// nothing is written.
+    /// Records how an attempt went, and what follows from that.
     fn finish<'a>(
         &'a self,
-        id: i64,
+        claimed: &'a Claimed,
         owner: &'a Owner,
         now: Timestamp,
-        outcome: Outcome,
-        follows: Follows,
-    ) -> BoxFuture<'a, Result<bool, StoreError>>;
+        settlement: Settlement,
+    ) -> BoxFuture<'a, Result<Finished, StoreError>>;
 
     /// Why a channel, as it is configured now (`fingerprint`), is disabled, if it is.
     fn disabled<'a>(
@@ -222,13 +285,15 @@ pub trait Outbox: Send + Sync + 'static {
         fingerprint: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
-    /// When a channel next has something to do; `None` if nothing is pending.
+    /// When a channel next has something to do, beside the rows in hand; `None` if nothing else is pending.
     fn next_due<'a>(
         &'a self,
         channel: &'a ChannelName,
+        now: Timestamp,
+        in_hand: &'a [i64],
     ) -> BoxFuture<'a, Result<Option<Timestamp>, StoreError>>;
 
-    /// Counts up with every commit that put something into the outbox: what a worker waits on.
+    /// Counts up with every commit that gives a worker something to do: what a worker waits on.
     fn changed(&self) -> watch::Receiver<u64>;
 
     /// Everything that was not delivered, pending or given up.

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::order::{By, supersede};
 use super::row::{COLUMNS, count, ending_word, micros, origin_code, read_run, timestamp};
 use super::{ChannelName, Commit, MomentName, RunStore, SqliteStore, StoreError, Took, Watched, took};
 use crate::BoxFuture;
-use crate::run::{Event, RunId, SpecId};
+use crate::run::{Event, EventId, EventKind, RunId, SpecId};
 
 impl RunStore for SqliteStore {
     fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
@@ -67,6 +68,7 @@ impl RunStore for SqliteStore {
 }
 
 fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
+    let lost_anew = lost_anew(db, commit)?;
     if let Some(run) = &commit.run
         && update_run(db, run)? == 0
     {
@@ -77,7 +79,12 @@ fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
         insert_run(db, run)?;
     }
     for (event, channels) in &commit.events {
-        write_event(db, event, channels)?;
+        match &lost_anew {
+            Some(id) if event.payload.kind == EventKind::RunLost => {
+                write_event(db, &Event { id: id.clone(), payload: event.payload.clone() }, channels)?;
+            }
+            _ => write_event(db, event, channels)?,
+        }
     }
     match &commit.moment {
         None => {}
@@ -90,6 +97,36 @@ fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The id of a run's next loss, where it was lost before and taken back since. The first has the id that every watcher of the
+/// run derives; each later one is derived from that and its number.
+fn lost_anew(db: &Connection, commit: &Commit) -> rusqlite::Result<Option<EventId>> {
+    let lost = commit.events.iter().find(|(event, _)| event.payload.kind == EventKind::RunLost);
+    let run = commit.run.as_ref().filter(|run| run.state.ended.is_some());
+    let (Some((event, _)), Some(run)) = (lost, run) else { return Ok(None) };
+    let ended: Option<Option<String>> = db
+        .prepare_cached("SELECT ended FROM runs WHERE id = ?1")?
+        .query_row([run.subject.id.as_str()], |row| row.get(0))
+        .optional()?;
+    if ended.flatten().is_some() {
+        // The same loss once more: whether it was recorded was not known.
+        return Ok(None);
+    }
+    let mut id = event.id.clone();
+    let mut is_told = db.prepare_cached("SELECT 1 FROM events WHERE id = ?1")?;
+    for number in 2.. {
+        if !is_told.exists([id.as_str()])? {
+            break;
+        }
+        id = EventId::derive(
+            event.id.as_str(),
+            Some(&run.subject.id),
+            EventKind::RunLost,
+            &number.to_string(),
+        );
+    }
+    Ok((id != event.id).then_some(id))
 }
 
 /// The columns of what is known of a run: the others are what is to be done about it.
@@ -176,12 +213,20 @@ pub(super) fn write_event(db: &Connection, event: &Event, channels: &[ChannelNam
     let run_id = event.payload.data.run_id.as_ref().map(RunId::as_str);
     db.prepare_cached("INSERT OR IGNORE INTO events (id, run_id, at, payload) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![event.id.as_str(), run_id, at, payload])?;
+    // What is told of a channel is not about the run, whose events it must not hold up.
+    let run_id = run_id.filter(|_| event.payload.kind != EventKind::DeliveryFailed);
     let mut insert = db.prepare_cached(
-        "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at) \
-         VALUES (?1, ?2, 'pending', 0, ?3)",
+        "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at, run_id) \
+         VALUES (?1, ?2, 'pending', 0, ?3, ?4)",
     )?;
     for channel in channels {
-        insert.execute(params![event.id.as_str(), channel, at])?;
+        insert.execute(params![event.id.as_str(), channel, at, run_id])?;
+    }
+    if let Some(run_id) = run_id.filter(|_| event.payload.kind.is_end()) {
+        let run = "channel IN (SELECT value FROM json_each(?)) AND run_id = ?";
+        let channels = channels.iter().map(|name| &**name).collect::<serde_json::Value>().to_string();
+        let values = vec![channels.into(), run_id.to_owned().into()];
+        supersede(db, run, values, By::Row, event.payload.timestamp)?;
     }
     Ok(())
 }

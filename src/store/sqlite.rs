@@ -14,6 +14,7 @@ use super::copy::copy;
 use super::damage::{check_pages, missing};
 use super::files::{self, PARTS, make, open_or_make, part, resolved};
 use super::guard::Guard;
+use super::outbox;
 use super::queue::Queue;
 use super::{StoreError, StoreErrorKind};
 use crate::clock;
@@ -23,8 +24,12 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The steps from nothing to the schema of today. The version of a file (`PRAGMA user_version`) is how many of them it
 /// has taken. Files of every version are read for ever: steps are added, none is changed.
-const STEPS: [&str; 3] =
-    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// All steps at once: a command that opens a store of its own has no time for one after the other, nor so many rows that an
 /// index would be of use.
@@ -130,8 +135,7 @@ impl SqliteStore {
         missing(&connection).map_or(Ok(()), Err)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         // Whoever held a lease is gone: there is one owner at a time.
-        connection
-            .execute("UPDATE deliveries SET owner = NULL, lease_until = NULL WHERE owner NOT NULL", ())?;
+        outbox::take_back(&connection, clock::wall())?;
         // An older version's, or another program's: nobody has it open.
         let _ = std::fs::remove_file(part(&path, "-shm"));
         Ok(Self::on(Queue::on_thread(connection, Some(Guard::new(&path)))?))
@@ -279,6 +283,27 @@ mod tests {
         assert_eq!(store.undelivered().await.unwrap().len(), 6);
         let fingerprint = "b348f719cb32957acc21a5819d6f0514";
         assert!(store.disabled(&"gone".into(), fingerprint).await.unwrap().is_some());
+        drop(store);
+        assert_eq!(open_in(&dir).load().await.unwrap(), runs);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_version_3_is_read_for_ever() {
+        let (dir, store) = fixture("v3.db");
+        let left = store.undelivered().await.unwrap();
+        assert_eq!(left.iter().filter(|left| left.due_at.is_some()).count(), 8);
+        assert!(left.iter().filter(|left| left.due_at.is_some()).all(|left| left.attempts == 2));
+        // What is pending is in the order of its run now, but for what is told of a channel.
+        let ordered = "SELECT count(*) FROM deliveries JOIN events ON events.id = event_id \
+                       WHERE deliveries.run_id IS iif(payload ->> '$.type' = 'delivery.failed', NULL, events.run_id)";
+        let ordered: i64 = store.queue.call(|db| db.query_row(ordered, (), |row| row.get(0))).await.unwrap();
+        assert_eq!(ordered, 20);
+        // The channel that was disabled is so under the way that its configuration is written down today, and only then.
+        let was = ["b53091473204773427fc1b589574b5fb".to_owned()];
+        let at = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+        assert!(store.open(&"gone".into(), "new", &was, at).await.unwrap().is_some());
+        assert!(store.open(&"gone".into(), "another", &["other".to_owned()], at).await.unwrap().is_none());
+        let runs = store.load().await.unwrap();
         drop(store);
         assert_eq!(open_in(&dir).load().await.unwrap(), runs);
     }
@@ -448,7 +473,7 @@ mod tests {
     #[tokio::test]
     async fn a_lease_ends_with_its_owner() {
         use crate::run::{Event, RunState, Subject};
-        use crate::store::{ChannelName, Commit, Owner, Watched};
+        use crate::store::{ChannelName, Claim, Commit, Owner, Watched};
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("runwatch.db");
         let store = SqliteStore::open(&path).unwrap();
@@ -459,11 +484,12 @@ mod tests {
         let events = vec![(event, vec![ops.clone()])];
         store.commit(Commit { run: Some(Watched::new(subject, at)), events, moment: None }).await.unwrap();
         let (hour, me, next) = (std::time::Duration::from_hours(1), Owner("a".into()), Owner("b".into()));
-        assert_eq!(store.claim(&ops, &me, at, hour, 9).await.unwrap().len(), 1);
+        let claim = |owner| Claim { channel: &ops, owner, now: at, lease: hour, limit: 9, in_hand: &[] };
+        assert_eq!(store.claim(claim(&me)).await.unwrap().len(), 1);
         drop(store);
         let store = SqliteStore::open(&path).unwrap();
-        let again = store.claim(&ops, &next, at, hour, 9).await.unwrap();
+        let again = store.claim(claim(&next)).await.unwrap();
         assert_eq!(again.len(), 1, "a killed daemon's attempt is taken up at once");
-        assert_eq!(again[0].attempt, 2);
+        assert_eq!(again[0].attempt, 1, "nothing was recorded of the first");
     }
 }

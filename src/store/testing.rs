@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    Commit, DeliveryFilter, DeliveryState, Follows, Outbox as _, Outcome, Owner, RunStore as _, SqliteStore,
-    Watched,
+    ChannelName, Claim, Commit, DeliveryFilter, DeliveryState, Finished, Outbox as _, Outcome, Owner,
+    RunStore as _, SqliteStore, Watched,
 };
 use crate::run::{Ending, Event, Subject, Terminal};
 
@@ -25,13 +25,17 @@ pub(super) async fn end(store: &SqliteStore, id: &str, second: i64) {
     store.commit(Commit { run: Some(run), events, moment: None }).await.unwrap();
 }
 
+/// A claim for a second.
+pub(super) fn claim<'a>(channel: &'a ChannelName, owner: &'a Owner, second: i64, limit: usize) -> Claim<'a> {
+    Claim { channel, owner, now: at(second), lease: Duration::from_secs(1), limit, in_hand: &[] }
+}
+
 /// Settles everything that is due at a second.
 pub(super) async fn settle(store: &SqliteStore, second: i64, outcome: Outcome) {
     let (ops, me) = ("ops".into(), Owner("me".into()));
-    for claimed in store.claim(&ops, &me, at(second), Duration::from_secs(1), 99).await.unwrap() {
-        assert!(
-            store.finish(claimed.id, &me, at(second), outcome.clone(), Follows::default()).await.unwrap()
-        );
+    for claimed in store.claim(claim(&ops, &me, second, 99)).await.unwrap() {
+        let finished = store.finish(&claimed, &me, at(second), outcome.clone().into()).await.unwrap();
+        assert_eq!(finished, Finished::Recorded);
     }
 }
 

@@ -195,7 +195,10 @@ fn a_disabled_channel_stays_so_over_a_restart_until_it_is_configured_anew() {
     home.run(&["add", "b"]);
     home.wait_for("2 finished, 0 deliveries pending");
     let log = stop(daemon);
-    assert!(log.contains("the channel is disabled (http://127.0.0.1") && log.contains("410"), "{log}");
+    assert!(
+        log.contains("the channel webhook is disabled (http://127.0.0.1") && log.contains("410"),
+        "{log}"
+    );
     let receiver = Stub::with([no_content()]);
     home.configure(&webhook(&receiver, "events = [\"run.failed\"]"));
     let daemon = home.start();

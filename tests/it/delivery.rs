@@ -89,6 +89,7 @@ fn channel(name: &str, fake: &Arc<Fake>) -> Channel {
         schedule: Arc::new(RetrySchedule::default()),
         gather: Duration::ZERO,
         fingerprint: "as it is".into(),
+        formerly: Vec::new(),
     }
 }
 
@@ -195,10 +196,7 @@ async fn ten_attempts_over_three_days_and_then_a_dead_letter() {
 #[tokio::test(start_paused = true)]
 async fn retry_after_of_a_receiver_is_a_floor() {
     let busy = |times| match times {
-        1 => Err(NotifyError {
-            retry: Retry::NotBefore(Some(Duration::from_secs(600))),
-            message: "429".into(),
-        }),
+        1 => Err(NotifyError::new(Retry::NotBefore(Some(Duration::from_secs(600))), "500")),
         _ => Ok(()),
     };
     let fake = Arc::new(Fake::new(busy));
@@ -213,7 +211,7 @@ async fn retry_after_of_a_receiver_is_a_floor() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_that_is_gone_gets_nothing_more() {
-    let gone = |_| Err(NotifyError { retry: Retry::Disable, message: "410".into() });
+    let gone = |_| Err(NotifyError::new(Retry::Disable, "410"));
     let fake = Arc::new(Fake::new(gone));
     let setup = deliver(&[("a", Arc::clone(&fake))]);
     setup.fail("r", &["a"]).await;

@@ -28,6 +28,7 @@ mod notifying;
 mod odd_answers;
 mod official;
 mod outbox_requests;
+mod pacing;
 mod polling;
 mod port;
 mod proxies;

@@ -43,15 +43,33 @@ CREATE TABLE deliveries (
     id          INTEGER PRIMARY KEY,
     event_id    TEXT NOT NULL REFERENCES events (id),
     channel     TEXT NOT NULL,
-    state       TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead')),
+    state       TEXT NOT NULL CHECK (state IN ('pending', 'delivered', 'dead', 'superseded')),
     attempts    INTEGER NOT NULL,
     due_at      INTEGER NOT NULL,
     owner       TEXT,
     lease_until INTEGER,
     last_error  TEXT,
     settled_at  INTEGER,
+    -- The run in whose order it is delivered; NULL where it is not about a run.
+    run_id      TEXT,
+    -- How often it was claimed: a claim is told from a later one by this.
+    claims      INTEGER NOT NULL DEFAULT 0,
+    -- Claims in a row whose process ended without a word.
+    cut_off     INTEGER NOT NULL DEFAULT 0,
+    -- The beginning of what the receiver said when it last refused.
+    answer      TEXT,
     UNIQUE (event_id, channel)
 ) STRICT;
+
+-- Not among the other indexes: without it, finding a run's next event takes time that is quadratic in what is pending.
+CREATE INDEX deliveries_run ON deliveries (channel, run_id, id) WHERE run_id NOT NULL;
+
+-- Every configured channel: how it is configured, and until when its receiver asked to be left alone.
+CREATE TABLE channels (
+    name        TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    held_until  INTEGER
+) STRICT, WITHOUT ROWID;
 
 -- Channels whose receiver wants nothing more, as long as they are configured as they were.
 CREATE TABLE disabled_channels (

@@ -1,0 +1,315 @@
+//! One attempt, from the claim to the record: send, judge, record, and only then say so.
+//!
+//! Owns what each kind of failure means for the event and for the channel, and what all attempts of a channel share. The loop
+//! that starts attempts is `worker`'s, the words are `report`'s. A delivery is called delivered only when that has been recorded; one that is given up
+//! is told of through the other channels in the same transaction.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, warn};
+
+use super::delivery::{Told, ToldOutcome};
+use super::pace::Pace;
+use super::report::about;
+use super::{Channel, Notice, NotifyError, Retry};
+use crate::clock::WallClock;
+use crate::run::event::Payload;
+use crate::run::{Event, EventKind};
+use crate::store::{
+    ChannelName, Claimed, Finished, Follows, Outbox, Outcome, Owner, Routes, Settlement, StoreError,
+};
+
+/// The pauses after the store failed: the first, doubled up to the last.
+pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_STORE_PAUSE: Duration = Duration::from_secs(30);
+
+/// An event that an unavailable receiver refused this often steps behind the others: it may be what makes it unavailable.
+const STEPS_ASIDE_AFTER: u32 = 5;
+
+/// What the attempts of all channels share.
+pub(super) struct Shared {
+    pub(super) outbox: Arc<dyn Outbox>,
+    pub(super) owner: Owner,
+    pub(super) wall: WallClock,
+    /// Who is told that a channel was given up on.
+    pub(super) routes: watch::Receiver<Routes>,
+    pub(super) told: Option<mpsc::UnboundedSender<Told>>,
+    /// Rows that this process has claimed and not settled, whatever became of their leases: what is sent already is not sent
+    /// again because the store was away.
+    pub(super) in_hand: Mutex<HashSet<i64>>,
+}
+
+/// What the attempts of one channel share.
+pub(super) struct Context {
+    pub(super) shared: Arc<Shared>,
+    pub(super) channel: Channel,
+    /// The receiver wants nothing more.
+    pub(super) disabled: AtomicBool,
+    pub(super) state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pace: Pace,
+    /// Deliveries that were made.
+    delivered: u64,
+    /// Events that were refused while the receiver was unavailable: how often, and `delivered` at the first time.
+    refused: HashMap<i64, (u32, u64)>,
+    /// When the channel was last held.
+    pub(super) held_at: Option<Instant>,
+}
+
+/// What is to be made of an attempt.
+pub(super) struct Verdict {
+    pub(super) settlement: Settlement,
+    pub(super) told: ToldOutcome,
+}
+
+/// A claimed delivery with its event, which is parsed once.
+pub(super) struct Prepared {
+    pub(super) claimed: Claimed,
+    pub(super) payload: Result<Payload, NotifyError>,
+    _in_hand: InHand,
+}
+
+/// A row that is in hand for as long as this lives.
+pub(super) struct InHand {
+    shared: Arc<Shared>,
+    id: i64,
+}
+
+impl InHand {
+    pub(super) fn new(shared: &Arc<Shared>, id: i64) -> Self {
+        lock(&shared.in_hand).insert(id);
+        Self { shared: Arc::clone(shared), id }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        lock(&self.shared.in_hand).remove(&self.id);
+    }
+}
+
+/// One attempt; several events are told together.
+pub(super) async fn attempt(context: Arc<Context>, claimed: Vec<(Claimed, InHand)>) {
+    let prepared: Vec<Prepared> = claimed.into_iter().map(|(claimed, held)| prepare(claimed, held)).collect();
+    let (readable, broken): (Vec<_>, Vec<_>) = prepared.into_iter().partition(|one| one.payload.is_ok());
+    for one in broken {
+        let result = one.payload.as_ref().map(|_| ()).map_err(NotifyError::clone);
+        context.settle(&one, result, Duration::ZERO).await;
+    }
+    if readable.is_empty() {
+        return;
+    }
+    let began = Instant::now();
+    let result = send(&context, &readable).await;
+    let took = began.elapsed();
+    for one in &readable {
+        context.settle(one, result.clone(), took).await;
+    }
+}
+
+fn prepare(claimed: Claimed, in_hand: InHand) -> Prepared {
+    let payload = serde_json::from_str(&claimed.payload).map_err(|error| {
+        NotifyError::new(Retry::Undeliverable, format!("the stored event cannot be read: {error}"))
+    });
+    Prepared { claimed, payload, _in_hand: in_hand }
+}
+
+async fn send(context: &Arc<Context>, prepared: &[Prepared]) -> Result<(), NotifyError> {
+    if context.disabled.load(Ordering::Relaxed) && context.is_still_disabled().await {
+        return Err(NotifyError::new(Retry::Disable, "the channel is disabled"));
+    }
+    let notice = |one: &Prepared| {
+        let Prepared { claimed, payload, .. } = one;
+        Some(Notice {
+            event_id: claimed.event_id.clone(),
+            payload: payload.as_ref().ok()?.clone(),
+            json: Arc::clone(&claimed.payload),
+            attempt: claimed.attempt,
+        })
+    };
+    let notices: Vec<Notice> = prepared.iter().filter_map(notice).collect();
+    let notifier = Arc::clone(&context.channel.notifier);
+    // In a task of its own: a notifier that panics has failed like another, and is recorded to have.
+    let mut attempt = JoinSet::new();
+    attempt.spawn(async move {
+        match &notices[..] {
+            [notice] => notifier.send(notice).await,
+            several => notifier.send_all(several).await,
+        }
+    });
+    // Notifiers bound themselves; this bound is what the lease rests on.
+    match timeout(context.channel.timeout, attempt.join_next()).await {
+        Ok(Some(Ok(result))) => result,
+        Ok(Some(Err(panic))) => Err(NotifyError::retryable(format!("the attempt panicked: {panic}"))),
+        Ok(None) | Err(_) => Err(NotifyError::retryable("the attempt took too long")),
+    }
+}
+
+impl Context {
+    pub(super) fn new(shared: Arc<Shared>, channel: Channel) -> Self {
+        let pace = Pace::new(channel.concurrency);
+        let state = State { pace, delivered: 0, refused: HashMap::new(), held_at: None };
+        Self { shared, channel, disabled: AtomicBool::new(false), state: Mutex::new(state) }
+    }
+
+    /// How much may be sent at once now.
+    pub(super) fn allowed(&self) -> usize {
+        lock(&self.state).pace.allowed()
+    }
+
+    /// Takes note of how the channel is configured. A receiver that wanted nothing more before a restart wants nothing more
+    /// after it.
+    pub(super) async fn open(&self) -> Result<(), StoreError> {
+        let Channel { name, fingerprint, formerly, .. } = &self.channel;
+        let now = (self.shared.wall)();
+        if let Some(reason) = self.shared.outbox.open(name, fingerprint, formerly, now).await? {
+            self.disabled.store(true, Ordering::Relaxed);
+            warn!(channel = %name, "the channel {name} is disabled ({reason}); see `runwatch deliveries retry`");
+        }
+        Ok(())
+    }
+
+    /// Records an attempt, and says so.
+    async fn settle(&self, one: &Prepared, result: Result<(), NotifyError>, took: Duration) {
+        let verdict = self.judge(one, result);
+        // Nothing is called delivered, or given up, that was not recorded.
+        let finished = self.record(&one.claimed, &verdict).await;
+        self.say(one, &verdict, finished, took);
+    }
+
+    /// What is to be recorded of an attempt.
+    fn judge(&self, one: &Prepared, result: Result<(), NotifyError>) -> Verdict {
+        let error = match result {
+            Ok(()) => {
+                let mut state = lock(&self.state);
+                state.pace.taken();
+                state.delivered += 1;
+                state.refused.remove(&one.claimed.id);
+                return self.verdict(Outcome::Delivered, ToldOutcome::Delivered);
+            }
+            Err(error) => error,
+        };
+        let verdict = match error.retry {
+            Retry::NotBefore(floor) => self.failed(one, &error, floor.unwrap_or_default()),
+            Retry::SlowDown(wait) => self.refused(&error, wait, false),
+            Retry::Unavailable(wait) => self.unavailable(one, &error, wait),
+            Retry::Undeliverable => {
+                let why = format!("it can never be delivered there: {error}");
+                self.given_up(one, &error, &why, ToldOutcome::Undeliverable)
+            }
+            Retry::Disable => {
+                let why = format!("it is disabled: {error}");
+                let mut verdict = self.given_up(one, &error, &why, ToldOutcome::Disabled);
+                let is_news = !self.disabled.load(Ordering::Relaxed);
+                verdict.settlement.follows.disable = is_news.then(|| Arc::clone(&self.channel.fingerprint));
+                verdict
+            }
+        };
+        Verdict { settlement: Settlement { answer: error.answer, ..verdict.settlement }, ..verdict }
+    }
+
+    fn verdict(&self, outcome: Outcome, told: ToldOutcome) -> Verdict {
+        let fingerprint = Some(Arc::clone(&self.channel.fingerprint));
+        Verdict { settlement: Settlement { fingerprint, ..outcome.into() }, told }
+    }
+
+    /// The attempt counts: it is made again on schedule, if there is another.
+    fn failed(&self, one: &Prepared, error: &NotifyError, floor: Duration) -> Verdict {
+        let attempt = one.claimed.attempt;
+        let Some(pause) = self.channel.schedule.pause(attempt, fastrand::f64()) else {
+            let why = format!("given up after {attempt} attempts: {error}");
+            return self.given_up(one, error, &why, ToldOutcome::Exhausted);
+        };
+        let at = (self.shared.wall)() + pause.max(floor);
+        self.verdict(Outcome::Retry { at, error: error.to_string() }, ToldOutcome::Retried)
+    }
+
+    /// The channel waits, and the event with it, where it is in the order.
+    fn refused(&self, error: &NotifyError, wait: Option<Duration>, steps_aside: bool) -> Verdict {
+        let pause = lock(&self.state).pace.refused(wait, Instant::now());
+        let until = (self.shared.wall)() + pause;
+        let outcome = Outcome::Postponed { at: steps_aside.then_some(until), error: error.to_string() };
+        let mut verdict = self.verdict(outcome, ToldOutcome::Held);
+        verdict.settlement.follows.hold = Some(until);
+        verdict
+    }
+
+    /// The channel waits. Where the same event is refused again and again, it lets others go first; where those get through,
+    /// it was about the event, and counts.
+    fn unavailable(&self, one: &Prepared, error: &NotifyError, wait: Duration) -> Verdict {
+        let (times, is_about_the_event) = {
+            let mut state = lock(&self.state);
+            let delivered = state.delivered;
+            let (times, before) = state.refused.entry(one.claimed.id).or_insert((0, delivered));
+            *times += 1;
+            (*times, *times > STEPS_ASIDE_AFTER && delivered > *before)
+        };
+        if is_about_the_event {
+            return self.failed(one, error, wait);
+        }
+        self.refused(error, Some(wait), times.is_multiple_of(STEPS_ASIDE_AFTER))
+    }
+
+    fn given_up(&self, one: &Prepared, error: &NotifyError, why: &str, told: ToldOutcome) -> Verdict {
+        let mut verdict = self.verdict(Outcome::Dead { error: error.to_string() }, told);
+        verdict.settlement.follows = Follows { event: self.dead_letter(one, why), ..Follows::default() };
+        verdict
+    }
+
+    /// The warning that this channel was given up on, and the other channels that want to know. There is none about a
+    /// warning: that would go round for ever.
+    fn dead_letter(&self, one: &Prepared, why: &str) -> Option<(Event, Vec<ChannelName>)> {
+        let payload = one.payload.as_ref().ok()?;
+        if payload.kind == EventKind::DeliveryFailed {
+            return None;
+        }
+        let name = &self.channel.name;
+        let event = Event::of_dead_letter(&one.claimed.event_id, payload, name, why, (self.shared.wall)());
+        let others = self.shared.routes.borrow().of(EventKind::DeliveryFailed, None);
+        Some((event, others.into_iter().filter(|other| other != name).collect()))
+    }
+
+    /// Writes down how it went, until that has worked.
+    async fn record(&self, claimed: &Claimed, verdict: &Verdict) -> Finished {
+        let mut pause = STORE_PAUSE;
+        let Shared { outbox, owner, wall, .. } = &*self.shared;
+        loop {
+            match outbox.finish(claimed, owner, wall(), verdict.settlement.clone()).await {
+                Ok(finished) => return finished,
+                Err(error) => {
+                    let channel = &self.channel.name;
+                    let about = about(claimed, None);
+                    error!(
+                        %channel, event_id = %claimed.event_id,
+                        "cannot record an attempt ({channel}, {about}), trying again: {error}"
+                    );
+                }
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_STORE_PAUSE);
+        }
+    }
+
+    /// Somebody may have asked for another try since.
+    async fn is_still_disabled(&self) -> bool {
+        let Channel { name, fingerprint, .. } = &self.channel;
+        let enabled = matches!(self.shared.outbox.disabled(name, fingerprint).await, Ok(None));
+        if enabled {
+            self.disabled.store(false, Ordering::Relaxed);
+        }
+        !enabled
+    }
+}
+
+/// What is behind these locks is whole after a panic.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

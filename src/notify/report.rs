@@ -1,0 +1,136 @@
+//! What is said of attempts: lines in the log, and a word for whoever counts.
+//!
+//! Owns the wording. `journalctl` shows the text alone, so the text itself names the channel and the run. Called by `attempt`
+//! when something has been recorded.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{debug, error, info, warn};
+
+use super::attempt::{Context, Prepared, Verdict, lock};
+use super::delivery::{Told, ToldOutcome};
+use crate::run::event::Payload;
+use crate::span::human;
+use crate::store::{Claimed, Finished, Outcome};
+
+/// A channel that is held again within this is not held anew: one line says it.
+const SAME_HOLD: Duration = Duration::from_mins(1);
+
+impl Context {
+    /// A word in the log about what was recorded, and one for whoever counts.
+    pub(super) fn say(&self, one: &Prepared, verdict: &Verdict, finished: Finished, took: Duration) {
+        let channel = &self.channel.name;
+        let Claimed { event_id, attempt, run_id, .. } = &one.claimed;
+        let run_id = run_id.as_deref();
+        let about = about(&one.claimed, one.payload.as_ref().ok());
+        let took_ms = (took.as_secs_f64() * 10_000.0).round() / 10.0;
+        let error = match &verdict.settlement.outcome {
+            Outcome::Delivered => "delivered",
+            Outcome::Retry { error, .. } | Outcome::Postponed { error, .. } | Outcome::Dead { error } => {
+                error
+            }
+        };
+        debug!(%channel, %event_id, run_id, attempt, took_ms, "{channel}: attempt {attempt} at {about}: {error}");
+        match finished {
+            Finished::Recorded => {}
+            Finished::Stale => {
+                return warn!(
+                    %channel, %event_id, run_id,
+                    "{channel}: {about}: another process has claimed it meanwhile; it may be sent again"
+                );
+            }
+            Finished::Superseded => {
+                self.count(ToldOutcome::Superseded, took);
+                return info!(
+                    %channel, %event_id, run_id,
+                    "{channel}: {about} is not tried again, since the run has ended: {error}"
+                );
+            }
+            Finished::Requeued => {
+                self.count(ToldOutcome::Retried, took);
+                return info!(
+                    %channel, %event_id, run_id,
+                    "{channel}: {about} is tried again at once, since the channel was configured anew: {error}"
+                );
+            }
+            Finished::Abandoned => {
+                self.count(ToldOutcome::Exhausted, took);
+                return warn!(
+                    %channel, %event_id, run_id,
+                    "{channel}: {about} is given up, since the channel is not configured any more: {error}"
+                );
+            }
+        }
+        match (&verdict.settlement.outcome, verdict.told) {
+            (Outcome::Delivered, _) => {
+                info!(%channel, %event_id, run_id, attempt, took_ms, "delivered {about} to {channel}");
+            }
+            (Outcome::Retry { at, .. }, _) => {
+                let again = human(self.until(*at));
+                warn!(%channel, %event_id, run_id, attempt, "{channel}: {about}: {error}; trying again in {again}");
+            }
+            (Outcome::Postponed { .. }, _) => self.say_held(verdict, error),
+            (Outcome::Dead { .. }, ToldOutcome::Disabled) => {
+                // From now on nothing is sent, until somebody asks for it.
+                if self.disabled.swap(true, Ordering::Relaxed) {
+                    warn!(%channel, %event_id, run_id, attempt, "{channel}: {about} is not sent: {error}");
+                } else {
+                    error!(%channel, %event_id, run_id, attempt, "the channel {channel} is disabled: {about}: {error}");
+                }
+            }
+            (Outcome::Dead { .. }, ToldOutcome::Undeliverable) => {
+                error!(
+                    %channel, %event_id, run_id, attempt,
+                    "{channel}: {about} is given up, since it can never be delivered there: {error}"
+                );
+            }
+            (Outcome::Dead { .. }, _) => {
+                error!(
+                    %channel, %event_id, run_id, attempt,
+                    "{channel}: {about} is given up after the last attempt: {error}"
+                );
+            }
+        }
+        self.count(verdict.told, took);
+    }
+
+    /// That the channel waits, once for as long as it does so again and again.
+    fn say_held(&self, verdict: &Verdict, error: &str) {
+        let Some(until) = verdict.settlement.follows.hold else { return };
+        let channel = &self.channel.name;
+        let before = lock(&self.state).held_at.replace(Instant::now());
+        let wait = human(self.until(until));
+        if before.is_some_and(|at| at.elapsed() < SAME_HOLD) {
+            debug!(%channel, "{channel}: nothing is sent for {wait}: {error}");
+        } else {
+            warn!(%channel, "{channel}: nothing is sent for {wait}, and more slowly then: {error}");
+        }
+    }
+
+    fn until(&self, at: Timestamp) -> Duration {
+        Duration::try_from(at.duration_since((self.shared.wall)())).unwrap_or_default()
+    }
+
+    fn count(&self, outcome: ToldOutcome, took: Duration) {
+        if let Some(told) = &self.shared.told {
+            let told_now =
+                Told { channel: self.channel.name.clone(), kind: self.channel.kind, outcome, took };
+            // Nobody counts any more.
+            let _ = told.send(told_now);
+        }
+    }
+}
+
+/// An event in a few words: `run.failed of nightly (5eed…)`.
+pub(super) fn about(claimed: &Claimed, payload: Option<&Payload>) -> String {
+    let Claimed { kind, run_id, .. } = claimed;
+    let name = payload.and_then(|payload| payload.data.run_name.as_deref());
+    match (run_id, name) {
+        (Some(id), Some(name)) => format!("{kind} of {name} ({id})"),
+        (Some(id), None) => format!("{kind} of {id}"),
+        (None, _) => kind.to_string(),
+    }
+}
