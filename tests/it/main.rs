@@ -38,11 +38,8 @@ mod runs;
 mod service_manager;
 mod shortage;
 mod simulator;
-<<<<<<< HEAD
-mod socket;
-=======
 mod skipping;
->>>>>>> 38ffead (Show skipped tests in the ordinary output of cargo test)
+mod socket;
 mod state;
 mod support;
 mod systemd;
