@@ -25,7 +25,7 @@ pub enum DeliveriesVerb {
         which: WhichDeliveries,
 
         /// List at most this many deliveries
-        #[arg(long, value_name = "N", default_value_t = 50)]
+        #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
 
         #[command(flatten)]

@@ -65,9 +65,11 @@ impl Message {
 const NAMED: usize = 6;
 
 impl Message {
-    /// The words for several events told together: how many of what, and the title of each.
+    /// The words for several events told together: how many of what, and the titles of the worst.
     pub fn of_many(payloads: &[&Payload]) -> Self {
-        let messages: Vec<Self> = payloads.iter().map(|payload| Self::of(payload)).collect();
+        let mut worst_first = payloads.to_vec();
+        worst_first.sort_by_key(|payload| severity(payload));
+        let messages: Vec<Self> = worst_first.iter().map(|payload| Self::of(payload)).collect();
         let mut counts: Vec<String> = Vec::new();
         for (kind, word) in [
             (EventKind::RunFailed, "failed"),
@@ -100,6 +102,20 @@ impl Message {
         let urgency = |of: Urgency| messages.iter().any(|message| message.urgency == of);
         let urgency = [Urgency::Critical, Urgency::Normal].into_iter().find(|of| urgency(*of));
         Self { title, body: lines.join("\n"), urgency: urgency.unwrap_or(Urgency::Low) }
+    }
+}
+
+/// The smaller, the sooner somebody has to know; events of one severity stay in their order.
+fn severity(payload: &Payload) -> u8 {
+    match payload.kind {
+        EventKind::RunFailed => 0,
+        EventKind::RunLost => 1,
+        EventKind::ApiUnreachable | EventKind::DeliveryFailed => 2,
+        EventKind::RunOverdue | EventKind::RunStalled => 3,
+        EventKind::RunCanceled => 4,
+        EventKind::RunSucceeded if payload.data.samples_failed.unwrap_or(0) > 0 => 5,
+        EventKind::RunSucceeded => 6,
+        EventKind::Test => 7,
     }
 }
 
@@ -227,12 +243,39 @@ mod tests {
         let ends = [EventKind::RunSucceeded, EventKind::RunFailed, EventKind::RunSucceeded].map(payload);
         let said = Message::of_many(&ends.iter().collect::<Vec<_>>());
         assert_eq!(said.title, "3 runs have ended: 1 failed, 2 succeeded");
-        assert_eq!(said.body.lines().nth(1), Some("Run nightly failed"));
+        assert_eq!(said.body.lines().next(), Some("Run nightly failed"));
         assert_eq!(said.urgency, Urgency::Critical);
         let many: Vec<Payload> = (0..20).map(|_| payload(EventKind::RunStalled)).collect();
         let said = Message::of_many(&many.iter().collect::<Vec<_>>());
         assert_eq!((said.title.as_str(), said.urgency), ("20 warnings", Urgency::Normal));
         assert!(said.body.ends_with("and 14 more"), "{}", said.body);
+    }
+
+    #[test]
+    fn no_failure_hides_behind_successes() {
+        let payload = |kind, samples_failed| Payload {
+            kind,
+            timestamp: jiff::Timestamp::UNIX_EPOCH,
+            data: EventData { samples_failed: Some(samples_failed), ..data() },
+        };
+        let mut all: Vec<Payload> = (0..44).map(|_| payload(EventKind::RunSucceeded, 0)).collect();
+        all.push(payload(EventKind::RunSucceeded, 3));
+        all.extend([EventKind::RunCanceled, EventKind::RunStalled].map(|kind| payload(kind, 0)));
+        all.extend([EventKind::RunLost, EventKind::RunFailed].map(|kind| payload(kind, 0)));
+        let said = Message::of_many(&all.iter().collect::<Vec<_>>());
+        let lines: Vec<&str> = said.body.lines().collect();
+        assert_eq!(
+            lines,
+            [
+                "Run nightly failed",
+                "Run nightly can no longer be watched",
+                "Run nightly has stalled",
+                "Run nightly was canceled",
+                "Run nightly succeeded, 3 samples failed",
+                "Run nightly succeeded",
+                "and 43 more",
+            ]
+        );
     }
 
     #[test]
