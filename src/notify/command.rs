@@ -1,6 +1,6 @@
 //! The command channel: runs a program of the user's, without a shell.
 //!
-//! Owns its environment (`RUNWATCH_*` in, our secrets out), its standard input (the event as JSON) and its end: when the
+//! Owns its environment (`RUNWATCH_*` in; what is inherited is `environment`'s), its standard input (the event as JSON) and its end: when the
 //! time is up, the whole process group is killed.
 
 use std::process::Stdio;
@@ -12,12 +12,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr};
 use tokio::time::timeout;
 
+use super::environment;
 use super::{LONGEST_ANSWER, Message, Notice, Notifier, NotifyError};
 use crate::BoxFuture;
 use crate::run::printable;
-
-/// Variables that hold secrets of ours and are no business of the program's.
-const SECRETS: [&str; 3] = ["DATAFRAMER_API_KEY", "DATAFRAMER_CUSTOM_HEADERS", "CREDENTIALS_DIRECTORY"];
 
 /// How long is listened on after the program has ended.
 const STDERR_DRAIN: Duration = Duration::from_millis(100);
@@ -86,9 +84,7 @@ impl Command {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        for secret in SECRETS {
-            command.env_remove(secret);
-        }
+        command.env_clear().envs(environment::inherited(std::env::vars_os()));
         for (name, value) in [
             ("RUNWATCH_EVENT_ID", Some(notice.event_id.to_string())),
             ("RUNWATCH_EVENT_TYPE", Some(notice.payload.kind.to_string())),
@@ -104,11 +100,10 @@ impl Command {
             ("RUNWATCH_SAMPLES_FAILED", count(data.samples_failed)),
             ("RUNWATCH_NUMBER_OF_SAMPLES", count(data.number_of_samples)),
         ] {
-            match value {
+            if let Some(value) = value {
                 // A NUL cannot be passed and would make the start fail.
-                Some(value) => command.env(name, value.replace('\0', "")),
-                None => command.env_remove(name),
-            };
+                command.env(name, value.replace('\0', ""));
+            }
         }
         command
     }

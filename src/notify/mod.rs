@@ -8,6 +8,7 @@ mod attempt;
 mod command;
 pub mod delivery;
 pub mod desktop;
+mod environment;
 pub mod log;
 mod message;
 mod pace;

@@ -97,3 +97,10 @@ fn every_file_says_what_it_is() {
         }
     }
 }
+
+#[test]
+fn programs_are_started_in_one_file() {
+    let starts = |path: &PathBuf| shipped(path).contains("process::Command");
+    let users: Vec<_> = sources(&root().join("src")).into_iter().filter(starts).collect();
+    assert_eq!(users, [root().join("src/notify/command.rs")], "it decides what a program inherits");
+}

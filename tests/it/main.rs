@@ -22,6 +22,7 @@ mod durability;
 mod exit_codes;
 mod hostile;
 mod http2;
+mod inherited;
 mod listing;
 mod looking;
 mod notifying;
