@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::add::AddArgs;
+use super::backup::StateVerb;
 use super::daemon::DaemonArgs;
 use super::deliveries::DeliveriesVerb;
 use super::flags::Global;
@@ -57,6 +58,9 @@ pub enum Verb {
     Deliveries(DeliveriesVerb),
     /// Reload the daemon's configuration
     Reload,
+    /// Work with the daemon's state
+    #[command(subcommand)]
+    State(StateVerb),
     /// Check key, API, clock, desktop, state, channels and daemon
     Doctor,
     /// Work with the configuration

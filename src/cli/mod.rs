@@ -5,6 +5,7 @@
 
 mod add;
 mod args;
+mod backup;
 mod block;
 mod check;
 mod choose;
@@ -50,6 +51,7 @@ pub use args::Cli;
 pub use exit::Exit;
 
 use args::{ConfigVerb, NotifyVerb, Verb};
+use backup::StateVerb;
 use out::Out;
 
 /// Runs the command line of this process to its end.
@@ -84,6 +86,7 @@ fn dispatch(cli: &Cli) -> Exit {
         Verb::List(args) => block_on(async |out| list::run(&out, global, args).await),
         Verb::Show(args) => block_on(async |out| show::run(&out, global, args).await),
         Verb::Deliveries(verb) => block_on(async |out| deliveries::run(&out, global, verb).await),
+        Verb::State(StateVerb::Backup(args)) => block_on(async |out| backup::run(&out, global, args).await),
         Verb::Reload => block_on(async |out| reload::run(&out, global).await),
         Verb::Doctor => block_on(async |out| doctor::run(&out, global).await),
         Verb::Config(ConfigVerb::Check { file }) => check::run(global, file.as_deref()),

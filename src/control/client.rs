@@ -3,12 +3,13 @@
 //! Whoever serves the socket is not trusted to be a daemon: the time and the size of every answer are bounded, and what is
 //! printed of it is made safe by whoever prints it.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -39,6 +40,9 @@ const LARGEST_ANSWER: usize = 64 << 20;
 
 /// The largest error that is read, in bytes.
 const LARGEST_ERROR: usize = 64 << 10;
+
+/// How long the copy of a state may take.
+const BACKUP: Duration = Duration::from_mins(10);
 
 /// Everything but the unreserved characters of RFC 3986, section 2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -96,6 +100,9 @@ pub enum ClientError {
     /// It does not know what was asked about.
     #[error("{0}")]
     NotFound(String),
+    /// What came cannot be written.
+    #[error("{0}")]
+    Write(io::Error),
     /// It could not be understood.
     #[error("the daemon's answer cannot be used: {0}")]
     Broken(String),
@@ -191,6 +198,29 @@ impl Client {
         self.ask(Method::POST, "reload", None, WORK).await
     }
 
+    /// Copies the daemon's state into a file; gives its size in bytes.
+    pub async fn backup(&self, to: &mut File) -> Result<u64, ClientError> {
+        let what = "the copy of the state";
+        let request = self.request(Method::GET, "state/backup");
+        let mut response = self.send(request, what, BACKUP).await?;
+        let status = response.status();
+        if !status.is_success() {
+            let body = self.read(response, LARGEST_ERROR, what, BACKUP).await?;
+            return Err(refused(status, &body));
+        }
+        let mut length = 0;
+        loop {
+            match response.chunk().await {
+                Ok(None) => return Ok(length),
+                Ok(Some(chunk)) => {
+                    to.write_all(&chunk).map_err(ClientError::Write)?;
+                    length += chunk.len() as u64;
+                }
+                Err(error) => return Err(self.unanswered(&error, what, BACKUP)),
+            }
+        }
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, path, None, QUESTION).await
     }
@@ -222,13 +252,7 @@ impl Client {
                 |error: serde_json::Error| ClientError::Broken(printable(&error.to_string(), 200));
             return serde_json::from_slice(&body).map_err(unreadable);
         }
-        let error = serde_json::from_slice::<Health>(&body)
-            .map_or_else(|_| printable(&String::from_utf8_lossy(&body), 500), |health| health.error);
-        Err(match status.as_u16() {
-            404 => ClientError::NotFound(error),
-            503 => ClientError::Unavailable(error),
-            _ => ClientError::Refused(error),
-        })
+        Err(refused(status, &body))
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -272,6 +296,17 @@ impl Client {
             return silent(&self.socket, what, patience);
         }
         ClientError::Gone { socket: self.socket.clone(), why: crate::http::root_cause(error) }
+    }
+}
+
+/// Why the daemon did not do it, in its words.
+fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+    let error = serde_json::from_slice::<Health>(body)
+        .map_or_else(|_| printable(&String::from_utf8_lossy(body), 500), |health| health.error);
+    match status.as_u16() {
+        404 => ClientError::NotFound(error),
+        503 => ClientError::Unavailable(error),
+        _ => ClientError::Refused(error),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod client;
 mod connections;
+mod payload;
 mod place;
 mod serve;
 mod wire;

@@ -3,6 +3,7 @@
 //! Owns one request and its answer. `connections` bounds what the other side may take its time for; who may ask on a port is
 //! decided by the `Host` of the request. What is answered is the daemon's.
 
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 
 use super::Health;
 use super::connections::{Conversation, Phase, Progress, bounded, serve_all};
+use super::payload::Payload;
 use super::place::{Place, listen};
 use crate::BoxFuture;
 use crate::http::{Accept, HostError, Hosts};
@@ -48,7 +50,7 @@ const LONGEST_ANSWER: Duration = Duration::from_mins(2);
 pub struct Answer {
     status: StatusCode,
     content_type: &'static str,
-    body: Bytes,
+    body: Payload,
 }
 
 impl Answer {
@@ -66,12 +68,22 @@ impl Answer {
     /// Text of some type.
     pub fn text(status: u16, content_type: &'static str, text: String) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, content_type, body: text.into() }
+        Self { status, content_type, body: Payload::Bytes(text.into()) }
+    }
+
+    /// 200 and a file, from its beginning.
+    pub fn file(content_type: &'static str, file: File) -> Self {
+        match Payload::file(file) {
+            Ok(body) => Self { status: StatusCode::OK, content_type, body },
+            Err(error) => Self::error(503, format!("the file cannot be sent: {error}")),
+        }
     }
 
     fn with(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_string(value) {
-            Ok(text) => Self { status, content_type: "application/json", body: (text + "\n").into() },
+            Ok(text) => {
+                Self { status, content_type: "application/json", body: Payload::Bytes((text + "\n").into()) }
+            }
             Err(error) => Self::text(500, "text/plain", error.to_string()),
         }
     }
@@ -174,7 +186,7 @@ async fn connection(
 
 impl<I, S> Conversation for http1::Connection<I, S>
 where
-    S: HttpService<Incoming, ResBody = Full<Bytes>>,
+    S: HttpService<Incoming, ResBody = Payload>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
@@ -183,11 +195,7 @@ where
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    serve: Arc<dyn Serve>,
-    progress: &Progress,
-) -> Response<Full<Bytes>> {
+async fn answer(request: Request<Incoming>, serve: Arc<dyn Serve>, progress: &Progress) -> Response<Payload> {
     let (head, body) = request.into_parts();
     let Answer { status, content_type, body } = match serve.hosts().map_or(Ok(()), |hosts| hosts.check(&head))
     {
@@ -195,7 +203,7 @@ async fn answer(
         Err(error @ HostError::Malformed) => Answer::error(400, error.to_string()),
         Err(error @ HostError::Foreign(_)) => Answer::error(403, error.to_string()),
     };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response

@@ -44,6 +44,10 @@ impl Daemon {
 
     /// Finds out whether a store that fails still does: writes to it, or tries again to replace it.
     pub(super) async fn probe(&mut self, state: &mut State) -> Result<(), DaemonError> {
+        if self.store_trouble.has_changed().unwrap_or(false) {
+            // It has not been said yet.
+            return self.store_trouble(state).await;
+        }
         let trouble = self.store_trouble.borrow().clone();
         if let Some(error) = trouble.filter(|error| error.kind.is_lasting()) {
             return self.begin_again(state, &error).await;

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use handle::Order;
-pub use state::directory;
+pub use state::{database, directory};
 
 use busy::{may_pass, patiently};
 use discover::{Seen, forget_if_off};

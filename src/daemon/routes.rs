@@ -47,6 +47,7 @@ impl Socket {
             ("POST", "deliveries/resend") => {
                 Answer::json(&handle.resend(read::<ResendRequest>(body)?).await?)
             }
+            ("GET", "state/backup") => handle.backup().await?,
             ("POST", "reload") => Answer::json(&handle.reload().await?),
             (method, path) => match (method, path.strip_prefix("runs/")) {
                 ("GET", Some(id)) => Answer::json(&handle.run(&run_id(id)?).await?),

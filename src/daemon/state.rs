@@ -208,6 +208,11 @@ pub fn directory(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsStrin
         .or_else(|| set("HOME").map(|home| PathBuf::from(home).join(".local/state/runwatch")))
 }
 
+/// The database in a state directory.
+pub fn database(dir: &Path) -> PathBuf {
+    dir.join(DATABASE)
+}
+
 /// The first of the paths that systemd lists.
 fn first_of(paths: &OsStr) -> Option<PathBuf> {
     let first = paths.as_bytes().split(|byte| *byte == b':').next()?;

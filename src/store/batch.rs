@@ -12,6 +12,9 @@ use super::damage::{check, is_the_databases, missing};
 use super::guard::{Found, Guard};
 use super::{StoreError, StoreErrorKind};
 
+/// A log that is larger than this, in bytes, is written into the database. One that cannot be grows, until that works.
+const LARGEST_LOG: u64 = 4 << 20;
+
 /// What is known of the database, and whoever is told.
 pub(super) struct Desk {
     /// `None` for a database in memory.
@@ -70,14 +73,19 @@ impl Desk {
         db.execute_batch("PRAGMA shrink_memory")?;
         check(db)?;
         // The log may not be readable after a crash: it is begun anew.
-        db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
-        self.remember();
-        Ok(())
+        self.empty_log(db)
     }
 
-    fn remember(&mut self) {
+    /// Writes what is in the log into the database. Not left to SQLite: it would not be known which writing was ours. Where
+    /// there is no room for it now, the log stays; an error is damage.
+    fn empty_log(&mut self, db: &Connection) -> Result<(), StoreError> {
+        let emptied = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
         if let Some(guard) = &mut self.guard {
             guard.remember();
+        }
+        match emptied.map_err(StoreError::from) {
+            Err(error) if error.kind.is_lasting() => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -89,7 +97,13 @@ impl Desk {
         batch: &mut [Box<dyn Call>],
     ) -> Result<(), StoreError> {
         let outcome = commit(db, batch);
-        self.remember();
+        let log = self.guard.as_mut().map_or(0, Guard::remember_log);
+        if log > LARGEST_LOG
+            && let Err(error) = self.empty_log(db)
+        {
+            self.failed(db, error);
+            return outcome;
+        }
         let failures = batch.iter().filter_map(|call| call.failure());
         let failure = outcome.as_ref().err().cloned().into_iter().chain(failures).next();
         // Reading may work where writing does not.

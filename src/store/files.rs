@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+/// How a file is opened: not through a link, and without waiting for whoever else has a pipe open. The bits are those of open(2).
+pub(super) const NO_SURPRISE: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
+
 /// What belongs to a database beside the file itself: the log first, for it may have what the file has not.
 pub(super) const PARTS: [&str; 3] = ["-wal", "-journal", "-shm"];
 
@@ -33,7 +36,7 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
 pub(super) fn open_or_make(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
-    let file = options.custom_flags(flags()).open(path).map_err(|error| explained(path, error))?;
+    let file = options.custom_flags(NO_SURPRISE).open(path).map_err(|error| explained(path, error))?;
     check_kind(&file.metadata()?)?;
     Ok(file)
 }
@@ -50,12 +53,6 @@ pub(super) fn check(path: &Path) -> io::Result<()> {
         Err(error) => Err(error),
         Ok(metadata) => check_kind(&metadata).map_err(|error| named(path, &error)),
     }
-}
-
-/// Not through a link, and not waiting for whoever else has a pipe open.
-fn flags() -> i32 {
-    // The bits are those of open(2), which takes them as they are.
-    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }
 
 fn check_kind(metadata: &std::fs::Metadata) -> io::Result<()> {

@@ -60,15 +60,16 @@ impl Guard {
         guard
     }
 
-    /// Takes what is in the files now for right. A file that has come to another's place meanwhile is not: that is still to be
-    /// found.
+    /// Takes what is in both files now for right: that of the log has been written into the database.
     pub(super) fn remember(&mut self) {
-        for (path, left) in [(&self.database, &mut self.database_mark), (&self.log, &mut self.log_mark)] {
-            let now = mark(path).ok().flatten();
-            if let Some(now) = now.filter(|now| left.is_none_or(|left| left.file == now.file)) {
-                *left = Some(now);
-            }
-        }
+        remember(&self.database, &mut self.database_mark);
+        remember(&self.log, &mut self.log_mark);
+    }
+
+    /// Takes what is in the log now for right: a commit writes nowhere else. Gives its size in bytes.
+    pub(super) fn remember_log(&mut self) -> u64 {
+        remember(&self.log, &mut self.log_mark);
+        self.log_mark.map_or(0, |mark| mark.size)
     }
 
     /// What was written by somebody else could not be looked at: it still has to be.
@@ -96,6 +97,14 @@ impl Guard {
         }
         self.checked_at = Some(Instant::now());
         Found::Written
+    }
+}
+
+/// A file that has come to another's place meanwhile is not taken for right: that is still to be found.
+fn remember(path: &Path, left: &mut Option<Mark>) {
+    let now = mark(path).ok().flatten();
+    if let Some(now) = now.filter(|now| left.is_none_or(|left| left.file == now.file)) {
+        *left = Some(now);
     }
 }
 
@@ -150,6 +159,13 @@ mod tests {
             let later = std::fs::File::options().write(true).open(file).unwrap();
             later.set_modified(std::fs::metadata(file).unwrap().modified().unwrap() + CHECK_EVERY).unwrap();
             assert_eq!(guard.look(), Found::Written, "of the same length");
+            guard.checked_at = None;
+            assert_eq!(guard.remember_log(), 3);
+            assert_eq!(
+                guard.look() == Found::Written,
+                file == &db,
+                "a commit does not write to the database"
+            );
             guard.remember();
             guard.checked_at = None;
             assert_eq!(guard.look(), Found::Same);

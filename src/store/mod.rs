@@ -41,6 +41,7 @@ use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 pub use self::took::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
 pub use aside::set_aside;
+pub use copy::copy_unused;
 pub use lock::{InUse, Lock};
 pub use purge::Kept;
 pub use routes::{Route, Routes};

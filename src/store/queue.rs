@@ -4,6 +4,7 @@
 //! `worker`, that is started with the queue: a machine that is short of threads later cannot stop it, and whether it still
 //! answers can be asked.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -59,12 +60,13 @@ impl Queue {
         }
     }
 
-    /// Copies the database into an empty file, as it is between two transactions. Calls are answered meanwhile.
-    pub(super) async fn copy(&self, to: PathBuf) -> Result<(), StoreError> {
+    /// Copies the database at this path, as it is between two transactions, into a file without a name. Calls are answered
+    /// meanwhile.
+    pub(super) async fn copy(&self, database: PathBuf) -> Result<File, StoreError> {
         let (reply, answer) = oneshot::channel();
         match &*self.door {
             Door::Here(_) => return Err(StoreError::internal("a store in memory is not copied")),
-            Door::Thread(worker) => drop(worker.send(Message::Copy(to, reply))),
+            Door::Thread(worker) => drop(worker.send(Message::Copy(database, reply))),
         }
         answer.await.unwrap_or_else(|_| Err(closed()))
     }

@@ -1,7 +1,8 @@
 //! The store on SQLite: opening it and bringing its schema up to date.
 
+use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,18 +42,20 @@ const INDEXES: &str = include_str!("schema/indexes.sql");
 pub struct SqliteStore {
     pub(super) queue: Queue,
     pub(super) filled: Arc<watch::Sender<u64>>,
+    /// Of the database; nothing in memory.
+    path: Arc<Path>,
 }
 
 impl SqliteStore {
-    fn on(queue: Queue) -> Self {
-        Self { queue, filled: Arc::new(watch::Sender::new(0)) }
+    fn on(queue: Queue, path: &Path) -> Self {
+        Self { queue, filled: Arc::new(watch::Sender::new(0)), path: path.into() }
     }
 
     /// A store that lives as long as the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory()?;
         connection.execute_batch(NEW)?;
-        Ok(Self::on(Queue::here(connection)))
+        Ok(Self::on(Queue::here(connection), Path::new("")))
     }
 
     /// What it fails with at the moment, if it does: told when it begins, changes in kind, and ends, which is when
@@ -108,9 +111,9 @@ impl SqliteStore {
         self.queue.lend(replace).await
     }
 
-    /// Copies everything into a file that is there and empty, as it is between two transactions.
-    pub async fn copy_to(&self, path: PathBuf) -> Result<(), StoreError> {
-        self.queue.copy(path).await
+    /// Copies everything, as it is between two transactions, into one file. It has no name, and is gone when it is closed.
+    pub async fn snapshot(&self) -> Result<File, StoreError> {
+        self.queue.copy(self.path.to_path_buf()).await
     }
 
     /// The store in a file, made if it is not there, for its owner's eyes only. Blocks.
@@ -128,7 +131,8 @@ impl SqliteStore {
         leave_files(&connection);
         connection.busy_timeout(LOCK_PATIENCE)?;
         connection.execute_batch(
-            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+             PRAGMA wal_autocheckpoint = 0;",
         )?;
         check_pages(&connection)?;
         migrate(&connection)?;
@@ -138,7 +142,7 @@ impl SqliteStore {
         outbox::take_back(&connection, clock::wall())?;
         // An older version's, or another program's: nobody has it open.
         let _ = std::fs::remove_file(part(&path, "-shm"));
-        Ok(Self::on(Queue::on_thread(connection, Some(Guard::new(&path)))?))
+        Ok(Self::on(Queue::on_thread(connection, Some(Guard::new(&path)))?, &path))
     }
 }
 
@@ -168,7 +172,7 @@ fn make_ready(path: &Path) -> io::Result<()> {
     open_or_make(path).map(drop)
 }
 
-fn unusable(error: &io::Error) -> StoreError {
+pub(super) fn unusable(error: &io::Error) -> StoreError {
     use io::ErrorKind as Io;
     let kind = match error.kind() {
         Io::PermissionDenied | Io::ReadOnlyFilesystem => StoreErrorKind::ReadOnly,
@@ -453,21 +457,48 @@ mod tests {
             crate::store::Watched::new(subject, jiff::Timestamp::UNIX_EPOCH)
         };
         store.add((0..20_000).map(run).collect()).await.unwrap();
-        let to = dir.path().join("copy");
-        drop(make(&to).unwrap());
         let writer = store.clone();
         let writing = tokio::spawn(async move {
             for n in 0..100 {
                 writer.add(vec![run(100_000 + n)]).await.unwrap();
             }
         });
-        store.copy_to(to.clone()).await.unwrap();
+        let mut snapshot = store.snapshot().await.unwrap();
         writing.await.unwrap();
+        let to = dir.path().join("copy");
+        std::io::copy(&mut snapshot, &mut std::fs::File::create(&to).unwrap()).unwrap();
         let copied = SqliteStore::open(&to).unwrap().load().await.unwrap().len();
         assert!((20_000..=20_100).contains(&copied), "{copied}");
         assert_eq!(store.load().await.unwrap().len(), 20_100);
-        let again = store.copy_to(dir.path().join("absent")).await.unwrap_err();
-        assert_eq!(again.kind, StoreErrorKind::Io, "it is not made: {again}");
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert!(names.into_iter().all(|name| !name.to_str().unwrap().contains("backup")), "it has no name");
+    }
+
+    #[tokio::test]
+    async fn a_database_that_nobody_uses_is_copied_with_its_log_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runwatch.db");
+        let store = SqliteStore::open(&path).unwrap();
+        let subject = crate::run::Subject { id: "r1".parse().unwrap(), name: None };
+        let run = crate::store::Watched::new(subject, jiff::Timestamp::UNIX_EPOCH);
+        store.add(vec![run.clone()]).await.unwrap();
+        let copy_as = |name: &str| {
+            let to = dir.path().join(name);
+            drop(make(&to).unwrap());
+            (crate::store::copy_unused(&path, &to), to)
+        };
+        // As a kill leaves it.
+        store.replace(|_| Ok::<_, ()>(())).await.unwrap().unwrap();
+        let files = || (std::fs::read(&path).unwrap(), std::fs::read(part(&path, "-wal")).unwrap());
+        let before = files();
+        let (copied, to) = copy_as("copy");
+        copied.unwrap();
+        assert!(files() == before && !before.1.is_empty());
+        assert!(!part(&to, "-wal").exists());
+        assert_eq!(SqliteStore::open(&to).unwrap().load().await.unwrap(), [run]);
+        std::fs::write(&path, b"damaged".repeat(1000)).unwrap();
+        std::fs::remove_file(part(&path, "-wal")).unwrap();
+        assert_eq!(copy_as("damaged").0.unwrap_err().kind, StoreErrorKind::Corrupt);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Owns the connection, and what goes into one batch. It ends when it has given the connection away, or with the last handle;
 //! that it has ended by itself is told, for then nothing would be recorded any more.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
@@ -13,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::batch::{Call, Desk, note};
-use super::copy::copy;
+use super::copy::snapshot;
 use super::{StoreError, StoreErrorKind};
 
 /// The most calls in one transaction: enough that the fsync no longer counts, few enough to answer soon.
@@ -32,8 +33,8 @@ pub(super) enum Message {
     Call(Box<dyn Call>),
     /// Whether it answers, whatever the database does.
     Ping(oneshot::Sender<()>),
-    /// To copy the database into this empty file.
-    Copy(PathBuf, oneshot::Sender<Result<(), StoreError>>),
+    /// To copy the database at this path into a file without a name.
+    Copy(PathBuf, oneshot::Sender<Result<File, StoreError>>),
     /// To give the connection away. Unless it is given back, the thread ends.
     Lend(Box<dyn FnOnce(Connection) -> Option<Connection> + Send>),
 }
@@ -97,8 +98,8 @@ impl Work {
             match message {
                 Message::Call(call) => self.work_off(&connection, call),
                 Message::Ping(reply) => self.pong(&connection, reply),
-                Message::Copy(to, reply) => {
-                    let copied = copy(&connection, &to, || self.go_on(&connection));
+                Message::Copy(database, reply) => {
+                    let copied = snapshot(&connection, &database, || self.go_on(&connection));
                     // Whoever asked may have gone.
                     drop(reply.send(copied));
                 }

@@ -9,6 +9,7 @@
 )]
 
 mod architecture;
+mod backup;
 mod busy;
 mod client;
 mod commands;

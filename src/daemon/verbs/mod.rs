@@ -4,6 +4,7 @@
 //! directory (`spool`) and by discovery.
 
 mod add;
+mod backup;
 mod deliveries;
 mod list;
 mod reload;

@@ -1,0 +1,118 @@
+//! The body of an answer: bytes that are there, or a file that is read as it is sent.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+
+/// So much of a file is read at once, in bytes.
+const CHUNK: usize = 256 << 10;
+
+/// Chunks that are read before they are sent.
+const AHEAD: usize = 4;
+
+/// What is sent.
+#[derive(Debug)]
+pub(super) enum Payload {
+    /// All of it.
+    Bytes(Bytes),
+    /// Chunks as they come, and how many bytes are still to come.
+    Chunks(mpsc::Receiver<io::Result<Bytes>>, u64),
+}
+
+impl Payload {
+    /// A file, from its beginning. It is read by a thread of its own, for a disk may be slow; an error is that there is none.
+    pub(super) fn file(mut file: File) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        let (sender, chunks) = mpsc::channel(AHEAD);
+        let mut next = move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let read = (&mut file).take(CHUNK as u64).read_to_end(&mut chunk);
+            read.map(|length| (length > 0).then_some(Bytes::from(chunk))).transpose()
+        };
+        let read = move || {
+            while let Some(chunk) = next() {
+                let failed = chunk.is_err();
+                // Whoever asked may have gone.
+                if sender.blocking_send(chunk).is_err() || failed {
+                    return;
+                }
+            }
+        };
+        std::thread::Builder::new().name("file".to_owned()).spawn(read)?;
+        Ok(Self::Chunks(chunks, length))
+    }
+}
+
+impl Body for Payload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let next = match &mut *self {
+            Self::Bytes(bytes) => {
+                Some(Ok(std::mem::take(bytes))).filter(|bytes| !matches!(bytes, Ok(b) if b.is_empty()))
+            }
+            Self::Chunks(_, 0) => None,
+            Self::Chunks(chunks, left) => match std::task::ready!(chunks.poll_recv(cx)) {
+                Some(Ok(chunk)) => {
+                    *left = left.saturating_sub(chunk.len() as u64);
+                    Some(Ok(chunk))
+                }
+                // Never a shorter file: whoever asked is to notice.
+                None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+                failed => failed,
+            },
+        };
+        Poll::Ready(next.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Bytes(bytes) => bytes.is_empty(),
+            Self::Chunks(_, left) => *left == 0,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Chunks(_, left) => *left,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, Write as _};
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_sent_whole_and_one_that_shrinks_is_an_error() {
+        let bytes: Vec<u8> = (0..CHUNK * 3 + 7).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.rewind().unwrap();
+        let body = Payload::file(file.try_clone().unwrap()).unwrap();
+        assert_eq!(body.size_hint().exact(), Some(bytes.len() as u64));
+        assert!(body.collect().await.unwrap().to_bytes() == bytes);
+        file.rewind().unwrap();
+        let mut body = Payload::file(file.try_clone().unwrap()).unwrap();
+        if let Payload::Chunks(_, left) = &mut body {
+            *left += 1;
+        }
+        assert_eq!(body.collect().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let all = Payload::Bytes("all".into()).collect().await.unwrap().to_bytes();
+        assert_eq!(all, "all");
+    }
+}
