@@ -1,17 +1,17 @@
 //! What Prometheus is told. Names by its conventions: base units, `_total` on counters.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::notify::{Told, ToldOutcome};
 use crate::poll::{Counters, Standing};
-use crate::store::Stats;
+use crate::store::{ChannelName, Stats};
 
 /// Buckets for deliveries, in seconds: from loopback to the longest attempt.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
@@ -20,18 +20,22 @@ const BUCKETS: [f64; 9] = [0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 pub(super) struct Metrics {
     registry: Registry,
     polls: IntCounterVec,
-    last_poll: Gauge,
+    /// Without a label: so that it can be absent.
+    last_poll: GaugeVec,
     runs: IntGaugeVec,
     in_flight: IntGauge,
     budget: IntGauge,
     budget_used: Gauge,
     api_up: IntGauge,
     store_up: IntGauge,
+    config_accepted: IntGauge,
     deliveries: IntCounterVec,
     delivery_seconds: HistogramVec,
     pending: IntGaugeVec,
     dead: IntGaugeVec,
     oldest_pending: GaugeVec,
+    /// The channels that are configured: each has all its series, also before its first delivery.
+    channels: Mutex<Vec<ChannelName>>,
 }
 
 /// How the daemon stands at one moment.
@@ -63,7 +67,11 @@ impl Metrics {
         );
         let oldest = Opts::new(
             "runwatch_oldest_pending_delivery_timestamp_seconds",
-            "When the oldest event was seen that is still to be told; 0 if there is none.",
+            "When the oldest event was seen that is still to be told; absent if there is none.",
+        );
+        let last_poll = Opts::new(
+            "runwatch_last_poll_timestamp_seconds",
+            "When a request to the API last came back; absent before the first.",
         );
         let metrics = Self {
             polls: counters(
@@ -71,10 +79,7 @@ impl Metrics {
                 "Requests to the API by what came of them.",
                 &["outcome"],
             )?,
-            last_poll: gauge(
-                "runwatch_last_poll_timestamp_seconds",
-                "When a request to the API last came back.",
-            )?,
+            last_poll: told(&registry, GaugeVec::new(last_poll, &[]))?,
             runs: int_gauges(
                 "runwatch_runs",
                 "Known runs by the API's last word; UNSEEN before its first.",
@@ -91,9 +96,13 @@ impl Metrics {
             )?,
             api_up: int_gauge("runwatch_api_up", "Whether the API can be reached.")?,
             store_up: int_gauge("runwatch_store_up", "Whether what is seen can be recorded.")?,
+            config_accepted: int_gauge(
+                "runwatch_config_last_reload_successful",
+                "Whether the configuration was accepted when it was last read.",
+            )?,
             deliveries: counters(
                 "runwatch_delivery_attempts_total",
-                "Attempts to tell an event by channel, outcome (delivered, retried or dead) and reason.",
+                "Attempts to tell an event by channel, outcome (delivered, retried, dead or superseded) and reason.",
                 &["channel", "outcome", "reason"],
             )?,
             delivery_seconds: told(
@@ -108,9 +117,11 @@ impl Metrics {
             )?,
             oldest_pending: told(&registry, GaugeVec::new(oldest, &["channel"]))?,
             registry: registry.clone(),
+            channels: Mutex::default(),
         };
         metrics.api_up.set(1);
         metrics.store_up.set(1);
+        metrics.config_accepted.set(1);
         Ok(metrics)
     }
 
@@ -122,8 +133,28 @@ impl Metrics {
         self.store_up.set(i64::from(up));
     }
 
+    pub(super) fn set_config_accepted(&self, accepted: bool) {
+        self.config_accepted.set(i64::from(accepted));
+    }
+
+    /// The channels that are configured from now on. A rate over a counter needs its 0 before its first 1.
+    pub(super) fn set_channels(&self, channels: Vec<ChannelName>) {
+        for channel in &channels {
+            for outcome in ToldOutcome::ALL {
+                self.attempts(channel, outcome);
+            }
+            self.delivery_seconds.with_label_values(&[&**channel]);
+        }
+        *self.channels.lock().unwrap_or_else(PoisonError::into_inner) = channels;
+    }
+
     pub(super) fn told(&self, told: &Told) {
-        let (outcome, reason) = match told.outcome {
+        self.attempts(&told.channel, told.outcome).inc();
+        self.delivery_seconds.with_label_values(&[&*told.channel]).observe(told.took.as_secs_f64());
+    }
+
+    fn attempts(&self, channel: &ChannelName, outcome: ToldOutcome) -> IntCounter {
+        let (outcome, reason) = match outcome {
             ToldOutcome::Delivered => ("delivered", "accepted"),
             ToldOutcome::Retried => ("retried", "error"),
             ToldOutcome::Held => ("retried", "asked_to_wait"),
@@ -132,8 +163,7 @@ impl Metrics {
             ToldOutcome::Disabled => ("dead", "disabled"),
             ToldOutcome::Superseded => ("superseded", "run_ended"),
         };
-        self.deliveries.with_label_values(&[&*told.channel, outcome, reason]).inc();
-        self.delivery_seconds.with_label_values(&[&*told.channel]).observe(told.took.as_secs_f64());
+        self.deliveries.with_label_values(&[&**channel, outcome, reason])
     }
 
     /// The text that Prometheus reads.
@@ -147,7 +177,9 @@ impl Metrics {
             let counter = self.polls.with_label_values(&[outcome]);
             counter.inc_by(count.saturating_sub(counter.get()));
         }
-        self.last_poll.set(polls.last_poll().map_or(0.0, seconds));
+        if let Some(at) = polls.last_poll() {
+            self.last_poll.with_label_values::<&str>(&[]).set(seconds(at));
+        }
         self.runs.reset();
         for (status, count) in &figures.standing.runs {
             self.runs.with_label_values(&[status]).add(i64::try_from(*count).unwrap_or(i64::MAX));
@@ -161,11 +193,17 @@ impl Metrics {
         self.pending.reset();
         self.dead.reset();
         self.oldest_pending.reset();
+        for channel in &*self.channels.lock().unwrap_or_else(PoisonError::into_inner) {
+            self.pending.with_label_values(&[&**channel]).set(0);
+            self.dead.with_label_values(&[&**channel]).set(0);
+        }
         for stats in &figures.outbox {
             let channel = [&*stats.channel];
             self.pending.with_label_values(&channel).set(stats.pending);
             self.dead.with_label_values(&channel).set(stats.dead);
-            self.oldest_pending.with_label_values(&channel).set(stats.oldest_pending.map_or(0.0, seconds));
+            if let Some(at) = stats.oldest_pending {
+                self.oldest_pending.with_label_values(&channel).set(seconds(at));
+            }
         }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;

@@ -152,9 +152,10 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 if let Err(problems) = &reloaded {
                     error!("the configuration is refused, and the old one kept:\n{problems}");
                 }
-                // The service manager has no word for a reload that was refused: the status line says it.
+                // The status line says it as well: a reload by SIGHUP has no answer.
                 let refused = "the last configuration is refused (see the log)";
                 daemon.handle.set_trouble("configuration", reloaded.is_err().then(|| refused.to_owned()));
+                daemon.handle.metrics.set_config_accepted(reloaded.is_ok());
                 daemon.manager.ready(&daemon.status().await);
                 // Whoever asked may have gone.
                 let _ = reply.send(reloaded);
@@ -239,7 +240,8 @@ impl Daemon {
         let outages_told = OutagesTold::load(&*store).await.map_err(|error| store_failed(&error))?;
         let metrics = Metrics::new().map_err(|error| DaemonError::Internal(error.to_string()))?;
         let store_trouble = store.health();
-        let names = channels.iter().map(|channel| channel.name.clone()).collect();
+        let names: Vec<_> = channels.iter().map(|channel| channel.name.clone()).collect();
+        metrics.set_channels(names.clone());
         forget_if_off(&config, &store).await.map_err(|error| store_failed(&error))?;
         store.give_up_on_others(names, clock::wall()).await.map_err(|error| store_failed(&error))?;
         let plan = Plan { settings, runs: list.going, channels: channels.clone(), outages_told };

@@ -65,7 +65,8 @@ impl Daemon {
         warn_of_unknown_channels(&list.going, &self.routes.borrow());
         let _ = before.send(Command::Add(list.going)).await;
         let _ = self.running.channels.send(new_channels.clone()).await;
-        let channels = new_channels.iter().map(|channel| channel.name.clone()).collect();
+        let channels: Vec<_> = new_channels.iter().map(|channel| channel.name.clone()).collect();
+        handle.metrics.set_channels(channels.clone());
         if let Err(error) = store.give_up_on_others(channels, crate::clock::wall()).await {
             warn!("cannot give up on what is for channels that are gone: {error}");
         }

@@ -57,6 +57,19 @@ pub enum ToldOutcome {
     Superseded,
 }
 
+impl ToldOutcome {
+    /// Every outcome, for counters that start at 0.
+    pub const ALL: [Self; 7] = [
+        Self::Delivered,
+        Self::Retried,
+        Self::Held,
+        Self::Exhausted,
+        Self::Undeliverable,
+        Self::Disabled,
+        Self::Superseded,
+    ];
+}
+
 /// The notifying half: all channels' workers.
 pub struct Delivery {
     shared: Arc<Shared>,

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
-use crate::api::{PollError, PollErrorKind};
-use crate::run::DoubtKind;
+use crate::api::{Answer, PollError, PollErrorKind};
+use crate::run::{DoubtKind, RunStatus};
 
 /// Polls by what came of them. Shared between the scheduler, which counts, and whoever reads.
 #[derive(Debug, Default)]
@@ -21,9 +21,23 @@ const OUTCOMES: [&str; 7] =
     ["answered", "transient_error", "throttled", "key_refused", "not_found", "rejected", "unknown_status"];
 
 impl Counters {
-    /// Counts a poll.
+    /// Counts a poll of a run.
+    pub(super) fn count_poll(&self, polled: &Result<Answer, PollError>, now: Timestamp) {
+        match polled {
+            Ok(answer) if matches!(answer.run.status, RunStatus::Unknown(_)) => {
+                self.count_kind(Some(PollErrorKind::Doubt(DoubtKind::UnknownStatus)), now);
+            }
+            polled => self.count(polled.as_ref().err(), now),
+        }
+    }
+
+    /// Counts a request that brought no single run, or failed.
     pub(super) fn count(&self, error: Option<&PollError>, now: Timestamp) {
-        let outcome = match error.map(|error| error.kind) {
+        self.count_kind(error.map(|error| error.kind), now);
+    }
+
+    fn count_kind(&self, kind: Option<PollErrorKind>, now: Timestamp) {
+        let outcome = match kind {
             None => 0,
             Some(PollErrorKind::Transient) => 1,
             Some(PollErrorKind::Throttled) => 2,

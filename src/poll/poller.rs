@@ -86,7 +86,7 @@ impl Scheduler {
             slot.answered_meanwhile = self.lister.under_way;
         }
         let now = clock::now();
-        self.settings.counters.count(polled.as_ref().err(), now.wall);
+        self.settings.counters.count_poll(&polled, now.wall);
         match polled {
             Ok(answer) => {
                 self.lister.others_answer |= self.lister.is_failing();

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking, and says aloud what it skips"
 )]
 
+mod alerts;
 mod architecture;
 mod backup;
 mod busy;
