@@ -284,7 +284,7 @@ pub fn channel(configured: &ConfiguredChannel, retry_delays: &[Duration]) -> Res
             ChannelKind::Desktop { .. } => {
                 ("desktop", Arc::new(Desktop::default()), 1, crate::notify::desktop::TIMEOUT)
             }
-            ChannelKind::Log => ("log", Arc::new(Log), 1, Duration::from_secs(1)),
+            ChannelKind::Log => ("log", Arc::new(Log), 1, crate::notify::log::TIMEOUT),
             ChannelKind::Command(settings) => (
                 "command",
                 Arc::new(CommandChannel::new(settings.clone())),

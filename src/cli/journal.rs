@@ -15,7 +15,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
-use crate::notify::log::TARGET;
+use crate::notify::log::{Receipt, TARGET, receipt};
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -41,7 +41,7 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    entries: VecDeque<Vec<u8>>,
+    entries: VecDeque<(Vec<u8>, Option<Receipt>)>,
     /// Whether the thread is sending one.
     sending: bool,
     dropped: usize,
@@ -74,7 +74,7 @@ impl Journal {
 
 impl<S: Subscriber> Layer<S> for Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        self.shared.send(entry(event));
+        self.shared.send(entry(event), receipt());
     }
 }
 
@@ -84,17 +84,16 @@ impl Shared {
     }
 
     /// Sends an entry, or has the thread do it.
-    fn send(&self, entry: Vec<u8>) {
+    fn send(&self, entry: Vec<u8>, receipt: Option<Receipt>) {
         let mut waiting = self.lock();
         if waiting.entries.is_empty() && !waiting.sending {
             match self.socket.send_to(&entry, &self.path) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // There is nobody left to tell if that fails.
-                _ => return,
+                sent => return give(receipt, sent),
             }
         }
         if waiting.entries.len() < LONGEST_QUEUE {
-            waiting.entries.push_back(entry);
+            waiting.entries.push_back((entry, receipt));
             self.filled.notify_one();
         } else {
             waiting.dropped += 1;
@@ -110,12 +109,15 @@ impl Shared {
                 .filled
                 .wait_while(waiting, |waiting| waiting.entries.is_empty())
                 .unwrap_or_else(PoisonError::into_inner);
-            let Some(entry) = waiting.entries.pop_front() else { continue };
+            let Some((entry, receipt)) = waiting.entries.pop_front() else { continue };
             waiting.sending = true;
             let last = waiting.entries.is_empty();
             let dropped = if last { std::mem::take(&mut waiting.dropped) } else { 0 };
             drop(waiting);
-            let _ = socket.send_to(&entry, &self.path);
+            // One that nobody waits for any more is written by another attempt.
+            if !receipt.as_ref().is_some_and(Receipt::is_void) {
+                give(receipt, socket.send_to(&entry, &self.path));
+            }
             if dropped > 0 {
                 let text = format!("{dropped} lines are missing here: the journal did not take them");
                 let mut entry = Vec::new();
@@ -125,6 +127,13 @@ impl Shared {
                 let _ = socket.send_to(&entry, &self.path);
             }
         }
+    }
+}
+
+/// Says how sending went to who waits for it. Of other entries there is nobody to tell.
+fn give(receipt: Option<Receipt>, sent: io::Result<usize>) {
+    if let Some(receipt) = receipt {
+        receipt.give(sent.map(drop));
     }
 }
 

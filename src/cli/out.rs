@@ -8,17 +8,20 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use console::Term;
+use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::block::Block;
 use super::{readers, safe};
+use crate::notify::log::{Receipt, receipt};
 use crate::run::text::one_line;
 
 /// So much may wait for a reader that has stopped.
@@ -46,15 +49,38 @@ fn is_gone(error: &io::Error) -> bool {
 }
 
 fn write_stdout(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    write_fully(io::stdout().lock(), text.as_bytes())
+}
+
+/// Writes everything, and waits where there is no room: whoever reads may have made the pipe non-blocking for both ends.
+fn write_fully(mut out: impl Write + AsFd, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match waiting(&mut out, |out| out.write(bytes))? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => bytes = &bytes[written..],
+        }
+    }
+    waiting(&mut out, Write::flush)
+}
+
+/// Tries again until there is room.
+fn waiting<O: AsFd, T>(out: &mut O, mut attempt: impl FnMut(&mut O) -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt(out) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // Broken off by a signal is as good as over.
+                let _ = poll(&mut [PollFd::new(&*out, PollFlags::OUT)], None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 /// Writes to standard error, on this thread. There is nobody left to tell if that fails.
 pub(super) fn stderr(text: &str) {
     let text = on_stderr(text);
-    let mut out = io::stderr().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = write_fully(io::stderr().lock(), text.as_bytes());
 }
 
 /// Says on standard error that something went wrong, and what to do, in one line, on this thread.
@@ -107,8 +133,8 @@ struct Queue {
 enum Job {
     /// A line on standard output, above the block.
     Say(String),
-    /// Bytes on standard error, above the block.
-    Stderr(Vec<u8>),
+    /// Bytes on standard error, above the block. Of a line of a log channel, how it went matters.
+    Stderr(Vec<u8>, Option<Receipt>),
     /// The result, on standard output; how it went matters.
     Result(String, oneshot::Sender<io::Result<()>>),
 }
@@ -130,17 +156,17 @@ impl Out {
 
     /// Lines on standard error.
     pub(super) fn note(&self, text: &str) {
-        self.shared.push(Job::Stderr((on_stderr(text).into_owned() + "\n").into_bytes()));
+        self.shared.push(Job::Stderr((on_stderr(text).into_owned() + "\n").into_bytes(), None));
     }
 
     /// Says on standard error that something went wrong, and what to do, in one line.
     pub(super) fn error(&self, text: impl std::fmt::Display) {
-        self.shared.push(Job::Stderr(on_stderr(&error_line(text)).into_owned().into_bytes()));
+        self.shared.push(Job::Stderr(on_stderr(&error_line(text)).into_owned().into_bytes(), None));
     }
 
     /// Commands for GitHub's runner, on standard error. What is foreign in them is escaped.
     pub(super) fn commands(&self, text: &str) {
-        self.shared.push(Job::Stderr(format!("{text}\n").into_bytes()));
+        self.shared.push(Job::Stderr(format!("{text}\n").into_bytes(), None));
     }
 
     /// The display at the bottom of the screen, from now on.
@@ -235,12 +261,17 @@ fn write(job: Option<Job>, frame: Option<Vec<String>>, block: &mut Block) -> io:
         None => write_stdout(&block.redraw("", lines, width)),
         Some(Job::Say(text)) if no_block => write_stdout(&text),
         Some(Job::Say(text)) => write_stdout(&block.redraw(&text, lines, width)),
-        Some(Job::Stderr(bytes)) => {
+        // Another attempt writes the line.
+        Some(Job::Stderr(_, Some(receipt))) if receipt.is_void() => Ok(()),
+        Some(Job::Stderr(bytes, receipt)) => {
             if !block.is_empty() {
                 write_stdout(&(block.back(width) + "\x1b[J"))?;
                 *block = Block::default();
             }
-            let _ = io::stderr().lock().write_all(&bytes);
+            let written = write_fully(io::stderr().lock(), &bytes);
+            if let Some(receipt) = receipt {
+                receipt.give(written);
+            }
             if no_block { Ok(()) } else { write_stdout(&block.redraw("", lines, width)) }
         }
         Some(Job::Result(text, reply)) => {
@@ -261,7 +292,8 @@ impl<'a> MakeWriter<'a> for Out {
     type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> LogLine<'a> {
-        LogLine { shared: &self.shared, bytes: Vec::new(), safe: |line| on_stderr(line).into_owned() }
+        let safe = |line: &str| on_stderr(line).into_owned();
+        LogLine { shared: &self.shared, bytes: Vec::new(), safe, receipt: receipt() }
     }
 }
 
@@ -272,7 +304,7 @@ impl<'a> MakeWriter<'a> for JsonLog {
     type Writer = LogLine<'a>;
 
     fn make_writer(&'a self) -> LogLine<'a> {
-        LogLine { shared: &self.0.shared, bytes: Vec::new(), safe: safe::json }
+        LogLine { shared: &self.0.shared, bytes: Vec::new(), safe: safe::json, receipt: receipt() }
     }
 }
 
@@ -282,6 +314,8 @@ pub(super) struct LogLine<'a> {
     bytes: Vec<u8>,
     /// Makes the line safe to show.
     safe: fn(&str) -> String,
+    /// Of a line of a log channel.
+    receipt: Option<Receipt>,
 }
 
 impl Write for LogLine<'_> {
@@ -299,7 +333,7 @@ impl Drop for LogLine<'_> {
     fn drop(&mut self) {
         if !self.bytes.is_empty() {
             let line = String::from_utf8_lossy(&self.bytes);
-            self.shared.push(Job::Stderr((self.safe)(&line).into_bytes()));
+            self.shared.push(Job::Stderr((self.safe)(&line).into_bytes(), self.receipt.take()));
         }
     }
 }
@@ -312,7 +346,7 @@ mod tests {
     fn too_much_is_dropped_and_counted() {
         let shared = Shared::default();
         for _ in 0..LONGEST_QUEUE + 7 {
-            shared.push(Job::Stderr(Vec::new()));
+            shared.push(Job::Stderr(Vec::new(), None));
         }
         let (reply, _done) = oneshot::channel();
         shared.push(Job::Result(String::new(), reply));

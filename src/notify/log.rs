@@ -1,10 +1,51 @@
 //! The log channel: a structured tracing event per event, for whatever the logs are shipped to.
+//!
+//! Owns what delivered means here: the kernel has taken the line. Lines are written by a thread that may be stuck, so each
+//! of these events has a [`Receipt`], which whoever writes the line takes with [`receipt`] and gives back when it is written.
+
+use std::cell::RefCell;
+use std::io;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::{Message, Notice, Notifier, NotifyError, Urgency};
 use crate::BoxFuture;
 
 /// The target of these events: they are not filtered out by the log level.
 pub const TARGET: &str = "runwatch::event";
+
+/// How long a line may take to be written.
+pub const TIMEOUT: Duration = Duration::from_secs(5);
+
+thread_local! {
+    /// The receipt of the event that is being logged on this thread.
+    static RECEIPT: RefCell<Option<Receipt>> = const { RefCell::new(None) };
+}
+
+/// What whoever writes a line of a log channel owes. Dropped, it says that the line was not written.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Sender<io::Result<()>>);
+
+impl Receipt {
+    /// Whether nobody waits for the line any more: it is written by another attempt, or not at all.
+    pub fn is_void(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// The line was written, or why not.
+    pub fn give(self, written: io::Result<()>) {
+        // Whoever waited may have given up.
+        let _ = self.0.send(written);
+    }
+}
+
+/// The receipt of the event that is being logged on this thread, if it is one of a log channel: asked by who writes lines,
+/// while it is given the event.
+pub fn receipt() -> Option<Receipt> {
+    RECEIPT.take()
+}
 
 /// Tells events to the log.
 #[derive(Debug, Default)]
@@ -13,33 +54,101 @@ pub struct Log;
 impl Notifier for Log {
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>> {
         Box::pin(async {
-            let Message { title, body, urgency } = Message::of(&notice.payload);
-            let data = &notice.payload.data;
-            let text = if body.is_empty() { title } else { format!("{title}: {}", body.replace('\n', " ")) };
-            let event = notice.payload.kind.as_str();
-            let event_id = notice.event_id.as_str();
-            let run_id = data.run_id.as_ref().map(crate::run::RunId::as_str);
-            let run_name = data.run_name.as_deref();
-            let status = data.status.as_ref().map(crate::run::RunStatus::as_str);
-            // tracing's levels are part of an event's name and cannot be computed.
-            macro_rules! at {
-                ($level:ident) => {
-                    tracing::$level!(
-                        target: TARGET,
-                        event, event_id, run_id, run_name, status,
-                        samples_completed = data.samples_completed,
-                        samples_failed = data.samples_failed,
-                        number_of_samples = data.number_of_samples,
-                        duration_seconds = data.duration_seconds,
-                        "{text}"
-                    )
-                };
-            }
-            match urgency {
-                Urgency::Critical => at!(error),
-                Urgency::Normal | Urgency::Low => at!(info),
-            }
-            Ok(())
+            let (owed, written) = oneshot::channel();
+            RECEIPT.set(Some(Receipt(owed)));
+            log(notice);
+            // Where nobody took it, nobody writes.
+            drop(receipt());
+            let why = match timeout(TIMEOUT, written).await {
+                Ok(Ok(Ok(()))) => return Ok(()),
+                Ok(Ok(Err(error))) => format!("cannot write to the log: {error}"),
+                Ok(Err(_)) => "the log has no room for the line: nobody reads it".to_owned(),
+                Err(_) => {
+                    let bound = crate::span::human(TIMEOUT);
+                    format!("the log did not take the line within {bound}: nobody reads it")
+                }
+            };
+            Err(NotifyError::retryable(why))
         })
+    }
+}
+
+/// Logs an event, on this thread.
+fn log(notice: &Notice) {
+    let Message { title, body, urgency } = Message::of(&notice.payload);
+    let data = &notice.payload.data;
+    let text = if body.is_empty() { title } else { format!("{title}: {}", body.replace('\n', " ")) };
+    let event = notice.payload.kind.as_str();
+    let event_id = notice.event_id.as_str();
+    let run_id = data.run_id.as_ref().map(crate::run::RunId::as_str);
+    let run_name = data.run_name.as_deref();
+    let status = data.status.as_ref().map(crate::run::RunStatus::as_str);
+    // tracing's levels are part of an event's name and cannot be computed.
+    macro_rules! at {
+        ($level:ident) => {
+            tracing::$level!(
+                target: TARGET,
+                event, event_id, run_id, run_name, status,
+                samples_completed = data.samples_completed,
+                samples_failed = data.samples_failed,
+                number_of_samples = data.number_of_samples,
+                duration_seconds = data.duration_seconds,
+                "{text}"
+            )
+        };
+    }
+    match urgency {
+        Urgency::Critical => at!(error),
+        Urgency::Normal | Urgency::Low => at!(info),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Subscriber;
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+    use super::*;
+    use crate::run::Event;
+
+    /// Deals with receipts in some way.
+    struct Writer<F>(F);
+
+    impl<S: Subscriber, F: Fn(Option<Receipt>) + 'static> Layer<S> for Writer<F> {
+        fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+            (self.0)(receipt());
+        }
+    }
+
+    /// What becomes of an event where lines are written so.
+    async fn sent(write: impl Fn(Option<Receipt>) + Send + Sync + 'static) -> Result<(), String> {
+        let event = Event::test(crate::clock::wall());
+        let json = serde_json::to_string(&event.payload).unwrap().into();
+        let notice = Notice { event_id: event.id, payload: event.payload, json, attempt: 1 };
+        let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(Writer(write)));
+        Log.send(&notice).await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn delivered_is_what_was_written() {
+        assert_eq!(sent(|receipt| receipt.unwrap().give(Ok(()))).await, Ok(()));
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let failed = sent(move |receipt| receipt.unwrap().give(Err(full()))).await.unwrap_err();
+        assert!(failed.contains("cannot write to the log: "), "{failed}");
+        let dropped = sent(|receipt| drop(receipt.unwrap())).await.unwrap_err();
+        assert!(dropped.contains("no room"), "{dropped}");
+        let kept = std::sync::Mutex::new(None);
+        let kept = std::sync::Arc::new(kept);
+        let keeper = std::sync::Arc::clone(&kept);
+        let stuck = sent(move |receipt| *keeper.lock().unwrap() = receipt).await.unwrap_err();
+        assert!(stuck.contains("within 5s"), "{stuck}");
+        assert!(kept.lock().unwrap().take().unwrap().is_void(), "it need not be written any more");
+    }
+
+    #[tokio::test]
+    async fn other_lines_have_no_receipt() {
+        let writer = Writer(|receipt: Option<Receipt>| assert!(receipt.is_none()));
+        let _default = tracing::subscriber::set_default(tracing_subscriber::registry().with(writer));
+        tracing::info!("another");
     }
 }

@@ -26,6 +26,7 @@ mod hostile;
 mod http2;
 mod inherited;
 mod listing;
+mod log_channel;
 mod looking;
 mod notifying;
 mod odd_answers;

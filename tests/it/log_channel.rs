@@ -1,0 +1,107 @@
+//! The log channel on the built binary: delivered means that the line was written.
+
+use std::io::{PipeReader, PipeWriter, Read as _};
+use std::time::Duration;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::support::bin::runwatch;
+use crate::support::body::run;
+use crate::support::daemon::Home;
+use crate::support::stub::Stub;
+
+const CONFIG: &str = "[[notify.log]]\n[delivery]\nretry_delays = [\"100ms\", \"1h\"]\n[[run]]\nid = \"a\"\n";
+
+fn home() -> (Home, Stub) {
+    let api = Stub::with([run().status("FAILED").ok()]);
+    let home = Home::new(&api);
+    home.configure(CONFIG);
+    (home, api)
+}
+
+/// A pipe that has no room.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while rustix::io::write(&writer, &[b'.'; 4096]).is_ok() {}
+    while rustix::io::write(&writer, b".").is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+/// Waits until the one delivery is listed with this.
+fn wait_for_delivery(home: &Home, part: &str) -> String {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let shown = home.run(&["deliveries", "show", "1"]).stdout;
+        if shown.contains(part) {
+            return shown;
+        }
+        assert!(Instant::now() < until, "never `{part}`: {shown}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_line_that_nobody_can_write_is_not_delivered() {
+    let tested =
+        runwatch(&["notify", "test"]).config("[[notify.log]]\n").log(std::path::Path::new("/dev/full")).run();
+    assert_eq!(tested.code, Some(78), "{tested:?}");
+    assert!(tested.stdout.contains("FAILED") && tested.stdout.contains("No space left"), "{tested:?}");
+    let (home, _api) = home();
+    let notify = home.path("notify");
+    let daemon = home.prepared(&["daemon"]).env("NOTIFY_SOCKET", notify);
+    let daemon = daemon.log(std::path::Path::new("/dev/full")).spawn();
+    home.wait_for("READY=1");
+    let shown = wait_for_delivery(&home, "No space left");
+    assert!(!shown.contains("delivered"), "{shown}");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code, Some(0));
+}
+
+#[test]
+fn a_line_that_waits_for_a_reader_is_tried_again_and_comes() {
+    for format in ["text", "json"] {
+        let (home, _api) = home();
+        let (mut reader, writer) = full_pipe();
+        let notify = home.path("notify");
+        let daemon = home.prepared(&["daemon", "--log-format", format]).env("NOTIFY_SOCKET", notify);
+        let daemon = daemon.stderr(writer).spawn();
+        home.wait_for("READY=1");
+        let shown = wait_for_delivery(&home, "nobody reads it");
+        assert!(!shown.contains("delivered"), "{shown}");
+        let read = std::thread::spawn(move || {
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            text
+        });
+        wait_for_delivery(&home, "delivered");
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait().code, Some(0));
+        let text = read.join().unwrap();
+        assert!(text.contains("run.failed"), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_that_made_the_pipe_non_blocking_loses_nothing() {
+    let (home, _api) = home();
+    let (mut reader, writer) = full_pipe();
+    fcntl_setfl(&writer, fcntl_getfl(&writer).unwrap() | OFlags::NONBLOCK).unwrap();
+    let daemon = home.prepared(&["daemon"]).env("NOTIFY_SOCKET", home.path("notify"));
+    let daemon = daemon.stderr(writer).spawn();
+    home.wait_for("READY=1");
+    let read = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    wait_for_delivery(&home, "delivered");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code, Some(0));
+    let text = read.join().unwrap();
+    assert!(text.contains("run.failed") && text.contains("listening"), "{text}");
+}
