@@ -22,6 +22,7 @@
 //! - `sim`, the simulator, imports `run` and the small modules above: it knows nothing of the half that watches.
 //! - [`words`] imports `poll` and `run`: what happens, in words.
 //! - [`control`] imports `run` and `store`, and the small modules above: what goes over the daemon's socket, and both of its sides.
+//! - [`doctor`] imports the configuration and what it points to: `api`, `app`, `config`, `control` and `notify`.
 //! - [`app`] joins the two halves, [`daemon`] puts them on a durable store and serves the socket, and [`cli`] is the edge:
 //!   nothing imports it.
 pub mod api;
@@ -32,6 +33,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod doctor;
 pub mod http;
 pub mod notify;
 pub mod poll;

@@ -16,8 +16,8 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::wire::{
-    AddRequest, Added, Deliveries, Health, NewRun, ReloadAnswer, ResendRequest, RetryRequest, Run, Runs,
-    Settled, Status,
+    AddRequest, Added, Deliveries, Doctor, Health, NewRun, ReloadAnswer, ResendRequest, RetryRequest, Run,
+    Runs, Settled, Status,
 };
 use crate::run::{RunId, printable};
 use crate::span;
@@ -155,6 +155,11 @@ impl Client {
     /// How the daemon stands.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("status").await
+    }
+
+    /// What it finds around itself. That takes it a while.
+    pub async fn doctor(&self) -> Result<Doctor, ClientError> {
+        self.ask(Method::GET, "doctor", None, WORK).await
     }
 
     /// Every run it knows.

@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 pub use client::{Client, ClientError};
 pub use serve::{Answer, Asked, Serve, Server, serve_tcp, serve_unix};
 pub use wire::{
-    AddRequest, Added, AddedRun, Deliveries, Health, NewRun, Ping, ReloadAnswer, ResendRequest, RetryRequest,
-    Run, Runs, Settled, Status,
+    AddRequest, Added, AddedRun, Deliveries, Doctor, Finding, FindingState, Health, NewRun, Ping,
+    ReloadAnswer, ResendRequest, RetryRequest, Run, Runs, Settled, Status,
 };
 
 /// The socket's name.

@@ -34,6 +34,55 @@ pub struct Status {
     pub troubles: Vec<String>,
 }
 
+/// `GET /v1/doctor`: what the daemon finds around itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Doctor {
+    /// In the order they are shown.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it is about.
+    pub what: String,
+    /// How it is.
+    pub state: FindingState,
+    /// What was found.
+    pub found: String,
+    /// What to do about it, where it is wrong.
+    pub remedy: Option<String>,
+}
+
+/// How something is that was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingState {
+    /// As it should be.
+    Ok,
+    /// Not there, and it may not have to be.
+    Absent,
+    /// Wrong.
+    Wrong,
+}
+
+impl Finding {
+    /// All is well.
+    pub fn well(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { what: what.into(), state: FindingState::Ok, found: found.into(), remedy: None }
+    }
+
+    /// It is not there, and may not have to be.
+    pub fn absent(what: impl Into<String>, found: impl Into<String>) -> Self {
+        Self { state: FindingState::Absent, ..Self::well(what, found) }
+    }
+
+    /// Something is wrong, and what to do about it.
+    pub fn wrong(what: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { state: FindingState::Wrong, remedy: Some(remedy.into()), ..Self::well(what, found) }
+    }
+}
+
 /// `GET /v1/runs`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Runs {

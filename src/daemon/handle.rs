@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::metrics::{Figures, SharedMetrics};
+use crate::config::Config;
 use crate::control::{Answer, Run};
 use crate::poll::{Command, Counters, RunView};
 use crate::store::{Route, Routes, SqliteStore, StoreError, Watched};
@@ -33,6 +35,8 @@ pub(super) struct Handle {
     pub(super) metrics: SharedMetrics,
     pub(super) counters: Arc<Counters>,
     pub(super) started_at: Timestamp,
+    /// Where the state is kept.
+    pub(super) state_dir: PathBuf,
     /// What is wrong at the moment, by what it is about.
     pub(super) troubles: Mutex<HashMap<&'static str, String>>,
     /// The last figures there were, for when they cannot be had.
@@ -49,6 +53,8 @@ pub(super) struct Parts {
     pub(super) routes: watch::Receiver<Routes>,
     pub(super) api: Arc<str>,
     pub(super) requests_per_minute: u32,
+    /// The configuration in force.
+    pub(super) config: Arc<Config>,
     /// The store is being replaced: nothing can be written.
     pub(super) suspended: bool,
 }

@@ -73,6 +73,7 @@ impl Daemon {
         handle.exchange(|parts| {
             parts.api = config.api.base_url.as_str().into();
             parts.requests_per_minute = config.poll.requests_per_minute;
+            parts.config = Arc::new(config.clone());
         });
         if config.discover.is_none() && going == 0 {
             // Nobody asks: nobody would find out that it is over.

@@ -37,6 +37,7 @@ impl Socket {
         Ok(match (method.as_str(), path) {
             ("GET", "ping") => Answer::json(&Ping { version: env!("CARGO_PKG_VERSION").to_owned() }),
             ("GET", "status") => Answer::json(&handle.status().await),
+            ("GET", "doctor") => Answer::json(&handle.doctor().await?),
             ("GET", "runs") => Answer::json(&handle.runs().await?),
             ("POST", "runs") => Answer::json(&handle.add(read::<AddRequest>(body)?.runs).await?),
             ("GET", "deliveries") => {

@@ -70,6 +70,11 @@ impl From<StateError> for DaemonError {
 }
 
 impl State {
+    /// Where it is kept.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Takes the directory and opens the store; one that is damaged is set aside and a new one begun. Blocks.
     pub(super) fn open(dir: &Path) -> Result<Self, DaemonError> {
         state_dir::prepare(dir).map_err(|error| StateError::Unusable(cannot(dir, &error)))?;

@@ -20,6 +20,7 @@ mod daemon;
 mod delivery;
 mod desktop;
 mod discovery;
+mod doctor;
 mod durability;
 mod exit_codes;
 mod hostile;

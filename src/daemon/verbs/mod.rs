@@ -6,6 +6,7 @@
 mod add;
 mod backup;
 mod deliveries;
+mod doctor;
 mod list;
 mod reload;
 mod remove;
