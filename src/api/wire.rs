@@ -41,10 +41,9 @@ pub(super) fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
     if !wire.is_a_run() {
         return Err(NotARun::OtherShape);
     }
-    if let Some(id) = wire.id.text()
-        && is_uuid(id)
-        && is_uuid(asked)
-        && !id.eq_ignore_ascii_case(asked)
+    let uuid = |text: &str| text.parse().ok().filter(RunId::is_uuid);
+    if let (Some(other), Some(asked)) = (wire.id.text().and_then(uuid), uuid(asked))
+        && other != asked
     {
         return Err(NotARun::OtherRun);
     }
@@ -79,13 +78,6 @@ pub(super) fn looks_like_html(body: &[u8]) -> bool {
 /// A body without the byte order mark that some gateways put before it (RFC 8259, section 8.1: it may be ignored).
 pub(super) fn without_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
-}
-
-fn is_uuid(text: &str) -> bool {
-    let dashes = [8, 13, 18, 23];
-    let fits =
-        |(at, byte): (usize, u8)| if dashes.contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
-    text.len() == 36 && text.bytes().enumerate().all(fits)
 }
 
 fn is_object(json: &[u8]) -> bool {

@@ -9,12 +9,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::text::printable;
+use uuid::Uuid;
+
+use super::text::{is_hidden, printable};
 
 /// No id the API hands out is longer than a UUID (36 bytes); this leaves room without letting a pasted file through.
 const MAX_BYTES: usize = 200;
 
-/// A run's id: non-empty, no white space, quotes or control characters, not `.` or `..`, at most 200 bytes.
+/// A run's id: non-empty, no white space, quotes, control or invisible characters, not `.` or `..`, at most 200 bytes. A
+/// UUID in lower case with dashes, however it was written: it is one run, and gets one notification.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(Arc<str>);
@@ -38,6 +41,11 @@ pub enum RunIdError {
         "the run id `{0}` has white space or control characters in it; expected one id, such as 3c90c3cc-0d44-4b50-8888-8dd25736052a"
     )]
     Space(String),
+    /// Characters that are not seen, such as those that reverse the text.
+    #[error(
+        "the run id `{0}` has an invisible character in it (U+{1:04X}); type it, or copy it from the API"
+    )]
+    Hidden(String, u32),
     /// Longer than any id.
     #[error("the run id `{0}` is {1} bytes long; no run id is longer than {MAX_BYTES}")]
     TooLong(String, usize),
@@ -50,6 +58,11 @@ impl RunId {
     /// The id as the API knows it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it is of the API's own form.
+    pub fn is_uuid(&self) -> bool {
+        uuid(&self.0).is_some()
     }
 }
 
@@ -76,11 +89,26 @@ impl FromStr for RunId {
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(RunIdError::Space(shown()));
         }
+        if let Some(hidden) = text.chars().find(|c| is_hidden(*c)) {
+            return Err(RunIdError::Hidden(shown(), hidden.into()));
+        }
+        if let Some(uuid) = uuid(text) {
+            return Ok(Self(uuid.hyphenated().to_string().into()));
+        }
         if text.len() > MAX_BYTES {
             return Err(RunIdError::TooLong(shown(), text.len()));
         }
         Ok(Self(text.into()))
     }
+}
+
+/// Reads a UUID: with or without dashes, in braces, as a URN (RFC 9562, section 4), in any case.
+pub(super) fn uuid(text: &str) -> Option<Uuid> {
+    const URN: &str = "urn:uuid:";
+    let is_urn = text.get(..URN.len()).is_some_and(|start| start.eq_ignore_ascii_case(URN));
+    let bare = if is_urn { &text[URN.len()..] } else { text };
+    let bare = bare.strip_prefix('{').and_then(|inside| inside.strip_suffix('}')).unwrap_or(bare);
+    if bare.len() == 32 || bare.len() == 36 { Uuid::try_parse(bare).ok() } else { None }
 }
 
 /// The text inside quotes or other punctuation (of either end), if there is any.
@@ -130,6 +158,8 @@ impl From<RunId> for String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const UUID: &str = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
@@ -170,6 +200,66 @@ mod tests {
         assert!(matches!(id("https://h/runs/"), Err(RunIdError::NotARunUrl(_))));
         assert!(matches!(id("a b"), Err(RunIdError::Space(_))));
         assert!(matches!(id(&"x".repeat(201)), Err(RunIdError::TooLong(_, 201))));
+    }
+
+    #[test]
+    fn a_uuid_is_one_run_however_it_is_written() {
+        let (simple, upper) = (UUID.replace('-', ""), UUID.to_uppercase());
+        for text in [
+            upper.clone(),
+            format!("{{{upper}}}"),
+            format!("urn:uuid:{UUID}"),
+            format!("URN:UUID:{upper}"),
+            simple.clone(),
+            simple.to_uppercase(),
+            format!("{{{simple}}}"),
+            format!("https://df-api.dataframer.ai/api/dataframer/runs/{upper}/"),
+            format!("https://h/runs/%7B{upper}%7D/"),
+        ] {
+            assert_eq!(id(&text).as_deref(), Ok(UUID), "{text}");
+        }
+        for text in ["Nightly-Run", &upper[1..], &format!("{{{upper}"), &format!("{upper}x"), "urn:uuid:x"] {
+            assert_eq!(id(text).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn what_is_not_seen_is_refused_wherever_it_stands() {
+        for c in [
+            '\u{202e}',
+            '\u{2066}',
+            '\u{200e}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{2060}',
+            '\u{feff}',
+            '\u{ad}',
+            '\u{e0041}',
+        ] {
+            for text in
+                [format!("{c}r1"), format!("r{c}1"), format!("r1{c}"), format!("https://h/runs/r{c}1/")]
+            {
+                let error = id(&text).unwrap_err();
+                assert!(matches!(error, RunIdError::Hidden(..)), "{text:?}: {error}");
+                assert!(!error.to_string().chars().any(is_hidden), "{error:?}");
+            }
+        }
+        for c in ['\u{7f}', '\u{9b}', '\u{1b}', '\0', '\u{2028}', '\u{a0}', '\u{3000}'] {
+            assert!(matches!(id(&format!("r{c}1")), Err(RunIdError::Space(_))), "{c:?}");
+        }
+    }
+
+    proptest! {
+        /// What is accepted is safe to show, and reads back as itself.
+        #[test]
+        fn an_id_is_plain_text(text in "\\PC{0,40}|[a-fA-F0-9{}-]{30,40}|.{0,20}") {
+            if let Ok(id) = text.parse::<RunId>() {
+                prop_assert!(!id.as_str().chars().any(|c| is_hidden(c) || c.is_whitespace()));
+                prop_assert_eq!(printable(id.as_str(), 200), id.as_str());
+                prop_assert_eq!(id.as_str().parse::<RunId>(), Ok(id.clone()));
+            }
+        }
     }
 
     #[test]

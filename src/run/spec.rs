@@ -2,25 +2,22 @@
 
 use std::fmt;
 
+use uuid::Uuid;
+
 /// A spec's id: a UUID, as the API types it. Anything else is no spec, and takes part in no guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SpecId(u128);
+pub struct SpecId(Uuid);
 
 impl SpecId {
-    /// Reads the 36 characters of a UUID.
+    /// Reads a UUID.
     pub fn parse(text: &str) -> Option<Self> {
-        let dashes = [8, 13, 18, 23].iter().all(|at| text.as_bytes().get(*at) == Some(&b'-'));
-        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-        let whole = text.len() == 36 && dashes && digits.len() == 32;
-        u128::from_str_radix(&digits, 16).ok().filter(|_| whole).map(Self)
+        super::id::uuid(text).map(Self)
     }
 }
 
 impl fmt::Display for SpecId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = format!("{:032x}", self.0);
-        let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
-        f.write_str(&parts.join("-"))
+        self.0.hyphenated().fmt(f)
     }
 }
 

@@ -13,6 +13,7 @@ mod damage;
 mod files;
 mod found;
 mod guard;
+mod ids;
 mod lock;
 mod order;
 mod outbox;

@@ -137,6 +137,7 @@ impl SqliteStore {
         check_pages(&connection)?;
         migrate(&connection)?;
         missing(&connection).map_or(Ok(()), Err)?;
+        super::ids::normalise(&connection)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         // Whoever held a lease is gone: there is one owner at a time.
         outbox::take_back(&connection, clock::wall())?;

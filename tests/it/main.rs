@@ -26,6 +26,7 @@ mod exit_codes;
 mod hostile;
 mod http2;
 mod inherited;
+mod ids;
 mod listing;
 mod log_channel;
 mod looking;
