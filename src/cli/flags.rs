@@ -34,6 +34,10 @@ pub(super) struct Global {
     #[arg(long, global = true, value_name = "LEVEL", help_heading = "Global options", value_parser = log_level)]
     log_level: Option<String>,
 
+    /// Log every request, decision and delivery attempt: the same as --log-level debug
+    #[arg(short, long, global = true, conflicts_with = "log_level", help_heading = "Global options")]
+    verbose: bool,
+
     /// Log format
     #[arg(long, global = true, value_name = "FORMAT", help_heading = "Global options")]
     log_format: Option<LogFormatArg>,
@@ -56,7 +60,7 @@ impl Global {
             base_url: self.base_url.clone(),
             api_key_file: self.api_key_file.clone(),
             allow_http: self.allow_http,
-            log_level: self.log_level.clone(),
+            log_level: self.log_level.clone().or_else(|| self.verbose.then(|| "debug".to_owned())),
             log_format: self.log_format.map(Into::into),
             grace,
         }

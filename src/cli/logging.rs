@@ -12,8 +12,7 @@ use crate::notify::log::TARGET;
 
 /// Sets up logging for the process: on standard error, or in the journal where that reads standard error.
 pub(super) fn init(log: &Log, default: LevelFilter, out: &Out) {
-    let parsed = log.level.as_deref().and_then(|level| level.parse::<Targets>().ok());
-    let levels = parsed.unwrap_or_else(|| Targets::new().with_default(default));
+    let levels = log.level.as_deref().and_then(levels).unwrap_or_else(|| ours(default));
     // The log channel is a way to be told, not a matter of verbosity.
     let levels = levels.with_target(TARGET, LevelFilter::INFO);
     let journal = || Journal::open().ok().map(Layer::boxed);
@@ -36,9 +35,54 @@ pub(super) fn init(log: &Log, default: LevelFilter, out: &Out) {
     let _ = tracing_subscriber::registry().with(layer.with_filter(levels)).try_init();
 }
 
+/// What a setting lets through: a level for everything of ours, or levels by module as they are.
+fn levels(text: &str) -> Option<Targets> {
+    match text.trim().parse::<LevelFilter>() {
+        Ok(level) => Some(ours(level)),
+        Err(_) => text.parse().ok(),
+    }
+}
+
+/// Libraries say at `debug` how they manage connections, several lines per request: that is for `trace`.
+fn ours(level: LevelFilter) -> Targets {
+    let others = if level == LevelFilter::DEBUG { LevelFilter::INFO } else { level };
+    Targets::new().with_default(others).with_target("runwatch", level)
+}
+
 /// Whether the journal reads this process's standard error: systemd says so as `device:inode` (systemd.exec(5)).
 fn stderr_is_the_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };
     stream == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn debug_is_ours_and_trace_is_everybodys() {
+        for (setting, ours, theirs) in [
+            ("debug", Some(Level::DEBUG), Some(Level::INFO)),
+            ("DEBUG", Some(Level::DEBUG), Some(Level::INFO)),
+            ("trace", Some(Level::TRACE), Some(Level::TRACE)),
+            ("warn", Some(Level::WARN), Some(Level::WARN)),
+            ("info,runwatch::api=debug", Some(Level::DEBUG), Some(Level::INFO)),
+            ("runwatch=debug,hyper_util=debug", Some(Level::DEBUG), Some(Level::DEBUG)),
+            ("off", None, None),
+        ] {
+            let levels = levels(setting).unwrap();
+            let most = |target: &str| {
+                let all = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+                all.into_iter().find(|level| levels.would_enable(target, level))
+            };
+            assert_eq!(
+                (most("runwatch::api::client"), most("hyper_util::client")),
+                (ours, theirs),
+                "{setting}"
+            );
+        }
+    }
 }

@@ -43,8 +43,11 @@ async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit
         let line = match result {
             Ok(()) => format!("{:16} {:8} ok      {took}\n", channel.name, channel.kind),
             Err(error) => {
-                let error = error.to_string();
-                format!("{:16} {:8} FAILED  {took}  {}\n", channel.name, channel.kind, one_line(&error))
+                let why = error.to_string();
+                let said = error.answer.as_deref().map(one_line).filter(|said| !said.is_empty());
+                let said =
+                    said.map(|said| format!("{:16} {:8} answer: {said}\n", "", "")).unwrap_or_default();
+                format!("{:16} {:8} FAILED  {took}  {}\n{said}", channel.name, channel.kind, one_line(&why))
             }
         };
         setup::print_result(&line)?;
