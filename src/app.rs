@@ -2,7 +2,10 @@
 //!
 //! `watch`, `wait`, `demo` and the daemon are the same road: they differ in the store, in who looks at the updates, and in
 //! when they end. Owns the supervision of both halves and the order of the stop: scheduler with its polls and commits,
-//! then deliveries (bounded), then the store.
+//! then deliveries (bounded), then the store. `lifeline` notices a half that ends by itself, `channels` makes the ways out.
+
+mod channels;
+mod lifeline;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,27 +18,25 @@ use tracing::warn;
 
 use crate::api::{ApiSettings, RunSource};
 use crate::clock;
-use crate::config::{Batch, ChannelKind, Config, ConfiguredChannel};
-use crate::http::SetupError;
+use crate::config::{Batch, Config};
 use crate::notify::delivery::Drain;
-use crate::notify::{
-    Channel, Command as CommandChannel, Delivery, Desktop, Log, RetrySchedule, Told, Webhook, WebhookSettings,
-};
+use crate::notify::{Channel, Delivery, Told};
 use crate::poll::{
     Alerts, Command, Curve, FinalRun, Mode, OutagesTold, Policy, Scheduler, Settings, Update, Watched,
 };
-use crate::run::{EventKind, Patience};
-use crate::store::{ChannelName, Outbox, Route, Routes, RunStore, StoreError, Undelivered};
+use crate::run::Patience;
+use crate::store::{Outbox, Routes, RunStore, StoreError, Undelivered};
 
-/// Deliveries under way at once, by kind: machines take several, a person one after the other.
-const WEBHOOK_CONCURRENCY: usize = 8;
-const COMMAND_CONCURRENCY: usize = 4;
+pub use channels::{channel, default_desktop, routes};
 
-/// How much longer than a notifier bounds itself an attempt is let run.
-const ATTEMPT_MARGIN: Duration = Duration::from_secs(2);
+use lifeline::Lifelines;
 
 /// How long each part of a stop may take beside the deliveries.
 const PART_BOUND: Duration = Duration::from_secs(5);
+
+/// The halves, as errors name them.
+const SCHEDULER: &str = "the scheduler";
+const DELIVERY: &str = "the delivery of notifications";
 
 /// What to watch and how.
 pub struct Plan {
@@ -59,6 +60,7 @@ pub struct Running {
     pub commands: mpsc::Sender<Command>,
     /// Other channels.
     pub channels: mpsc::Sender<Vec<Channel>>,
+    lifelines: Lifelines,
     scheduler: JoinHandle<Vec<FinalRun>>,
     stop_polling: CancellationToken,
     delivery: JoinHandle<()>,
@@ -79,6 +81,14 @@ pub struct Ended {
 /// A half of the program broke. Never a verdict on a run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// A task that must not end by itself has ended.
+    #[error("{what} {how}; this is a bug in runwatch")]
+    Ended {
+        /// Which.
+        what: &'static str,
+        /// By a panic, or otherwise.
+        how: &'static str,
+    },
     /// A task panicked.
     #[error("an internal task panicked: {0}")]
     Panic(#[from] JoinError),
@@ -108,14 +118,16 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
         .telling(teller)
         .changing(changes);
     let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
+    let lifelines = Lifelines::new();
     Running {
         updates: receiver,
         told,
         commands,
         channels,
         drain: delivery.drain(),
-        scheduler: tokio::spawn(scheduler.run(stop_polling.clone())),
-        delivery: tokio::spawn(delivery.run(stop_delivering.clone())),
+        scheduler: lifelines.spawn(SCHEDULER, scheduler.run(stop_polling.clone())),
+        delivery: lifelines.spawn(DELIVERY, delivery.run(stop_delivering.clone())),
+        lifelines,
         stop_polling,
         stop_delivering,
         outbox,
@@ -123,6 +135,12 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
 }
 
 impl Running {
+    /// Waits until a half ends by itself; for ever if neither does. The process must end then: alone, neither is of use, and
+    /// the other one does not show it.
+    pub fn failed(&self) -> impl Future<Output = AppError> + use<> {
+        self.lifelines.failed()
+    }
+
     /// Polls every run that has not ended once more, and waits until that is done, `bound` at most.
     pub async fn last_poll(&self, bound: Duration) {
         let (reply, done) = oneshot::channel();
@@ -140,10 +158,11 @@ impl Running {
 
     /// Ends both halves without a word to the store, which is of no use any more; gives what is known of every run.
     pub async fn abandon(&mut self) -> Vec<FinalRun> {
+        self.lifelines.may_end();
         self.stop_polling.cancel();
         self.stop_delivering.cancel();
-        let known = bounded("the scheduler", &mut self.scheduler).await;
-        if let Err(error) = bounded("the delivery", &mut self.delivery).await {
+        let known = bounded(SCHEDULER, &mut self.scheduler).await;
+        if let Err(error) = bounded(DELIVERY, &mut self.delivery).await {
             warn!("{error}");
         }
         known.unwrap_or_else(|error| {
@@ -160,9 +179,11 @@ impl Running {
         bound: Duration,
         hurry: CancellationToken,
     ) -> Result<Ended, AppError> {
+        let failure = self.lifelines.failure();
+        self.lifelines.may_end();
         self.stop_polling.cancel();
         // Whatever became of the one half, the other is ended in order too: what was recorded is told.
-        let runs = bounded("the scheduler", &mut self.scheduler).await;
+        let runs = bounded(SCHEDULER, &mut self.scheduler).await;
         let now = Instant::now();
         // Not `send`: that is lost where the workers have not begun to listen.
         self.drain.send_replace(Some(now + retries_for));
@@ -171,10 +192,15 @@ impl Running {
             () = hurry.cancelled() => None,
         };
         if let Some(ended) = delivered {
-            ended?;
+            // What became of one that ended by itself is known.
+            ended.or_else(|error| if failure.is_some() { Ok(()) } else { Err(error) })?;
         } else {
             self.stop_delivering.cancel();
-            bounded("the delivery", &mut self.delivery).await?;
+            let ended = bounded(DELIVERY, &mut self.delivery).await;
+            ended.or_else(|error| if failure.is_some() { Ok(()) } else { Err(error) })?;
+        }
+        if let Some(failure) = failure {
+            return Err(failure);
         }
         let undelivered = match timeout(PART_BOUND, self.outbox.undelivered()).await {
             Ok(undelivered) => undelivered.map_err(AppError::from),
@@ -259,94 +285,4 @@ pub fn poll_settings(
         counters: Arc::default(),
         save_every: None,
     }
-}
-
-/// Builds a channel. Nothing is sent yet.
-pub fn channel(configured: &ConfiguredChannel, retry_delays: &[Duration]) -> Result<Channel, SetupError> {
-    let (kind, notifier, concurrency, timeout): (_, Arc<dyn crate::notify::Notifier>, _, _) =
-        match &configured.kind {
-            ChannelKind::Webhook { url, secrets, ca_file } => {
-                let settings = WebhookSettings {
-                    url: url.0.clone(),
-                    secrets: secrets.clone(),
-                    ca_file: ca_file.clone(),
-                };
-                (
-                    "webhook",
-                    Arc::new(Webhook::new(settings)?),
-                    WEBHOOK_CONCURRENCY,
-                    crate::notify::webhook::TIMEOUT,
-                )
-            }
-            ChannelKind::Unusable(why) => {
-                return Err(SetupError::Channel { name: configured.name.to_string(), why: why.clone() });
-            }
-            ChannelKind::Desktop { .. } => {
-                ("desktop", Arc::new(Desktop::default()), 1, crate::notify::desktop::TIMEOUT)
-            }
-            ChannelKind::Log => ("log", Arc::new(Log), 1, crate::notify::log::TIMEOUT),
-            ChannelKind::Command(settings) => (
-                "command",
-                Arc::new(CommandChannel::new(settings.clone())),
-                COMMAND_CONCURRENCY,
-                settings.timeout,
-            ),
-        };
-    Ok(Channel {
-        name: configured.name.clone(),
-        kind,
-        notifier,
-        concurrency,
-        timeout: timeout + ATTEMPT_MARGIN,
-        schedule: Arc::new(RetrySchedule::after(retry_delays)),
-        gather: match configured.kind {
-            ChannelKind::Desktop { gather } => gather,
-            _ => Duration::ZERO,
-        },
-        fingerprint: fingerprint(&configured.kind, retry_delays),
-        formerly: Vec::new(),
-    })
-}
-
-/// What stands for how a channel is configured: a digest, so that no secret is in it.
-fn fingerprint(kind: &ChannelKind, retry_delays: &[Duration]) -> Arc<str> {
-    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-    // Debug shows no secrets; those are added by what they make.
-    digest.update(format!("{kind:?} {retry_delays:?}").as_bytes());
-    if let ChannelKind::Webhook { url, secrets, .. } = kind {
-        digest.update(url.0.as_str().as_bytes());
-        for secret in secrets {
-            digest.update(secret.sign("fingerprint", 0, b"").as_bytes());
-        }
-    }
-    let hex = |half: &[u8]| half.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
-    let digest = digest.finish();
-    format!("{:016x}{:016x}", hex(&digest.as_ref()[..8]), hex(&digest.as_ref()[8..16])).into()
-}
-
-/// The desktop, for a person who sits at it and has configured nothing: shown once or not at all. `taken` are the names
-/// that channels have already.
-pub fn default_desktop(taken: &[ConfiguredChannel]) -> Channel {
-    let free = |name: &&&str| taken.iter().all(|channel| *channel.name != ***name);
-    let name = ["desktop", "default-desktop", "runwatch-default-desktop"].iter().find(free);
-    Channel {
-        name: name.copied().unwrap_or("runwatch").into(),
-        kind: "desktop",
-        notifier: Arc::new(Desktop::default()),
-        concurrency: 1,
-        timeout: crate::notify::desktop::TIMEOUT + ATTEMPT_MARGIN,
-        schedule: Arc::new(RetrySchedule::once()),
-        gather: Duration::ZERO,
-        fingerprint: "".into(),
-        formerly: Vec::new(),
-    }
-}
-
-/// Who is told what: by these channels, and by more of any name and events.
-pub fn routes<'c>(
-    channels: impl IntoIterator<Item = &'c ConfiguredChannel>,
-    more: impl IntoIterator<Item = (ChannelName, Option<Vec<EventKind>>)>,
-) -> Routes {
-    let configured = channels.into_iter().map(|channel| (channel.name.clone(), channel.events.clone()));
-    Routes::new(configured.chain(more).map(|(channel, events)| Route { channel, events }))
 }

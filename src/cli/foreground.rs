@@ -178,6 +178,8 @@ impl Watch<'_> {
     ) -> Cut {
         let mut readers = Readers::of(self.shown);
         let mut going = self.runs.iter().collect::<HashSet<&RunId>>().len();
+        let failed = running.failed();
+        tokio::pin!(failed);
         loop {
             let tick = view.next_tick();
             tokio::select! {
@@ -194,6 +196,8 @@ impl Watch<'_> {
                         return Cut::AllEnded;
                     }
                 }
+                // `stop` says what failed.
+                _ = &mut failed => return Cut::AllEnded,
                 signal = signals.next() => return Cut::Signal(signal),
                 () = out.closed() => return Cut::NobodyReads,
                 gone = readers.gone() => return gone,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet, yield_now};
+use tokio::task::{AbortHandle, JoinHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::http::Accept;
@@ -186,12 +186,12 @@ struct Entry {
 pub(super) fn serve_all<A, F>(
     listener: A,
     serve: impl Fn(A::Stream, Progress) -> F + Send + 'static,
-) -> AbortHandle
+) -> JoinHandle<()>
 where
     A: Accept,
     F: Future<Output = ()> + Send + 'static,
 {
-    let task = tokio::spawn(async move {
+    tokio::spawn(async move {
         let mut table = Table::default();
         loop {
             if let Ok(stream) = listener.accept().await {
@@ -204,8 +204,7 @@ where
                 sleep(PAUSE).await;
             }
         }
-    });
-    task.abort_handle()
+    })
 }
 
 /// The connections there are. They end when it is dropped.

@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError};
-pub use serve::{Answer, Asked, Serve, Server, serve_tcp, serve_unix};
+pub use serve::{Answer, Asked, Serve, Server, any_ended, serve_tcp, serve_unix};
 pub use wire::{
     AddRequest, Added, AddedRun, Deliveries, Doctor, Finding, FindingState, Health, NewRun, Ping,
     ReloadAnswer, ResendRequest, RetryRequest, Run, Runs, Settled, Status,

@@ -4,11 +4,13 @@
 //! decided by the `Host` of the request. What is answered is the daemon's.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +25,7 @@ use hyper_util::rt::TokioTimer;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Health;
@@ -121,7 +123,7 @@ pub struct Asked {
 /// A server that ends when it is dropped; its socket goes with it, unless something else has taken its place.
 #[derive(Debug)]
 pub struct Server {
-    task: AbortHandle,
+    task: JoinHandle<()>,
     place: Option<Place>,
 }
 
@@ -130,6 +132,15 @@ impl Server {
     pub fn is_in_place(&self) -> bool {
         self.place.as_ref().is_none_or(Place::is_taken)
     }
+}
+
+/// Waits until one of these servers ends by itself, by a panic or otherwise; for ever if none does.
+pub async fn any_ended(servers: &mut [Server]) {
+    poll_fn(|context| {
+        let is_over = |server: &mut Server| Pin::new(&mut server.task).poll(context).is_ready();
+        if servers.iter_mut().any(is_over) { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }
 
 impl Drop for Server {
@@ -155,7 +166,7 @@ pub async fn serve_tcp(address: SocketAddr, serve: Arc<dyn Serve>) -> io::Result
     Ok((Server { task: spawn(listener, serve), place: None }, address))
 }
 
-fn spawn(listener: impl Accept, serve: Arc<dyn Serve>) -> AbortHandle {
+fn spawn(listener: impl Accept, serve: Arc<dyn Serve>) -> JoinHandle<()> {
     serve_all(listener, move |stream, progress| connection(stream, progress, Arc::clone(&serve)))
 }
 

@@ -49,7 +49,7 @@ use crate::api::ApiClient;
 use crate::app::{self, AppError, Plan, Running};
 use crate::clock;
 use crate::config::Config;
-use crate::control::{serve_tcp, serve_unix};
+use crate::control::{any_ended, serve_tcp, serve_unix};
 use crate::http::Hosts;
 use crate::notify::Channel;
 use crate::poll::{Command, Counters, OutagesTold, Update};
@@ -117,7 +117,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     let Some(mut state) = patiently(&stop, async || State::open(&state_dir)).await? else { return Ok(()) };
     let counters = Arc::new(Counters::default());
     let mut daemon = Daemon::start(config, &state, Arc::clone(&counters), orders).await?;
-    let _servers = daemon.serve(&socket, &stop).await?;
+    let mut servers = daemon.serve(&socket, &stop).await?;
     let mut spool = Spool::open(daemon.config.daemon.watch_dir.clone(), Arc::clone(&daemon.handle)).await;
     let mut resume =
         Resume::new().inspect_err(|error| warn!("a resumed machine will not be noticed: {error}")).ok();
@@ -132,8 +132,12 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     daemon.manager.ready(&daemon.status().await);
     let broken = loop {
         let status_at = daemon.status_at;
+        let failed = daemon.running.failed();
         tokio::select! {
             () = stop.cancelled() => break None,
+            // No half lives on alone, and nobody could ask a daemon without its socket.
+            error = failed => break Some(error.to_string()),
+            () = any_ended(&mut servers) => break Some("the server of the socket ended by itself".to_owned()),
             update = daemon.running.updates.recv() => match update {
                 Some(update) => daemon.updated(update),
                 // The scheduler is gone: `stop` finds out why.
@@ -171,6 +175,9 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
             () = sleep_until(status_at.unwrap_or_else(Instant::now)), if status_at.is_some() => daemon.tell_status().await,
         }
     };
+    if let Some(broken) = &broken {
+        error!("{broken}: stopping, to be started again by whoever watches over this process");
+    }
     info!("stopping");
     daemon.manager.stopping();
     let Daemon { running, .. } = daemon;

@@ -156,7 +156,8 @@ struct Post {
 }
 
 impl Crew {
-    /// Has a worker for each of these channels and for no other. One that is configured as before keeps its worker.
+    /// Has a worker for each of these channels and for no other. One that is configured as before, and is to try again when it
+    /// was, keeps its worker.
     fn set(&mut self, channels: Vec<Channel>) {
         let mut kept = Vec::new();
         for post in self.posts.values() {
@@ -164,6 +165,7 @@ impl Crew {
             let stays = channels.iter().any(|new| {
                 new.name == channel.name
                     && new.fingerprint == channel.fingerprint
+                    && new.schedule == channel.schedule
                     && !post.retire.is_cancelled()
             });
             if stays {

@@ -27,7 +27,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
         ],
     ),
     ("doctor", &["api", "app", "clock", "config", "control", "http", "notify", "run", "span"]),
-    ("app", &["api", "clock", "config", "http", "notify", "poll", "run", "store"]),
+    ("app", &["small_file", "api", "clock", "config", "http", "notify", "poll", "run", "store"]),
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {
