@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use tracing::{error, warn};
 
 use super::DaemonError;
-use super::state_dir;
+use super::state_dir::{self, Unfit};
 use crate::clock;
 use crate::store::{InUse, Lock, Original, SqliteStore, StoreError, StoreErrorKind, set_aside};
 
@@ -77,7 +77,7 @@ impl State {
 
     /// Takes the directory and opens the store; one that is damaged is set aside and a new one begun. Blocks.
     pub(super) fn open(dir: &Path) -> Result<Self, DaemonError> {
-        state_dir::prepare(dir).map_err(|error| StateError::Unusable(cannot(dir, &error)))?;
+        prepare(dir)?;
         let lock = take(dir)?;
         let (store, set_aside) = open_store(dir)?;
         Ok(Self { dir: dir.to_owned(), lock, set_aside, store })
@@ -88,7 +88,7 @@ impl State {
     pub(super) async fn begin_again(&mut self, kind: StoreErrorKind) -> Result<(), StateError> {
         let (dir, has_lock) = (self.dir.clone(), self.lock.is_in(&self.dir));
         let begun = self.store.replace(move |original| {
-            state_dir::prepare(&dir).map_err(|error| StateError::Failed(cannot(&dir, &error)))?;
+            prepare(&dir)?;
             // It went with the directory.
             let lock = if has_lock { None } else { Some(take(&dir)?) };
             let aside = match kind {
@@ -112,9 +112,23 @@ fn cannot(dir: &Path, error: &dyn fmt::Display) -> String {
     format!("cannot keep the state in {}: {error}", dir.display())
 }
 
+fn prepare(dir: &Path) -> Result<(), StateError> {
+    state_dir::prepare(dir).map_err(|error| match error {
+        Unfit::Refused(_) => StateError::Unusable(cannot(dir, &error)),
+        Unfit::Failed(_) => StateError::Failed(cannot(dir, &error)),
+    })
+}
+
+/// Whether a later start may find it otherwise.
+fn is_passing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    !matches!(error.kind(), Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::InvalidInput)
+}
+
 fn take(dir: &Path) -> Result<Lock, StateError> {
     Lock::take(dir, clock::wall()).map_err(|error| match error {
         InUse::By(_) => StateError::InUse(cannot(dir, &error)),
+        InUse::Error(ref why) if is_passing(why) => StateError::Failed(cannot(dir, &error)),
         InUse::Error(_) => StateError::Unusable(cannot(dir, &error)),
     })
 }

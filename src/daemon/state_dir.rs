@@ -3,52 +3,75 @@
 //! Refused are a directory of another user, one that everybody may write to, and a link that another user made. A link of
 //! root's is fine: systemd makes one for a service with `DynamicUser=`.
 
+use std::fmt;
+use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::Path;
 
-/// Makes the directory if it is not there, and looks whether it can be trusted. The error says what to do.
-pub(super) fn prepare(dir: &Path) -> Result<(), String> {
+/// Why a directory cannot be used.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    /// It takes a person to change that; this says how.
+    Refused(String),
+    /// The file system fails, which may pass.
+    Failed(io::Error),
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(why) => f.write_str(why),
+            Self::Failed(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// Makes the directory if it is not there, and looks whether it can be trusted.
+pub(super) fn prepare(dir: &Path) -> Result<(), Unfit> {
     // Others have no business with what is in there.
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| explained(dir, &error))?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| explained(dir, error))?;
+    let link = std::fs::symlink_metadata(dir).map_err(Unfit::Failed)?;
+    let target = std::fs::metadata(dir).map_err(Unfit::Failed)?;
+    distrusted(&link, &target).map_or(Ok(()), |why| Err(Unfit::Refused(why)))
+}
+
+/// Why the directory, or the link to it, cannot be trusted, and what to do.
+fn distrusted(link: &Metadata, target: &Metadata) -> Option<String> {
     let own = rustix::process::geteuid().as_raw();
     let is_trusted = |owner: u32| owner == own || owner == 0;
-    let link = std::fs::symlink_metadata(dir).map_err(|error| error.to_string())?;
     if link.is_symlink() && !is_trusted(link.uid()) {
-        return Err(format!(
+        return Some(format!(
             "it is a symbolic link of another user's (uid {}); remove it, or use another state directory",
             link.uid()
         ));
     }
-    let target = std::fs::metadata(dir).map_err(|error| error.to_string())?;
     if !is_trusted(target.uid()) {
-        return Err(format!(
+        return Some(format!(
             "it belongs to another user (uid {}; this process has {own}); run as that user, or use another state directory",
             target.uid()
         ));
     }
-    if target.mode() & 0o002 != 0 {
-        return Err(format!(
-            "everybody may write to it (mode {:04o}); chmod o-w it, or use a directory below it",
-            target.mode() & 0o7777
-        ));
-    }
-    Ok(())
+    let mode = target.mode() & 0o7777;
+    (mode & 0o002 != 0).then(|| {
+        format!("everybody may write to it (mode {mode:04o}); chmod o-w it, or use a directory below it")
+    })
 }
 
 /// What stands in the way of a directory, where that is not clear from the error.
-fn explained(dir: &Path, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AlreadyExists if dir.is_symlink() => {
+fn explained(dir: &Path, error: io::Error) -> Unfit {
+    use io::ErrorKind as Kind;
+    Unfit::Refused(match error.kind() {
+        Kind::AlreadyExists if dir.is_symlink() => {
             "it is a symbolic link to nothing; make the directory it names, or remove it".to_owned()
         }
-        io::ErrorKind::AlreadyExists => "it is a file, not a directory".to_owned(),
-        _ => error.to_string(),
-    }
+        Kind::AlreadyExists => "it is a file, not a directory".to_owned(),
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::NotADirectory | Kind::InvalidFilename => {
+            error.to_string()
+        }
+        _ => return Unfit::Failed(error),
+    })
 }
 
 #[cfg(test)]
@@ -83,13 +106,14 @@ mod tests {
             for path in [&state, &link] {
                 let prepared = prepare(path);
                 assert_eq!(prepared.is_err(), refused, "{mode:o}: {prepared:?}");
-                if let Err(why) = prepared {
+                if let Err(why) = prepared.map_err(|why| why.to_string()) {
                     assert!(why.contains("everybody may write to it"), "{why}");
                 }
             }
         }
-        assert!(prepare(&file).unwrap_err().contains("a file"));
+        assert!(prepare(&file).unwrap_err().to_string().contains("a file"));
         symlink(dir.path().join("nothing"), dir.path().join("dangling")).unwrap();
-        assert!(prepare(&dir.path().join("dangling")).unwrap_err().contains("a symbolic link to nothing"));
+        let dangling = prepare(&dir.path().join("dangling")).unwrap_err().to_string();
+        assert!(dangling.contains("a symbolic link to nothing"), "{dangling}");
     }
 }

@@ -20,9 +20,6 @@ use super::queue::Queue;
 use super::{StoreError, StoreErrorKind};
 use crate::clock;
 
-/// How long the opening waits for somebody else who has the database open, and may be about to end.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-
 /// The steps from nothing to the schema of today. The version of a file (`PRAGMA user_version`) is how many of them it
 /// has taken. Files of every version are read for ever: steps are added, none is changed.
 const STEPS: [&str; 4] = [
@@ -129,7 +126,8 @@ impl SqliteStore {
         let connection = Connection::open_with_flags(&path, flags)?;
         // Until it has turned out to be sound, the files are to be left as they are.
         leave_files(&connection);
-        connection.busy_timeout(LOCK_PATIENCE)?;
+        // Somebody else who has it open keeps it: waiting is up to the caller.
+        connection.busy_timeout(Duration::ZERO)?;
         connection.execute_batch(
             "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA wal_autocheckpoint = 0;",

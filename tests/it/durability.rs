@@ -137,7 +137,7 @@ pub fn event(run: &str, kind: &str) -> (String, String) {
 }
 
 /// The trouble is said wherever anybody may look.
-fn assert_loud(place: &Place) {
+pub fn assert_loud(place: &Place) {
     place.wait_until("said", || place.log().contains("cannot record what was seen"));
     place.wait_until("unready", || {
         let (code, body) = place.get("/readyz");
@@ -150,7 +150,7 @@ fn assert_loud(place: &Place) {
 }
 
 /// The trouble is over, everywhere.
-fn assert_well(place: &Place) {
+pub fn assert_well(place: &Place) {
     place.wait_until("well", || place.get("/readyz").0 == "200");
     assert!(place.get("/metrics").1.contains("runwatch_store_up 1"));
     assert!(place.log().contains("recording works again"), "{}", place.log());

@@ -2,6 +2,7 @@
 //! is not there any more, nothing that is not ours is overwritten or trusted, and a stop leaves one file.
 
 use std::fs::{File, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 
-use crate::durability::{Place, event, stop};
+use crate::durability::{Place, assert_loud, assert_well, event, stop};
 use crate::support::bin::{Output, runwatch};
 use crate::support::need;
 use crate::support::world::{Course, Point};
@@ -333,4 +334,36 @@ fn a_socket_path_that_names_something_else_is_refused_and_that_is_left_alone() {
     assert_eq!(refused.code, Some(78), "{refused:?}");
     assert!(refused.stderr.contains("which is not replaced"), "{refused:?}");
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "theirs");
+}
+
+#[test]
+fn a_disk_that_is_full_takes_nothing_away_and_what_was_seen_is_told_when_there_is_room() {
+    let place = Place::with(&[("a", &["PROCESSING"])]);
+    std::fs::create_dir(place.state()).unwrap();
+    let Some(_disk) = need::small_disk(&place.state(), 512) else { return };
+    let daemon = place.daemon(&["a"]).spawn();
+    place.wait_until("seen", || place.log().matches("PROCESSING").count() >= 2);
+    let filler = place.state().join("filler");
+    let mut file = File::create(&filler).unwrap();
+    while file.write_all(&[0; 512]).is_ok() {}
+    place.world.set_course("a", Course::through(&["FAILED"]));
+    assert_loud(&place);
+    assert_eq!(place.told(), []);
+    drop(file);
+    std::fs::remove_file(filler).unwrap();
+    place.wait_until("delivered", || place.log().contains("delivered"));
+    assert_eq!(place.told(), [event("a", "run.failed")], "told once");
+    assert_well(&place);
+    stop(daemon);
+}
+
+#[test]
+fn no_file_of_the_state_is_mapped_into_memory() {
+    let place = Place::with(&[("a", &["PROCESSING"])]);
+    let daemon = place.daemon(&["a"]).spawn();
+    place.wait_until("seen", || place.log().contains("PROCESSING"));
+    // What a full disk takes away under a mapping ends the process.
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", daemon.pid())).unwrap();
+    assert!(maps.contains("/runwatch") && !maps.contains("runwatch.db"), "{maps}");
+    stop(daemon);
 }

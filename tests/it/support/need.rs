@@ -52,6 +52,30 @@ pub fn root() -> Option<()> {
     found
 }
 
+/// A file system of so many kB at a directory that is there, or `None` with a loud word where this may not be made.
+pub fn small_disk(dir: &std::path::Path, size: u32) -> Option<SmallDisk> {
+    root()?;
+    let mut mount = std::process::Command::new(program("mount")?);
+    mount.args(["-t", "tmpfs", "-o", &format!("size={size}k,mode=0700"), "none"]).arg(dir);
+    if !mount.status().is_ok_and(|status| status.success()) {
+        absent("the right to mount a file system", "run the tests where root may mount");
+        return None;
+    }
+    Some(SmallDisk { dir: dir.to_owned() })
+}
+
+/// A file system that goes with this.
+pub struct SmallDisk {
+    dir: PathBuf,
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: what is still open there goes with whoever has it.
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.dir).status();
+    }
+}
+
 fn absent(what: &str, remedy: &str) {
     let test = std::thread::current().name().unwrap_or("?").to_owned();
     assert!(
