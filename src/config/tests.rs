@@ -449,3 +449,88 @@ fn names_that_the_port_answers_to() {
     }
     assert!(read("[daemon]\nlisten_names = \"host\"\n").is_err());
 }
+
+#[test]
+fn one_mistake_is_one_error() {
+    let one = |text: &str, said: &str| {
+        let report = read(text).expect_err(text);
+        let shown = report.render(Severity::Error, false);
+        assert!(shown.contains(said), "`{said}` is missing in:\n{shown}");
+        assert_eq!(report.count(Severity::Error), 1, "{shown}");
+        assert_eq!(report.count(Severity::Warning), 0, "{}", report.render(Severity::Warning, false));
+    };
+    // A bad base URL makes no other key of its table unknown.
+    one(
+        "[api]\nbase_url = \"htps://x\"\nconnect_timeout = \"5s\"\nrequest_timeout = \"5s\"\nheaders = {}\nemail = \"a@b\"\n",
+        "`htps` is not known",
+    );
+    // A channel with a mistake is there all the same.
+    let run = "[[run]]\nid = \"a\"\nnotify = [\"hook\"]\n";
+    for channel in [
+        "[[notify.webhook]]\nname = \"hook\"\nurl = \"ftp://h\"\nunsigned = true\n",
+        "[[notify.webhook]]\nname = \"hook\"\nunsigned = true\n",
+        "[[notify.command]]\nname = \"hook\"\n",
+        "[[notify.command]]\nname = \"hook\"\ncommand = [7]\n",
+        "[notify.webhook]\nname = \"hook\"\n",
+        "[[notify.wehbook]]\nname = \"hook\"\n",
+    ] {
+        one(&format!("{channel}{run}"), "");
+    }
+    // A run with a mistake still uses its channel.
+    one("[[notify.log]]\n[[run]]\nid = \"a b\"\nnotify = [\"log\"]\n", "white space");
+}
+
+#[test]
+fn mistakes_beside_a_bad_base_url_are_found() {
+    let shown = errors("[api]\nbase_url = \"htps://x\"\nconnect_timeout = \"soon\"\nplenty = 1\n");
+    for part in ["`htps` is not known", "`connect_timeout`", "unknown key `plenty`"] {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
+    }
+}
+
+#[test]
+fn what_is_overridden_is_checked_too() {
+    let env = |name: &str| (name == "DATAFRAMER_BASE_URL").then(|| "https://env.example".to_owned());
+    let text = "[api]\nbase_url = \"htps://x\"\n";
+    let overrides = Overrides { base_url: Some("https://flag.example".into()), ..Overrides::default() };
+    for overrides in [Overrides::default(), overrides] {
+        let report = parse(Some((Path::new("c"), text)), &env, &overrides).unwrap_err();
+        let shown = report.render(Severity::Error, false);
+        assert!(shown.contains("c:2:12"), "{shown}");
+    }
+}
+
+#[test]
+fn http_is_allowed_where_the_url_is_given() {
+    let http = || Some("http://df.example".to_owned());
+    let flag = Overrides { base_url: http(), ..Overrides::default() };
+    let env = |name: &str| (name == "DATAFRAMER_BASE_URL").then(|| "http://df.example".to_owned());
+    for report in
+        [parse(None, &no_env, &flag).unwrap_err(), parse(None, &env, &Overrides::default()).unwrap_err()]
+    {
+        let shown = report.render(Severity::Error, false);
+        assert!(shown.contains("--allow-http") && !shown.contains("allow_http ="), "{shown}");
+    }
+    assert_says("[api]\nbase_url = \"http://df.example\"\n", &["allow_http = true in [api]"]);
+}
+
+#[test]
+fn what_never_takes_effect_fails_the_check_and_stops_nothing() {
+    for (text, said) in [
+        ("[[notify.command]]\ncommand = [\"/nowhere/program\"]\n", "there is no program /nowhere/program"),
+        ("[[notify.command]]\ncommand = [\"no-such-tool\"]\n", "`no-such-tool` in PATH"),
+        ("[[notify.command]]\ncommand = [\"/etc/passwd\"]\n", "may not be executed"),
+        ("[[notify.command]]\ncommand = [\"~/nowhere/x\"]\n", "no shell replaces the ~"),
+        ("[delivery]\nretry_delays = []\n", "`retry_delays` is empty"),
+        ("[[notify.log]]\nevents = []\n", "`events` is empty"),
+        ("[discover]\ncreated_by_email = \"@example.com\"\n", "never matches"),
+        ("[discover]\nspec_name = \"[z-a]\"\n", "never matches"),
+        ("[api]\nemail = \"ana\"\n", "`email` is no e-mail address"),
+    ] {
+        let report = read(text).map_err(|report| report.render(Severity::Error, false)).unwrap().report;
+        assert_eq!(report.count(Severity::Error), 1, "{text}");
+        assert!(report.render(Severity::Error, false).contains(said), "{text}: {report:?}");
+        assert!(report.render_usable(false).contains(said), "{text}");
+    }
+    assert!(read("[[notify.command]]\ncommand = [\"sh\"]\n").unwrap().report.problems.is_empty());
+}
