@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{Message, Notice, Notifier, NotifyError, Urgency};
 use crate::BoxFuture;
+use crate::run::EventKind;
 
 /// The target of these events: they are not filtered out by the log level.
 pub const TARGET: &str = "runwatch::event";
@@ -97,7 +98,9 @@ fn log(notice: &Notice) {
             )
         };
     }
+    let is_warning = notice.payload.kind.is_warning() || notice.payload.kind == EventKind::ApiUnreachable;
     match urgency {
+        _ if is_warning => at!(warn),
         Urgency::Critical => at!(error),
         Urgency::Normal | Urgency::Low => at!(info),
     }

@@ -130,6 +130,9 @@ fn body(kind: EventKind, data: &EventData) -> String {
             (Some("list_failed"), at) => {
                 format!("The list of runs could not be had{}; see the log.", since_words(at))
             }
+            (Some("throttled"), at) => {
+                format!("It has answered nothing but 429 (too many requests){}.", since_words(at))
+            }
             (_, at) => format!("It has not answered{}.", since_words(at)),
         }),
         EventKind::DeliveryFailed => {

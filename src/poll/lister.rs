@@ -12,7 +12,6 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::health::Health;
 use super::outage::Outage;
 use super::poller::with_fresh_key;
 use super::schedule::{Pace, Policy};
@@ -137,7 +136,7 @@ impl Scheduler {
         let soon = now.checked_add(self.list_spacing()).unwrap_or(now);
         let enough = self.costs.list_from(self.settings.batch, self.settings.requests_per_minute);
         // A key that is refused is tried with the runs by themselves: it may be only one of them that it is refused for.
-        let worth = self.refused_since.is_none()
+        let worth = !self.outages.is_key_refused()
             && enough.is_some_and(|enough| self.slots.are_due_for_list(now, soon, enough));
         let held_until = if worth && self.lister.failures == 0 { self.next_list_for_runs(now) } else { None };
         if let Some(until) = held_until {
@@ -151,7 +150,7 @@ impl Scheduler {
         }
         // A list that is asked for anyhow is the one that runs wait for, if they do.
         let waited_for = || enough.is_some_and(|enough| self.slots.are_soon_for_list(soon, enough));
-        let gathers = for_runs || (looks && self.refused_since.is_none() && waited_for());
+        let gathers = for_runs || (looks && !self.outages.is_key_refused() && waited_for());
         if gathers && self.lister.failures == 0 {
             for index in self.slots.take_for_list(soon) {
                 if let Some(slot) = self.slots.get_mut(index) {
@@ -245,13 +244,15 @@ impl Scheduler {
     fn read_list(&mut self, mut listing: Listing, now: Moment) {
         if self.slots.active() == 0 {
             // Where there are runs, it is they who say whether the API is of use: a list brings no end.
-            self.api_answered(now);
-            self.api_is_of_use();
+            let notices = self.outages.answered(now);
+            self.carry_out(notices, now);
         }
+        self.throttle.answered(LIST);
         let took = now.mono.saturating_duration_since(self.lister.asked_at);
         self.costs.saw_list(listing.bytes, took);
         self.forget_failures();
-        self.end_outage(Outage::List);
+        let over = self.outages.over(Outage::List);
+        self.carry_out(over, now);
         if self.last_look.is_some() {
             // It came too early to count.
             return self.break_off_list();
@@ -316,12 +317,13 @@ impl Scheduler {
         self.break_off_list();
         self.forget_failures();
         if self.settings.discovery.is_none() {
-            self.end_outage(Outage::List);
-            if self.slots.active() == 0 {
-                // Nobody would find out that it is over.
-                self.health = Health::default();
-                self.refused_since = None;
-            }
+            let now = clock::now();
+            let over = if self.nobody_polls() {
+                self.outages.nobody_polls(now)
+            } else {
+                self.outages.over(Outage::List).into_iter().collect()
+            };
+            self.carry_out(over, now);
         }
     }
 
@@ -358,7 +360,9 @@ impl Scheduler {
             // Nobody else asks: what the API is worth shows here.
             self.api_failed(LIST, error, hold, now);
         } else if throttled {
-            self.limiter.hold(now.mono + hold);
+            self.throttled(LIST, now.mono + hold, now.mono);
+        } else {
+            self.throttle.answered(LIST);
         }
         // Whatever is wrong with the list, the runs by themselves get their turn before it.
         self.lister.look_at = None;
@@ -373,11 +377,13 @@ impl Scheduler {
                 self.tell(Update::LookFailed(error.message.clone()));
             }
             // New runs go unseen, however well the watched ones are; an API that is of no use at all is told of as such.
-            if self.health.down_since().is_some() || self.refused_since.is_some() {
+            if self.outages.is_api_out() {
                 self.lister.failing_since = None;
             } else {
                 let since = *self.lister.failing_since.get_or_insert(now);
-                self.tell_outage(Outage::List, "list_failed", since, now);
+                let alerts = self.settings.alerts;
+                let lasts = self.outages.lasts(Outage::List, "list_failed", since, &alerts, now);
+                self.carry_out(lasts, now);
             }
         }
         self.go_on_without_list(now.mono);

@@ -16,9 +16,11 @@ mod outage;
 mod outlook;
 mod poller;
 mod prior;
+mod recorder;
 mod schedule;
 mod scheduler;
 mod slots;
+mod throttle;
 mod update;
 
 pub use crate::store::Watched;

@@ -1,25 +1,30 @@
-//! Outages that last, and are told: an API that is of no use, and a list of runs that cannot be had while the API answers.
+//! Outages, and what is told of them: an API that is of no use, and a list of runs that cannot be fetched while the API answers.
 //!
-//! Owns what was told of them. It is remembered in the store, so that a restart tells nothing twice.
+//! Owns whether the API can be reached, since when it has refused the key, and what was notified already. It is remembered in
+//! the store, so that a restart tells nothing twice. Pure: what is to be told or recorded comes back as [`Notice`]s, which
+//! the scheduler carries out.
 
 use jiff::Timestamp;
 
-use super::poller::Recording;
-use super::scheduler::Scheduler;
+use super::alerts::Alerts;
+use super::health::Health;
 use super::update::Update;
-use crate::run::{Event, Moment};
-use crate::store::{Commit, RunStore, StoreError};
+use crate::api::{PollError, PollErrorKind};
+use crate::run::{Authority, DoubtKind, Moment};
+use crate::store::{RunStore, StoreError};
 
 /// What there is an outage of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outage {
-    /// The API does not answer, or refuses the key.
+    /// The API does not answer, refuses the key, or asks for fewer requests all the time.
     Api,
     /// Runs are looked for, and the list of them cannot be had.
     List,
 }
 
 impl Outage {
+    const ALL: [Self; 2] = [Self::Api, Self::List];
+
     /// The moment, in the store, at which it was told last.
     pub fn moment(self) -> &'static str {
         match self {
@@ -52,52 +57,226 @@ impl OutagesTold {
             Outage::List => &mut self.list,
         }
     }
-
-    /// Takes note of what has been recorded.
-    pub(super) fn set(&mut self, outage: Outage, told_at: Option<Timestamp>) {
-        *self.of(outage) = told_at;
-    }
 }
 
-impl Scheduler {
-    /// Has an outage told that has lasted.
-    pub(super) fn tell_outage(&mut self, outage: Outage, reason: &str, since: Moment, now: Moment) {
-        let told_at = *self.outages_told.of(outage);
-        if self.is_telling(outage) || !self.settings.alerts.of_outage(since, told_at, now) {
-            return;
-        }
-        let event = Event::of_outage(&self.settings.source, reason, since.wall, now.wall);
-        let events = self.routed(vec![event], None);
-        let moment = Some((outage.moment().into(), Some(now.wall)));
-        self.commit(Commit { run: None, events, moment }, Recording::Outage(outage, Some(now.wall)));
+/// What is to be done about an outage.
+#[derive(Debug, Clone)]
+pub(super) enum Notice {
+    /// Whoever looks on is told.
+    Tell(Update),
+    /// The channels are told, and that they were is recorded.
+    Notify { outage: Outage, reason: &'static str, since: Timestamp },
+    /// That it is over is recorded.
+    Over(Outage),
+}
+
+/// What is known of outages.
+#[derive(Debug, Default)]
+pub(super) struct Outages {
+    health: Health,
+    refused_since: Option<Moment>,
+    told: OutagesTold,
+    /// Those of which something is being recorded.
+    recording: Vec<Outage>,
+}
+
+impl Outages {
+    /// Takes note of what was told before this process began.
+    pub(super) fn were_told(&mut self, told: OutagesTold) {
+        self.told = told;
     }
 
-    /// An outage that was told is over.
-    pub(super) fn end_outage(&mut self, outage: Outage) {
-        if self.outages_told.of(outage).is_some() && !self.is_telling(outage) {
-            let commit = Commit { moment: Some((outage.moment().into(), None)), ..Commit::default() };
-            self.commit(commit, Recording::Outage(outage, None));
-        }
+    /// Whether the key is refused, as far as is known.
+    pub(super) fn is_key_refused(&self) -> bool {
+        self.refused_since.is_some()
     }
 
-    fn is_telling(&self, outage: Outage) -> bool {
-        self.recording
-            .values()
-            .any(|recording| matches!(recording, Recording::Outage(told, _) if *told == outage))
+    /// Since when it has been.
+    pub(super) fn refused_since(&self) -> Option<Moment> {
+        self.refused_since
+    }
+
+    /// Whether the API is of no use at all.
+    pub(super) fn is_api_out(&self) -> bool {
+        self.health.down_since().is_some() || self.refused_since.is_some()
     }
 
     /// The API answered to the point, and to the key.
-    pub(super) fn api_is_of_use(&mut self) {
+    pub(super) fn answered(&mut self, now: Moment) -> Vec<Notice> {
+        let mut notices = self.reached(now);
         if self.refused_since.take().is_some() {
-            self.tell(Update::KeyAccepted);
+            notices.push(Notice::Tell(Update::KeyAccepted));
         }
-        self.end_outage(Outage::Api);
+        notices.extend(self.over(Outage::Api));
+        notices
     }
 
-    /// The API answered something.
-    pub(super) fn api_answered(&mut self, now: Moment) {
-        if let Some(up) = self.health.answered(now) {
-            self.tell(Update::ApiUp(up));
+    /// The API answered something, if only a refusal.
+    fn reached(&mut self, now: Moment) -> Vec<Notice> {
+        self.health.answered(now).map(|up| Notice::Tell(Update::ApiUp(up))).into_iter().collect()
+    }
+
+    /// A request brought no answer to the point; `active` runs are watched, and `asker` is the one that asked, or the list.
+    pub(super) fn failed(
+        &mut self,
+        asker: u32,
+        active: usize,
+        error: &PollError,
+        alerts: &Alerts,
+        now: Moment,
+    ) -> Vec<Notice> {
+        match error.kind {
+            PollErrorKind::Doubt(DoubtKind::KeyRefused) if error.said_by() != Authority::Page => {
+                let mut notices = self.reached(now);
+                let since = *self.refused_since.get_or_insert(now);
+                notices.extend(self.lasts(Outage::Api, "key_refused", since, alerts, now));
+                notices
+            }
+            PollErrorKind::Doubt(_) if error.said_by() == Authority::Api => self.answered(now),
+            // Throttled for long, it is as good as away for those who wait; and what is on the way is not the API.
+            PollErrorKind::Doubt(_) | PollErrorKind::Transient | PollErrorKind::Throttled => {
+                let throttled = error.kind == PollErrorKind::Throttled;
+                let down = self.health.failed(asker, active, now);
+                let mut notices: Vec<Notice> = down
+                    .map(|down| Notice::Tell(Update::ApiDown(down, error.message.clone())))
+                    .into_iter()
+                    .collect();
+                if let Some(since) = self.health.down_since() {
+                    let reason = if throttled { "throttled" } else { "no_answer" };
+                    notices.extend(self.lasts(Outage::Api, reason, since, alerts, now));
+                }
+                notices
+            }
         }
+    }
+
+    /// An outage goes on: it is told if it has lasted.
+    pub(super) fn lasts(
+        &mut self,
+        outage: Outage,
+        reason: &'static str,
+        since: Moment,
+        alerts: &Alerts,
+        now: Moment,
+    ) -> Option<Notice> {
+        if self.recording.contains(&outage) || !alerts.of_outage(since, *self.told.of(outage), now) {
+            return None;
+        }
+        self.recording.push(outage);
+        Some(Notice::Notify { outage, reason, since: since.wall })
+    }
+
+    /// One that was told is over.
+    pub(super) fn over(&mut self, outage: Outage) -> Option<Notice> {
+        if self.told.of(outage).is_none() || self.recording.contains(&outage) {
+            return None;
+        }
+        self.recording.push(outage);
+        Some(Notice::Over(outage))
+    }
+
+    /// What was to be recorded of an outage has been, or could not be: then it is tried with the next request.
+    pub(super) fn recorded(&mut self, outage: Outage, told_at: Option<Timestamp>, worked: bool) {
+        self.recording.retain(|other| *other != outage);
+        if worked {
+            *self.told.of(outage) = told_at;
+        }
+    }
+
+    /// Nobody asks the API anything any more, so that nobody would see the end of an outage: what there was is over.
+    pub(super) fn nobody_polls(&mut self, now: Moment) -> Vec<Notice> {
+        let mut notices = self.answered(now);
+        notices.extend(Outage::ALL.into_iter().filter_map(|outage| self.over(outage)));
+        notices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+
+    const ALERTS: Alerts = Alerts {
+        stalled_after: None,
+        overdue_after: None,
+        unreachable_after: Some(Duration::from_secs(900)),
+        remind_every: Duration::from_hours(1),
+    };
+
+    fn error(kind: PollErrorKind, from_api: bool, is_page: bool) -> PollError {
+        PollError { kind, message: "x".into(), from_api, is_page, retry_after: None }
+    }
+
+    fn later(now: Moment, seconds: u64) -> Moment {
+        let wait = Duration::from_secs(seconds);
+        Moment { mono: now.mono + wait, wall: now.wall + wait }
+    }
+
+    /// In short: what is told.
+    fn words(notices: &[Notice]) -> Vec<&'static str> {
+        let word = |notice: &Notice| match notice {
+            Notice::Tell(Update::ApiDown(..)) => "down",
+            Notice::Tell(Update::ApiUp(_)) => "up",
+            Notice::Tell(Update::KeyAccepted) => "key accepted",
+            Notice::Tell(_) => "other",
+            Notice::Notify { reason, .. } => reason,
+            Notice::Over(_) => "over",
+        };
+        notices.iter().map(word).collect()
+    }
+
+    #[test]
+    fn throttling_pages_and_silence_are_outages_alike() {
+        for (error, reason) in [
+            (error(PollErrorKind::Throttled, true, false), "throttled"),
+            (error(PollErrorKind::Transient, false, false), "no_answer"),
+            (error(PollErrorKind::Doubt(DoubtKind::KeyRefused), false, true), "no_answer"),
+            (error(PollErrorKind::Doubt(DoubtKind::NoSuchPage), false, false), "no_answer"),
+        ] {
+            let (mut outages, start) = (Outages::default(), clock::now());
+            let mut failed = |seconds| words(&outages.failed(0, 1, &error, &ALERTS, later(start, seconds)));
+            assert_eq!(failed(0), Vec::<&str>::new(), "{error:?}: one is a blip");
+            assert_eq!(failed(1), ["down"], "{error:?}");
+            assert_eq!(failed(899), Vec::<&str>::new(), "{error:?}");
+            assert_eq!(failed(900), [reason], "{error:?}");
+            assert_eq!(failed(901), Vec::<&str>::new(), "{error:?}: it is being recorded");
+            outages.recorded(Outage::Api, Some(later(start, 900).wall), true);
+            assert_eq!(words(&outages.answered(later(start, 1000))), ["up", "over"], "{error:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_goes_on_where_nobody_polls() {
+        let (mut outages, start) = (Outages::default(), clock::now());
+        for (kind, from_api) in
+            [(PollErrorKind::Transient, false), (PollErrorKind::Doubt(DoubtKind::KeyRefused), true)]
+        {
+            outages.failed(0, 1, &error(kind, from_api, false), &ALERTS, start);
+            outages.failed(0, 1, &error(kind, from_api, false), &ALERTS, start);
+        }
+        let told = Some(start.wall);
+        outages.were_told(OutagesTold { api: told, list: told });
+        let notices = words(&outages.nobody_polls(later(start, 5)));
+        assert_eq!(notices, ["key accepted", "over", "over"]);
+        assert!(!outages.is_api_out());
+        outages.failed(0, 1, &error(PollErrorKind::Transient, false, false), &ALERTS, start);
+        outages.failed(0, 1, &error(PollErrorKind::Transient, false, false), &ALERTS, start);
+        assert_eq!(
+            words(&outages.nobody_polls(later(start, 9))),
+            ["up"],
+            "what is being recorded is not again"
+        );
+    }
+
+    #[test]
+    fn the_apis_own_refusal_is_an_answer() {
+        let (mut outages, start) = (Outages::default(), clock::now());
+        let down = error(PollErrorKind::Transient, false, false);
+        outages.failed(0, 1, &down, &ALERTS, start);
+        outages.failed(0, 1, &down, &ALERTS, start);
+        let missing = error(PollErrorKind::Doubt(DoubtKind::Missing), true, false);
+        assert_eq!(words(&outages.failed(0, 1, &missing, &ALERTS, start)), ["up"]);
     }
 }

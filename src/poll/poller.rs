@@ -6,40 +6,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
-use super::alerts::Warning;
-use super::outage::Outage;
+use super::alerts::{Alerts, Warning};
+use super::outage::{Notice, Outage};
 use super::prior::Prior;
+use super::recorder::{Done, Draft, Recording};
 use super::scheduler::Scheduler;
 use super::slots::Slot;
 use super::update::{RunView, Trouble, Update};
 use crate::api::{Answer, PollError, PollErrorKind, RunSource};
 use crate::clock;
 use crate::run::{
-    Change, Details, DoubtKind, Ending, Event, Moment, Observation, RunState, SpecId, Terminal, Transition,
-    observe,
+    Change, Details, DoubtKind, Ending, Event, EventKind, Moment, Observation, RunState, SpecId, Subject,
+    Terminal, Transition, observe,
 };
-use crate::store::{ChannelName, Commit, StoreError, Took, Watched};
+use crate::store::{Took, Watched};
 
 pub(super) type Polled = Result<Answer, PollError>;
-pub(super) type Committed = Result<(), StoreError>;
-
-/// Something that is being recorded.
-pub(super) enum Recording {
-    /// An observation of a run.
-    Run {
-        index: u32,
-        transition: Box<Transition>,
-        /// The pause before the next poll, should the run go on.
-        pause: Duration,
-    },
-    /// When an outage was told, or that it is over.
-    Outage(Outage, Option<Timestamp>),
-}
-
 /// What a poll brought beside the transition.
 struct News<'a> {
     /// For the event, should the run have ended.
@@ -89,6 +74,7 @@ impl Scheduler {
         self.settings.counters.count_poll(&polled, now.wall);
         match polled {
             Ok(answer) => {
+                self.throttle.answered(index);
                 self.lister.others_answer |= self.lister.is_failing();
                 self.observed(index, answer, now);
             }
@@ -98,8 +84,8 @@ impl Scheduler {
 
     /// The API answered with a run.
     pub(super) fn observed(&mut self, index: u32, answer: Answer, now: Moment) {
-        self.api_answered(now);
-        self.api_is_of_use();
+        let notices = self.outages.answered(now);
+        self.carry_out(notices, now);
         let Some(slot) = self.slots.get_mut(index) else { return };
         let was_in_trouble = slot.trouble.take().is_some();
         slot.not_before = None;
@@ -132,36 +118,48 @@ impl Scheduler {
         self.settle(index, transition, pause, &news, now);
     }
 
-    /// What an error says of the API and of the key, whoever asked.
+    /// What an error says of the API and of the key, whoever asked; `pause` is how long the asker waits.
     pub(super) fn api_failed(&mut self, asker: u32, error: &PollError, pause: Duration, now: Moment) {
+        let active = self.slots.active();
+        let notices = self.outages.failed(asker, active, error, &self.settings.alerts, now);
+        self.carry_out(notices, now);
         match error.kind {
-            PollErrorKind::Transient => {
-                if let Some(down) = self.health.failed(asker, self.slots.active(), now) {
-                    self.tell(Update::ApiDown(down, error.message.clone()));
-                }
-                if let Some(since) = self.health.down_since() {
-                    self.tell_outage(Outage::Api, "no_answer", since, now);
-                }
-            }
-            PollErrorKind::Doubt(DoubtKind::KeyRefused) => {
-                self.api_answered(now);
-                let since = *self.refused_since.get_or_insert(now);
-                self.tell_outage(Outage::Api, "key_refused", since, now);
-                if !self.settings.patience.refused_ends {
+            PollErrorKind::Doubt(DoubtKind::KeyRefused) if !self.settings.patience.refused_ends => {
+                if let Some(since) = self.outages.refused_since() {
                     // The key is every run's: ever more seldom, and one at a time.
                     let refused = now.mono - since.mono;
                     self.limiter.hold(now.mono + pause.max(refused.min(self.settings.policy.error.max)));
                 }
             }
-            PollErrorKind::Throttled => {
-                self.api_answered(now);
-                // The limit is the key's, not the run's: nothing more is asked about any run.
-                self.limiter.hold(now.mono + pause);
-                self.end_look();
-            }
-            PollErrorKind::Doubt(_) => {
-                self.api_answered(now);
-                self.api_is_of_use();
+            PollErrorKind::Throttled => self.throttled(asker, now.mono + pause, now.mono),
+            _ => self.throttle.answered(asker),
+        }
+    }
+
+    /// A request was refused for being one too many: the asker waits, and all do if it is not alone with that.
+    pub(super) fn throttled(&mut self, asker: u32, until: Instant, now: Instant) {
+        if let Some(until) = self.throttle.refused(asker, until, now) {
+            self.limiter.hold(until);
+            self.end_look();
+        }
+    }
+
+    /// Does what is to be done about outages.
+    pub(super) fn carry_out(&mut self, notices: impl IntoIterator<Item = Notice>, now: Moment) {
+        for notice in notices {
+            match notice {
+                Notice::Tell(update) => self.tell(update),
+                Notice::Notify { outage, reason, since } => {
+                    tracing::warn!(%since, "{}", lasting(outage, reason));
+                    let event = Event::of_outage(&self.settings.source, reason, since, now.wall);
+                    let moment = Some((outage.moment().into(), Some(now.wall)));
+                    let draft = Draft { events: vec![event], moment, run: None };
+                    self.recorder.commit(draft, Recording::Outage(outage, Some(now.wall)));
+                }
+                Notice::Over(outage) => {
+                    let draft = Draft { moment: Some((outage.moment().into(), None)), ..Draft::default() };
+                    self.recorder.commit(draft, Recording::Outage(outage, None));
+                }
             }
         }
     }
@@ -176,16 +174,29 @@ impl Scheduler {
         let before = slot.watched.state.clone();
         self.api_failed(index, error, pause, now);
         let PollErrorKind::Doubt(kind) = error.kind else {
-            let state = before;
-            let unchanged = Transition { state, change: Change::None, new_doubt: None };
-            return self.settle(index, unchanged, pause, &News::trouble(), now);
+            let mut unchanged = Transition { state: before, change: Change::None, new_doubt: None };
+            // An API that is there and says nothing of the run must not keep a deadline from being noticed.
+            let warnings = match error.kind {
+                PollErrorKind::Throttled => self.overdue(index, &mut unchanged, now),
+                _ => Vec::new(),
+            };
+            return self.settle(index, unchanged, pause, &News { warnings, ..News::trouble() }, now);
         };
         let transition =
             observe(&before, &Observation::Doubt(kind, error.said_by()), now, &self.settings.patience);
         if transition.new_doubt.is_some() && transition.state.ended.is_none() {
             self.tell_doubt(index, &transition, error.message.clone());
         }
-        self.settle(index, transition, pause, &News::trouble(), now);
+        let mut transition = transition;
+        let warnings = self.overdue(index, &mut transition, now);
+        self.settle(index, transition, pause, &News { warnings, ..News::trouble() }, now);
+    }
+
+    /// That a run is past its deadline, where the API does not say how it stands.
+    fn overdue(&self, index: u32, transition: &mut Transition, now: Moment) -> Vec<Warning> {
+        let deadline = self.slots.get(index).and_then(|slot| slot.watched.deadline);
+        let alerts = Alerts { stalled_after: None, ..self.settings.alerts };
+        alerts.of_run(deadline, &mut transition.state, now.wall)
     }
 
     /// Records a transition, with what is to be told of it, where anybody will want to know of it after a restart; and
@@ -208,7 +219,7 @@ impl Scheduler {
             self.record(index, transition, pause, events);
         } else {
             if transition.change == Change::Progress {
-                self.save_soon(index);
+                self.recorder.save_soon(index);
             }
             self.believe(index, &transition, pause, news.show);
         }
@@ -217,72 +228,58 @@ impl Scheduler {
     /// Writes a transition and what is to be told of it, in one transaction.
     fn record(&mut self, index: u32, transition: Transition, pause: Duration, events: Vec<Event>) {
         let Some(slot) = self.slots.get(index) else { return };
+        for event in events.iter().filter(|event| event.payload.kind.is_warning()) {
+            let Subject { id, name } = &slot.watched.subject;
+            let (run_id, since) = (id.as_str(), event.payload.data.since.map(tracing::field::display));
+            let label = slot.watched.subject.label();
+            let is_overdue = event.payload.kind == EventKind::RunOverdue;
+            let what = if is_overdue { "is overdue" } else { "makes no progress" };
+            tracing::warn!(run_id, run_name = name.as_deref(), since, "{label} {what}");
+        }
         let run = Watched { state: transition.state.clone(), ..slot.watched.clone() };
-        let events = self.routed(events, run.notify.as_deref());
-        let commit = Commit { run: Some(run), events, moment: None };
-        self.commit(commit, Recording::Run { index, transition: Box::new(transition), pause });
+        let draft = Draft { run: Some(run), events, moment: None };
+        self.recorder.commit(draft, Recording::Run { index, transition: Box::new(transition), pause });
     }
 
-    /// Every event with the channels that tell it, of those in `chosen`.
-    pub(super) fn routed(
-        &self,
-        events: Vec<Event>,
-        chosen: Option<&[ChannelName]>,
-    ) -> Vec<(Event, Vec<ChannelName>)> {
-        let route = |event: Event| {
-            let channels = self.settings.routes.borrow().of(event.payload.kind, chosen);
-            (event, channels)
+    pub(super) fn written(&mut self, done: Done) {
+        let result = match &done {
+            Done::Commit(_, written) | Done::Save(written) => written.as_ref().err(),
         };
-        events.into_iter().map(route).collect()
-    }
-
-    pub(super) fn commit(&mut self, commit: Commit, recording: Recording) {
-        let store = Arc::clone(&self.store);
-        let task = self.commits.spawn(async move { store.commit(commit).await });
-        self.recording.insert(task.id(), recording);
-    }
-
-    pub(super) fn committed(&mut self, done: Result<(Id, Committed), JoinError>) {
-        let (task, committed) = match done {
-            Ok(done) => done,
-            Err(error) => (error.id(), Err(StoreError::internal(format!("the commit panicked: {error}")))),
-        };
-        let Some(recording) = self.recording.remove(&task) else { return };
-        self.store_answered(committed.as_ref().err());
-        match (recording, committed) {
-            (Recording::Outage(outage, told_at), Ok(())) => self.outages_told.set(outage, told_at),
-            // Told with the next failure; forgotten with the next answer.
-            (Recording::Outage(..), Err(_)) => {}
-            (Recording::Run { index, transition, pause }, Ok(())) => {
+        if let Some(turn) = self.recorder.turn(result) {
+            self.tell(turn);
+        }
+        match done {
+            Done::Commit(Recording::Outage(outage, told_at), written) => {
+                self.outages.recorded(outage, told_at, written.is_ok());
+                if self.nobody_polls() {
+                    // Nobody would see it end.
+                    let now = clock::now();
+                    let notices = self.outages.nobody_polls(now);
+                    self.carry_out(notices, now);
+                }
+            }
+            Done::Commit(Recording::Run { index, transition, pause }, Ok(())) => {
                 self.believe(index, &transition, pause, true);
             }
-            (Recording::Run { index, .. }, Err(_)) => {
-                // As if it had not been seen: the next poll sees it again.
-                let Some(slot) = self.slots.get_mut(index) else { return };
-                if !slot.leaving.is_empty() {
-                    return self.leave(index);
+            Done::Commit(Recording::Run { index, .. }, Err(_)) => self.not_recorded(index),
+            Done::Save(_) => {
+                for index in self.slots.leaving() {
+                    self.leave_if_written(index);
                 }
-                let pause = slot.pace.after_error(&self.settings.policy, None);
-                self.slots.schedule(index, Instant::now() + pause);
-                self.looked_at(index);
             }
         }
     }
 
-    /// Tells once when the store fails, and once when it works again.
-    pub(super) fn store_answered(&mut self, error: Option<&StoreError>) {
-        match error {
-            None => {
-                if std::mem::take(&mut self.store_failed) {
-                    self.tell(Update::StoreWell);
-                }
-            }
-            Some(error) => {
-                if !std::mem::replace(&mut self.store_failed, true) {
-                    self.tell(Update::StoreFailed(error.clone()));
-                }
-            }
+    /// As if it had not been seen: the next poll sees it again, when the API allows.
+    fn not_recorded(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if !slot.leaving.is_empty() {
+            return self.leave_if_written(index);
         }
+        let at = Instant::now() + slot.pace.after_error(&self.settings.policy, None);
+        let at = slot.not_before.map_or(at, |not_before| at.max(not_before));
+        self.slots.schedule(index, at);
+        self.looked_at(index);
     }
 
     /// Takes a transition for true, shows it, and puts the run back in the queue if it goes on.
@@ -316,9 +313,10 @@ impl Scheduler {
             self.tell(Update::Run(Box::new(self.view(slot, now)), transition.change));
         }
         self.looked_at(index);
-        let leaves = self.slots.get(index).is_some_and(|slot| !slot.leaving.is_empty());
-        if leaves || (!active && !self.settings.keep_ended) {
+        if !active && !self.settings.keep_ended {
             self.leave(index);
+        } else {
+            self.leave_if_written(index);
         }
     }
 
@@ -346,6 +344,16 @@ impl Scheduler {
         if let (Some(slot), Some(kind)) = (self.slots.get(index), transition.new_doubt) {
             self.tell(Update::Doubt { subject: slot.watched.subject.clone(), kind, message });
         }
+    }
+}
+
+/// An outage that lasts, for the log.
+fn lasting(outage: Outage, reason: &str) -> &'static str {
+    match (outage, reason) {
+        (Outage::List, _) => "the list of runs has not been fetched for long: new runs are not found",
+        (Outage::Api, "key_refused") => "the API has refused the key for long",
+        (Outage::Api, "throttled") => "the API has answered nothing but 429 for long",
+        (Outage::Api, _) => "the API has been unreachable for long",
     }
 }
 

@@ -7,26 +7,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::alerts::Alerts;
 use super::batch::{Costs, Mode};
 use super::counters::{Counters, Standing};
-use super::health::Health;
 use super::last_look::LastLook;
 use super::limiter::Limiter;
 use super::lister::{Discovery, Lister};
-use super::outage::OutagesTold;
-use super::poller::{Committed, Polled, Recording};
+use super::outage::{Outages, OutagesTold};
+use super::poller::Polled;
 use super::prior::Prior;
+use super::recorder::Recorder;
 use super::schedule::Policy;
 use super::slots::{Slot, Slots};
+use super::throttle::Throttle;
 use super::update::{FinalRun, RunView, Update, Updates};
 use crate::api::{Listing, PollError, RunSource};
 use crate::clock;
-use crate::run::{Moment, Patience, RunId, RunStatus, SpecId};
+use crate::run::{Patience, RunId, RunStatus, SpecId};
 use crate::store::{Routes, RunStore, StoreError, Took, Watched};
 
 /// What the scheduler needs to know.
@@ -90,21 +91,14 @@ pub struct Scheduler {
     pub(super) store: Arc<dyn RunStore>,
     pub(super) slots: Slots,
     pub(super) limiter: Limiter,
-    pub(super) health: Health,
+    pub(super) outages: Outages,
+    pub(super) throttle: Throttle,
+    pub(super) recorder: Recorder,
     updates: Updates,
     commands: mpsc::Receiver<Command>,
     pub(super) polls: JoinSet<Polled>,
     pub(super) polled: HashMap<Id, u32>,
-    pub(super) commits: JoinSet<Committed>,
-    pub(super) recording: HashMap<Id, Recording>,
-    pub(super) store_failed: bool,
     pub(super) last_look: Option<LastLook>,
-    /// Since when the key has been refused without an answer to the contrary.
-    pub(super) refused_since: Option<Moment>,
-    pub(super) outages_told: OutagesTold,
-    /// When counts are written down next, if there are any to be.
-    pub(super) save_at: Option<Instant>,
-    pub(super) saves: JoinSet<Committed>,
     pub(super) lists: JoinSet<Result<Listing, PollError>>,
     pub(super) lister: Lister,
     pub(super) costs: Costs,
@@ -124,6 +118,7 @@ impl Scheduler {
     ) -> Self {
         let limiter = Limiter::new(settings.requests_per_minute, Instant::now());
         let lister = Lister::new(&settings.policy);
+        let recorder = Recorder::new(Arc::clone(&store), settings.routes.clone(), settings.save_every);
         Self {
             lister,
             settings,
@@ -131,21 +126,15 @@ impl Scheduler {
             store,
             slots: Slots::default(),
             limiter,
-            health: Health::default(),
+            outages: Outages::default(),
+            throttle: Throttle::default(),
+            recorder,
             updates,
             commands,
             polls: JoinSet::new(),
             polled: HashMap::new(),
-            commits: JoinSet::new(),
-            recording: HashMap::new(),
-            store_failed: false,
             last_look: None,
-            refused_since: None,
-            outages_told: OutagesTold::default(),
-            save_at: None,
-            saves: JoinSet::new(),
             lists: JoinSet::new(),
-
             costs: Costs::default(),
             priors: HashMap::new(),
             histories: JoinSet::new(),
@@ -159,7 +148,7 @@ impl Scheduler {
 
     /// Takes note of what outages, should they go on, were told before this process began.
     pub fn outages_were_told(&mut self, told: OutagesTold) {
-        self.outages_told = told;
+        self.outages.were_told(told);
     }
 
     /// Polls until cancelled, then lets what is being recorded finish, and gives the account of every run.
@@ -172,9 +161,8 @@ impl Scheduler {
                 biased;
                 () = cancel.cancelled() => break,
                 Some(command) = self.commands.recv() => self.command(command),
-                Some(done) = self.commits.join_next_with_id() => self.committed(done),
+                Some(done) = self.recorder.next() => self.written(done),
                 Some(done) = self.polls.join_next_with_id() => self.answered(done),
-                Some(saved) = self.saves.join_next() => self.saved(&saved),
                 Some(listed) = self.lists.join_next() => self.listed(listed),
                 Some(Ok((spec, took))) = self.histories.join_next() => self.learned(spec, &took.unwrap_or_default()),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
@@ -183,14 +171,14 @@ impl Scheduler {
         // A poll that is broken off has changed nothing; a commit under way may be durable already.
         self.polls.shutdown().await;
         self.lists.shutdown().await;
-        while let Some(done) = self.commits.join_next_with_id().await {
-            self.committed(done);
+        while let Some(done) = self.recorder.next().await {
+            self.written(done);
         }
         // Counts that are lost here are read again after the next start.
-        self.save_at = self.save_at.map(|_| Instant::now());
+        self.recorder.save_now(Instant::now());
         self.save_if_due();
-        while let Some(saved) = self.saves.join_next().await {
-            self.saved(&saved);
+        while let Some(done) = self.recorder.next().await {
+            self.written(done);
         }
         self.slots.into_final()
     }
@@ -212,7 +200,7 @@ impl Scheduler {
 
     /// How many polls may be in flight. A key that is refused is tried with one at a time.
     fn room(&self) -> usize {
-        let trying = self.refused_since.is_some() && !self.settings.patience.refused_ends;
+        let trying = self.outages.is_key_refused() && !self.settings.patience.refused_ends;
         if trying { 1 } else { self.settings.max_in_flight }
     }
 
@@ -221,7 +209,7 @@ impl Scheduler {
         let now = Instant::now();
         let room = self.polls.len() < self.room();
         let due = self.slots.next_due().filter(|_| room).map(|due| due.max(self.limiter.next_at(now)));
-        let save = self.save_at.filter(|_| self.saves.is_empty());
+        let save = self.recorder.save_at();
         [due, self.list_at(now), save].into_iter().flatten().min()
     }
 
@@ -243,6 +231,7 @@ impl Scheduler {
                 self.limiter.set_rate(settings.requests_per_minute, Instant::now());
                 self.settings = *settings;
                 self.source = source;
+                self.recorder.reconfigure(self.settings.routes.clone(), self.settings.save_every);
                 // One that is under way was asked for other runs.
                 self.look_anew();
             }
@@ -291,17 +280,28 @@ impl Scheduler {
     fn remove(&mut self, id: &RunId, reply: oneshot::Sender<()>) {
         let Some(index) = self.slots.find(id) else { return };
         let Some(slot) = self.slots.get_mut(index) else { return };
-        if slot.is_recording() {
-            slot.leaving.push(reply);
-            return;
+        slot.leaving.push(reply);
+        self.leave_if_written(index);
+    }
+
+    /// Takes a run out that is to be, once nothing of it is being written any more.
+    pub(super) fn leave_if_written(&mut self, index: u32) {
+        let leaves = self.slots.get(index).is_some_and(|slot| !slot.leaving.is_empty());
+        if leaves && !self.recorder.is_writing(index) {
+            self.leave(index);
         }
-        self.leave(index);
-        let _ = reply.send(());
+    }
+
+    /// Whether nothing is asked of the API any more, so that nobody would see an outage end.
+    pub(super) fn nobody_polls(&self) -> bool {
+        self.slots.active() == 0 && self.settings.discovery.is_none()
     }
 
     /// Takes a run out, and breaks off what is under way for it.
     pub(super) fn leave(&mut self, index: u32) {
         let Some(slot) = self.slots.remove(index) else { return };
+        self.recorder.forget(index);
+        self.throttle.answered(index);
         self.tell(Update::WatchList);
         let Slot { polling, leaving, .. } = slot;
         if let Some(poll) = polling {
@@ -312,6 +312,11 @@ impl Scheduler {
             let _ = reply.send(());
         }
         self.looked_at(index);
+        if self.nobody_polls() {
+            let now = clock::now();
+            let notices = self.outages.nobody_polls(now);
+            self.carry_out(notices, now);
+        }
     }
 
     /// Makes every run due that the API has not asked to leave alone. Polls under way are broken off: whoever was to answer
@@ -332,30 +337,9 @@ impl Scheduler {
         }
     }
 
-    /// Has a run's counts written down with others', before long.
-    pub(super) fn save_soon(&mut self, index: u32) {
-        if let Some(every) = self.settings.save_every {
-            self.slots.set_unsaved(index);
-            self.save_at.get_or_insert_with(|| Instant::now() + every);
-        }
-    }
-
     fn save_if_due(&mut self) {
-        if self.save_at.is_none_or(|at| at > Instant::now()) || !self.saves.is_empty() {
-            return;
-        }
-        self.save_at = None;
-        let runs = self.slots.take_unsaved();
-        let store = Arc::clone(&self.store);
-        self.saves.spawn(async move { store.save(runs).await });
-    }
-
-    fn saved(&mut self, saved: &Result<Committed, JoinError>) {
-        let result = match saved {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.clone()),
-            Err(panic) => Err(StoreError::internal(format!("saving panicked: {panic}"))),
-        };
-        self.store_answered(result.as_ref().err());
+        let slots = &self.slots;
+        let state = |index| slots.get(index).map(|slot| slot.watched.clone());
+        self.recorder.save_if_due(Instant::now(), state);
     }
 }

@@ -16,7 +16,6 @@ use crate::store::Watched;
 
 /// One watched run.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and there are many slots")]
 pub(super) struct Slot {
     pub(super) watched: Watched,
     pub(super) pace: Pace,
@@ -28,8 +27,6 @@ pub(super) struct Slot {
     pub(super) not_before: Option<Instant>,
     /// A poll under way.
     pub(super) polling: Option<AbortHandle>,
-    /// Whether something is known that is not in the store: counts, which change nothing that is told.
-    pub(super) unsaved: bool,
     /// The list is being asked for in its place.
     pub(super) listing: bool,
     /// An answer about it came while a list was being asked for: that is older.
@@ -92,7 +89,6 @@ pub(super) struct Slots {
     /// Of these, those that a list can tell of.
     for_list: BTreeSet<(Instant, u32)>,
     active: usize,
-    unsaved: Vec<u32>,
 }
 
 impl Slots {
@@ -115,7 +111,6 @@ impl Slots {
             body: None,
             not_before: None,
             polling: None,
-            unsaved: false,
             listing: false,
             answered_meanwhile: false,
             unlisted_until: None,
@@ -160,22 +155,9 @@ impl Slots {
         Some(*slot)
     }
 
-    /// Takes note that a run is known to be more than the store has.
-    pub(super) fn set_unsaved(&mut self, index: u32) {
-        if let Some(slot) = self.all.get_mut(&index)
-            && !std::mem::replace(&mut slot.unsaved, true)
-        {
-            self.unsaved.push(index);
-        }
-    }
-
-    /// The runs of which more is known than the store has; from now on it has that.
-    pub(super) fn take_unsaved(&mut self) -> Vec<Watched> {
-        let take = |index| {
-            let slot = self.all.get_mut(&index)?;
-            std::mem::take(&mut slot.unsaved).then(|| slot.watched.clone())
-        };
-        std::mem::take(&mut self.unsaved).into_iter().filter_map(take).collect()
+    /// The runs that are to be taken out.
+    pub(super) fn leaving(&self) -> Vec<u32> {
+        self.iter().filter(|(_, slot)| !slot.leaving.is_empty()).map(|(index, _)| index).collect()
     }
 
     /// How many runs have not ended.

@@ -83,6 +83,13 @@ impl EventKind {
     }
 }
 
+impl EventKind {
+    /// Whether it is about a run that goes on.
+    pub fn is_warning(self) -> bool {
+        matches!(self, Self::RunStalled | Self::RunOverdue)
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -174,7 +181,7 @@ pub struct EventData {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<RunStatus>,
     /// Why a run was lost: `never_found`, `deleted`, `key_refused`, `unknown_status` or `rejected`. Why the API is of no
-    /// use: `no_answer`, `key_refused` or `list_failed`. Why a channel was given up on, in words.
+    /// use: `no_answer`, `throttled`, `key_refused` or `list_failed`. Why a channel was given up on, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Since when a run has made no progress or been overdue, or the API has been of no use.

@@ -71,7 +71,7 @@ async fn a_list_that_fails_costs_nothing_but_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_throttled_list_leaves_the_runs_their_turn() {
+async fn a_throttled_list_holds_back_itself_and_not_the_runs() {
     let api = Api::new()
         .with("r", |times, _| status(if times < 2 { "PROCESSING" } else { "SUCCEEDED" }))
         .with_list(|_, _| fails(PollErrorKind::Throttled, Some(30)));
@@ -79,7 +79,7 @@ async fn a_throttled_list_leaves_the_runs_their_turn() {
     assert_eq!(watch.ended().await, Ending::Finished(Terminal::Succeeded));
     let (_, api) = watch.stop().await;
     assert_eq!(api.lists(), [0.0]);
-    assert_eq!(api.times("r"), [30.0, 31.0], "nothing is asked before the time is up, and then the run");
+    assert_eq!(api.times("r"), [0.0, 1.0], "only the list was refused");
 }
 
 #[tokio::test(start_paused = true)]

@@ -66,21 +66,6 @@ async fn retry_after_is_a_floor() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn being_throttled_holds_back_every_run() {
-    let api =
-        Api::new()
-            .with("a", |times, _| {
-                if times == 1 { fails(PollErrorKind::Throttled, Some(30)) } else { status("SUCCEEDED") }
-            })
-            .with("b", |times, _| if times == 1 { status("PROCESSING") } else { status("SUCCEEDED") });
-    let mut watch = Watch::start(api, settings());
-    watch.ended().await;
-    watch.ended().await;
-    let (_, api) = watch.stop().await;
-    assert_eq!((api.times("a"), api.times("b")), (vec![0.0, 30.0], vec![0.0, 30.0]));
-}
-
-#[tokio::test(start_paused = true)]
 async fn an_id_never_seen_is_called_wrong_when_the_grace_ends_to_the_second() {
     let mut watch = Watch::start(Api::new().with("r", |_, _| doubt(DoubtKind::Missing)), settings());
     assert_eq!(watch.ended().await, Ending::NeverFound);
@@ -191,24 +176,6 @@ async fn a_poll_that_began_before_the_deadline_is_not_the_last() {
     let (runs, api) = watch.stop().await;
     assert_eq!(api.times("r"), [0.0, 5.0], "the one under way is broken off");
     assert_eq!(runs[0].state.ended, Some(Ending::Finished(Terminal::Failed)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_429_ends_the_last_look() {
-    let api = Api::new().with("a", |times, _| match times {
-        1 => status("PROCESSING"),
-        _ => fails(PollErrorKind::Throttled, Some(50)),
-    });
-    let api = api.with("b", |_, _| status("PROCESSING"));
-    let watch = Watch::start(api, Settings { max_in_flight: 1, ..settings() });
-    sleep(seconds(5)).await;
-    let before = watch.api.times("b").len();
-    let (reply, looked) = oneshot::channel();
-    watch.commands.send(Command::LastPoll(reply)).await.unwrap();
-    looked.await.unwrap();
-    assert_eq!(watch.api.started.elapsed(), seconds(5), "silence is not waited out");
-    let (_, api) = watch.stop().await;
-    assert_eq!(api.times("b").len(), before, "and not broken");
 }
 
 #[tokio::test(start_paused = true)]

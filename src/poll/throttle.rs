@@ -1,0 +1,55 @@
+//! Whose requests the API refuses for being too many, and what that means for the others. Pure.
+//!
+//! A 429 always holds back the run it was the answer about. It holds back the whole account only if another request is being
+//! refused too: then as long as at least two of them are to wait.
+
+use std::collections::HashMap;
+
+use tokio::time::Instant;
+
+/// The askers that are held back, and until when.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    held: HashMap<u32, Instant>,
+}
+
+impl Throttle {
+    /// An asker was refused until then. Gives until when the whole account is to be left alone, if it is.
+    pub(super) fn refused(&mut self, asker: u32, until: Instant, now: Instant) -> Option<Instant> {
+        self.held.retain(|_, held| *held > now);
+        self.held.insert(asker, until);
+        let mut all: Vec<Instant> = self.held.values().copied().collect();
+        all.sort_unstable();
+        // One alone may have a limit of its own, and ask for an hour.
+        all.iter().rev().nth(1).copied()
+    }
+
+    /// An asker was answered, or is there no more.
+    pub(super) fn answered(&mut self, asker: u32) {
+        self.held.remove(&asker);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn one_run_holds_itself_and_two_hold_the_account_as_long_as_both_wait() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(throttle.refused(1, at(3600), now), None);
+        assert_eq!(throttle.refused(1, at(3600), at(1)), None, "again, but still alone");
+        assert_eq!(throttle.refused(2, at(4), at(2)), Some(at(4)));
+        assert_eq!(
+            throttle.refused(3, at(9), at(5)),
+            Some(at(9)),
+            "the second is forgotten, the first is not"
+        );
+        assert_eq!(throttle.refused(4, at(3700), at(5)), Some(at(3600)));
+        throttle.answered(1);
+        assert_eq!(throttle.refused(3, at(30), at(20)), Some(at(30)));
+    }
+}
