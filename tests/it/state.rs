@@ -367,3 +367,35 @@ fn no_file_of_the_state_is_mapped_into_memory() {
     assert!(maps.contains("/runwatch") && !maps.contains("runwatch.db"), "{maps}");
     stop(daemon);
 }
+
+#[test]
+fn that_a_run_was_removed_is_forgotten_in_time_also_where_no_runs_are_looked_for() {
+    let place = Place::with(&[("a", &["PROCESSING"])]);
+    let daemon = place.daemon(&["a"]).spawn();
+    place.wait_for(Point::Answered);
+    stop(daemon);
+    let removed = || {
+        let db = Connection::open(place.state().join("runwatch.db")).unwrap();
+        let mut select = db.prepare("SELECT id FROM removed_runs").unwrap();
+        let ids: Result<Vec<String>, _> = select.query_map((), |row| row.get(0)).unwrap().collect();
+        ids.unwrap()
+    };
+    let db = Connection::open(place.state().join("runwatch.db")).unwrap();
+    let now = jiff::Timestamp::now().as_microsecond();
+    for (id, at) in [("long-ago", 1_000_000), ("now", now)] {
+        db.execute("INSERT INTO removed_runs (id, at) VALUES (?1, ?2)", (id, at)).unwrap();
+    }
+    drop(db);
+    assert_eq!(removed(), ["long-ago", "now"]);
+    let daemon = place.daemon(&["a"]).spawn();
+    place.wait_for(Point::Answered);
+    let copy = place.dir.path().join("copy.db");
+    place.wait("purged", || {
+        let args = ["state", "backup", "--force", copy.to_str().unwrap()];
+        runwatch(&args).env("RUNWATCH_SOCKET", place.socket()).run();
+        let count = |db: &Connection| db.query_row("SELECT count(*) FROM removed_runs", (), |row| row.get(0));
+        Connection::open(&copy).is_ok_and(|db| count(&db).is_ok_and(|count: i64| count == 1))
+    });
+    stop(daemon);
+    assert_eq!(removed(), ["now"]);
+}
