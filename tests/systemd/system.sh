@@ -156,7 +156,7 @@ systemctl daemon-reload
 simulate "fourth key" id=last,duration=0s
 systemctl restart runwatch || fail "it does not start with a key file"
 check "the group can use the socket" has "^last " runuser -u ada -- runwatch list
-check "others cannot" is 70 sh -c 'runuser -u nobody -- runwatch list 2>/dev/null; echo $?'
+check "others cannot" is 69 sh -c 'runuser -u nobody -- runwatch list 2>/dev/null; echo $?'
 await "the third key to be refused" has "^last .*401" runs
 echo "fourth key" >/etc/runwatch/rotated-key
 await "the fourth key to be read" [ -e "$state/begun" ]
