@@ -42,7 +42,7 @@ fn an_error_names_the_proxy_and_not_its_password() {
             .config("[api]\nallow_http = true\n")
             .run();
         let says = says.replace("ADDRESS", &address);
-        assert!(output.stderr.contains(&says), "{scheme} {answer}: {output:?}");
+        assert!(output.stdout.contains(&says), "{scheme} {answer}: {output:?}");
         let shown = format!("{}{}", output.stdout, output.stderr);
         assert!(!shown.contains("sw0rdfish") && !shown.contains("someone"), "{shown}");
         if answer == REFUSED {
