@@ -85,7 +85,7 @@ fn shows_a_bar_a_run_and_leaves_finished_lines() {
         screen.lines().any(|line| bar(&line)) && screen.contains("  bbb PROCESSING ━")
     });
     assert_eq!(screen.matches("aaa PROCESSING").count(), 1, "drawn over itself:\n{screen}");
-    let screen = terminal.wait_for(|screen| screen.contains("exit 1"));
+    let screen = terminal.wait_for(|screen| screen.contains("exit 1") && screen.trim_end().ends_with('$'));
     let lines: Vec<&str> = screen.lines().filter(|line| !line.is_empty()).collect();
     assert_eq!(lines.len(), 4, "nothing else is left:\n{screen}");
     assert!(lines[0].starts_with("✓ aaa SUCCEEDED 50/50 in 4s"), "{screen}");
