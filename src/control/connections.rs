@@ -7,6 +7,7 @@
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,13 +20,22 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::http::Accept;
 
 /// Connections at once. Beyond that, one is closed for each new one.
-const CONNECTIONS: usize = 64;
+const CONNECTIONS: usize = 128;
 
 /// A connection this young is not closed for another: it has not had the time to say anything.
-const GRACE: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_millis(20);
 
-/// How long nothing is accepted after accepting failed: out of file descriptors, most likely.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Above this many, a connection is closed after the request under way: nobody gets a second turn before the others.
+const CROWD: usize = 16;
+
+/// How long nothing is accepted after accepting failed and no connection could be closed.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections that are closed when accepting fails, most likely for want of file descriptors. Other parts need some, too.
+const CLOSED_FOR_WANT: usize = 8;
+
+/// How long fewer connections are kept after accepting failed.
+const WANT: Duration = Duration::from_mins(1);
 
 /// A connection this old is closed when its request is answered.
 const LONGEST_LIFE: Duration = Duration::from_mins(10);
@@ -41,7 +51,9 @@ pub(super) enum Phase {
     Body,
     /// Waiting for the daemon.
     Answering,
-    /// Reading the answer.
+    /// Reading a part of the answer that is not its last.
+    Sending,
+    /// Reading the answer, or the last part of it.
     Writing,
 }
 
@@ -51,7 +63,7 @@ impl Phase {
         Duration::from_secs(match self {
             Self::Head => 10,
             Self::Idle | Self::Body => 30,
-            Self::Writing => 60,
+            Self::Sending | Self::Writing => 60,
             // `serve` bounds it, and answers.
             Self::Answering => 150,
         })
@@ -63,11 +75,23 @@ impl Phase {
 pub(super) struct Progress {
     /// The phase, and since when.
     phase: Arc<watch::Sender<(Phase, Instant)>>,
+    /// There are many connections.
+    crowd: Arc<AtomicBool>,
 }
 
 impl Progress {
+    #[cfg(test)]
     pub(super) fn new() -> Self {
-        Self { phase: Arc::new(watch::Sender::new((Phase::Idle, Instant::now()))) }
+        Self::among(Arc::default())
+    }
+
+    fn among(crowd: Arc<AtomicBool>) -> Self {
+        Self { phase: Arc::new(watch::Sender::new((Phase::Idle, Instant::now()))), crowd }
+    }
+
+    /// Whether the connection is to be closed after the request under way, since many others wait.
+    pub(super) fn is_in_a_crowd(&self) -> bool {
+        self.crowd.load(Ordering::Relaxed)
     }
 
     /// The next phase begins.
@@ -200,8 +224,7 @@ where
                 // It says what it wants before the next one comes.
                 yield_now().await;
             } else {
-                table.close_one();
-                sleep(PAUSE).await;
+                table.want().await;
             }
         }
     })
@@ -212,21 +235,28 @@ where
 struct Table {
     entries: Vec<Entry>,
     tasks: JoinSet<()>,
+    crowd: Arc<AtomicBool>,
+    /// How many there may be, and since when, where that is less than usual.
+    limit: Option<(usize, Instant)>,
 }
 
 impl Table {
     fn add<F: Future<Output = ()> + Send + 'static>(&mut self, serve: impl FnOnce(Progress) -> F) {
-        let progress = Progress::new();
+        let progress = Progress::among(Arc::clone(&self.crowd));
         let task = self.tasks.spawn(serve(progress.clone()));
         self.entries.push(Entry { accepted: Instant::now(), progress, task });
+        self.crowd.store(self.entries.len() > CROWD, Ordering::Relaxed);
     }
 
     /// Waits until there is room for one more. The wait is short: old connections are closed for it.
     async fn make_room(&mut self) {
         loop {
-            while self.tasks.try_join_next().is_some() {}
-            self.entries.retain(|entry| !entry.task.is_finished());
-            if self.entries.len() < CONNECTIONS || self.close_one() {
+            self.reap();
+            let limit = self
+                .limit
+                .filter(|(_, since)| since.elapsed() < WANT)
+                .map_or(CONNECTIONS, |(limit, _)| limit);
+            if self.entries.len() < limit || self.close_one() {
                 return;
             }
             let oldest = self.entries.iter().map(|entry| entry.accepted).min().unwrap_or_else(Instant::now);
@@ -234,6 +264,25 @@ impl Table {
                 _ = self.tasks.join_next() => {}
                 () = sleep_until(oldest + GRACE) => {}
             }
+        }
+    }
+
+    fn reap(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        self.entries.retain(|entry| !entry.task.is_finished());
+    }
+
+    /// Accepting failed: makes do with fewer connections for a while.
+    async fn want(&mut self) {
+        self.reap();
+        let limit = self.entries.len().saturating_sub(CLOSED_FOR_WANT).max(1);
+        self.limit = Some((limit, Instant::now()));
+        let closed = (0..CLOSED_FOR_WANT).filter(|_| self.close_one()).count();
+        if closed > 0 {
+            // They are gone when their tasks have run.
+            yield_now().await;
+        } else {
+            sleep(PAUSE).await;
         }
     }
 
@@ -310,6 +359,23 @@ mod tests {
         pass(1).await;
         table.make_room().await;
         assert!(table.tasks.len() <= CONNECTIONS, "those that were closed are gone");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_file_descriptors_there_are_fewer_for_a_while() {
+        let mut table = Table::default();
+        for _ in 0..40 {
+            drop(add(&mut table, Phase::Idle));
+        }
+        pass(100).await;
+        table.want().await;
+        assert_eq!(table.entries.len(), 32);
+        for (pause, expected) in [(0, 32), (60_000, 33)] {
+            pass(pause).await;
+            table.make_room().await;
+            drop(add(&mut table, Phase::Idle));
+            assert_eq!(table.entries.len(), expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

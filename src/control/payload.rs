@@ -9,6 +9,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use super::connections::{Phase, Progress};
+
 /// So much of a file is read at once, in bytes.
 const CHUNK: usize = 256 << 10;
 
@@ -45,6 +47,37 @@ impl Payload {
         };
         std::thread::Builder::new().name("file".to_owned()).spawn(read)?;
         Ok(Self::Chunks(chunks, length))
+    }
+}
+
+/// A payload on its way: each part of it may take as long as a whole answer.
+pub(super) struct Sent {
+    pub(super) payload: Payload,
+    pub(super) progress: Progress,
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let polled = Pin::new(&mut self.payload).poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(_))) {
+            let is_last = self.payload.is_end_stream();
+            self.progress.enter(if is_last { Phase::Writing } else { Phase::Sending });
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.payload.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.payload.size_hint()
     }
 }
 

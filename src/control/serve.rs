@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use super::Health;
 use super::connections::{Conversation, Phase, Progress, bounded, serve_all};
-use super::payload::Payload;
+use super::payload::{Payload, Sent};
 use super::place::{Place, listen};
 use crate::BoxFuture;
 use crate::http::{Accept, HostError, Hosts};
@@ -180,9 +180,12 @@ async fn connection(
             progress.enter(Phase::Body);
             let (serve, progress) = (Arc::clone(&serve), progress.clone());
             async move {
-                let answer = answer(request, serve, &progress).await;
+                let mut answer = answer(request, serve, &progress).await;
+                if progress.is_in_a_crowd() {
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 progress.enter(Phase::Writing);
-                Ok::<_, io::Error>(answer)
+                Ok::<_, io::Error>(answer.map(|payload| Sent { payload, progress }))
             }
         });
         // `bounded` has the time limits.
@@ -197,7 +200,7 @@ async fn connection(
 
 impl<I, S> Conversation for http1::Connection<I, S>
 where
-    S: HttpService<Incoming, ResBody = Payload>,
+    S: HttpService<Incoming, ResBody = Sent>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
@@ -353,6 +356,41 @@ mod tests {
         }
         let ended = served.await.unwrap();
         assert!((Duration::from_secs(600)..Duration::from_secs(605)).contains(&ended), "{ended:?}");
+    }
+
+    /// Answers with a file.
+    struct Large;
+
+    impl Serve for Large {
+        fn answer(&self, _: Asked) -> BoxFuture<'_, Answer> {
+            Box::pin(async {
+                // Without a thread: its time is not the test's.
+                let (sender, chunks) = tokio::sync::mpsc::channel(12);
+                for _ in 0..12 {
+                    sender.try_send(Ok(vec![0; 256 << 10].into())).unwrap();
+                }
+                let body = Payload::Chunks(chunks, 3 << 20);
+                Answer { status: StatusCode::OK, content_type: "application/octet-stream", body }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_may_take_long_as_long_as_it_moves() {
+        let (mut client, far_end) = duplex(64 << 10);
+        let served = tokio::spawn(connection(far_end, Progress::new(), Arc::new(Large)));
+        client.write_all(GET.as_bytes()).await.unwrap();
+        let (began, mut read) = (Instant::now(), 0);
+        let mut buffer = vec![0; 64 << 10];
+        while read < 3 << 20 {
+            let length = client.read(&mut buffer).await.unwrap();
+            assert!(length > 0, "closed after {:?}", began.elapsed());
+            read += length;
+            sleep(Duration::from_secs(5)).await;
+        }
+        assert!(began.elapsed() > Duration::from_mins(2));
+        drop(client);
+        served.await.unwrap();
     }
 
     /// Counts what was done.

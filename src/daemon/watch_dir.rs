@@ -36,7 +36,7 @@ const MISSING_CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Entries that are read in one listing. A directory that others may write to must not cost more.
 const MOST_ENTRIES: usize = 200_000;
 
-/// Names that are said in one listing because they are no ids. The rest is counted.
+/// Names that are said between two listings because they are no ids.
 const MOST_SAID: usize = 10;
 
 /// What was seen in the directory.
@@ -74,6 +74,10 @@ struct Looker {
     known: HashSet<RunId>,
     /// The names that were said to be no ids and are there.
     said: HashSet<OsString>,
+    /// How many were said since the last listing.
+    said_lately: usize,
+    /// That there is too much in the directory was said.
+    has_said_too_much: bool,
     listed_at: Option<Instant>,
     /// When it was last said that it cannot be looked at.
     failed_at: Option<Instant>,
@@ -95,6 +99,8 @@ impl Looker {
             has_said: false,
             known: HashSet::new(),
             said: HashSet::new(),
+            said_lately: 0,
+            has_said_too_much: false,
             listed_at: None,
             failed_at: None,
         }
@@ -176,7 +182,9 @@ impl Looker {
             let entry = entry?;
             count += 1;
             if count > MOST_ENTRIES {
-                warn!("{} has more than {MOST_ENTRIES} entries: the rest is ignored", self.dir.display());
+                if !std::mem::replace(&mut self.has_said_too_much, true) {
+                    warn!("{} has more than {MOST_ENTRIES} entries: the rest is ignored", self.dir.display());
+                }
                 break;
             }
             // One that has gone meanwhile is no file any more.
@@ -245,25 +253,24 @@ impl Looker {
         if runs.is_empty() { Vec::new() } else { vec![Seen::Came(runs)] }
     }
 
-    /// Says of names that they are no ids, once each. `is_all` if these are all there are.
+    /// Says of names that they are no ids, once each, and few at a time. `is_all` if these are all there are.
     fn say(&mut self, names: Vec<(OsString, String)>, is_all: bool) {
-        let (mut said, mut left_out) = (0, 0);
+        let before = self.said_lately;
         let mut there = HashSet::new();
         for (name, why) in names {
-            if !self.said.contains(&name) {
-                said += 1;
-                left_out += usize::from(said > MOST_SAID);
-                if said <= MOST_SAID {
+            if !self.said.contains(&name) && !there.contains(&name) {
+                self.said_lately += 1;
+                if self.said_lately <= MOST_SAID {
                     warn!("a file in the watched directory is ignored: {why}");
                 }
             }
             there.insert(name);
         }
-        if left_out > 0 {
-            warn!("{left_out} more files in the watched directory are ignored: their names are no run ids");
+        if before <= MOST_SAID && self.said_lately > MOST_SAID {
+            warn!("more files in the watched directory are ignored: their names are no run ids");
         }
         if is_all {
-            self.said = there;
+            (self.said, self.said_lately) = (there, 0);
         } else {
             self.said.extend(there);
         }
@@ -450,6 +457,13 @@ mod tests {
         }
         std::fs::remove_file(spool.join("two words")).unwrap();
         looker.list().unwrap();
-        assert_eq!(looker.said.len(), 1, "it is forgotten with its file");
+        assert_eq!((looker.said.len(), looker.said_lately), (1, 0), "it is forgotten with its file");
+        // Whoever makes many of them fills no log.
+        looker.round();
+        for name in 0..5 * MOST_SAID {
+            touch(&spool, &format!("no id {name}"));
+            looker.wait(Duration::ZERO);
+        }
+        assert_eq!(looker.said_lately, 5 * MOST_SAID);
     }
 }
