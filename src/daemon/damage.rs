@@ -88,10 +88,12 @@ impl Daemon {
         store.save(carried).await.map_err(|error| store_failed(&error))?;
         self.seen.carry_over(&store).await.map_err(|error| store_failed(&error))?;
         let list = list(&self.config, &store).await?;
+        let channels = self.channels.iter().map(|channel| channel.name.clone()).collect();
+        store.give_up_on_others(channels, clock::wall()).await.map_err(|error| store_failed(&error))?;
         let settings = settings(&self.config, &self.counters, &self.seen, self.routes.subscribe());
         announce(&self.config, &list, &self.routes.borrow());
         let channels = self.channels.clone();
-        let plan = Plan { settings, runs: list.going, channels, outages_told: OutagesTold::default() };
+        let plan = Plan { settings, runs: list.watched, channels, outages_told: OutagesTold::default() };
         self.running = app::start(plan, Arc::clone(&self.source) as _, Arc::clone(&store));
         self.store_trouble = store.health();
         handle.exchange(|parts| {

@@ -32,12 +32,7 @@ const SKEW: Duration = Duration::from_hours(1);
 const OVERLAP: Duration = Duration::from_mins(1);
 
 /// What the moments are called in the store, before the address of the API.
-const SEEN_AT: &str = "runs seen at";
-
-/// Without discovery what was seen is of no use any more: when it is turned on again, what came and went meanwhile is past.
-pub(super) async fn forget_if_off(config: &Config, store: &SqliteStore) -> Result<(), StoreError> {
-    if config.discover.is_none() { store.forget_moments(SEEN_AT).await } else { Ok(()) }
-}
+pub(super) const SEEN_AT: &str = "runs seen at";
 
 /// What is remembered of the lists of an account, so that what comes and goes between two of them is told. Shared by whoever
 /// reads lists and whoever writes down what they had.

@@ -36,7 +36,7 @@ pub use handle::Order;
 pub use state::{database, directory};
 
 use busy::{may_pass, patiently};
-use discover::{Seen, forget_if_off};
+use discover::Seen;
 use handle::{Handle, Parts};
 use metrics::Metrics;
 use resume::Resume;
@@ -249,9 +249,8 @@ impl Daemon {
         let store_trouble = store.health();
         let names: Vec<_> = channels.iter().map(|channel| channel.name.clone()).collect();
         metrics.set_channels(names.clone());
-        forget_if_off(&config, &store).await.map_err(|error| store_failed(&error))?;
         store.give_up_on_others(names, clock::wall()).await.map_err(|error| store_failed(&error))?;
-        let plan = Plan { settings, runs: list.going, channels: channels.clone(), outages_told };
+        let plan = Plan { settings, runs: list.watched, channels: channels.clone(), outages_told };
         let running = app::start(plan, Arc::clone(&source) as _, Arc::clone(&store));
         let handle = Handle {
             parts: RwLock::new(Parts {

@@ -7,7 +7,6 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::discover::forget_if_off;
 use super::setup::{announce_discovery, channels, client, routes, settings, warn_of_unknown_channels};
 use super::watching::watch_list;
 use super::{Daemon, Reread};
@@ -47,8 +46,8 @@ impl Daemon {
         let before = self.running.commands.clone();
         let failed = |error: StoreError| format!("the store failed: {error}");
         let seen = self.seen.after(&config, &store).await.map_err(failed)?;
-        let list = watch_list(&config, &*store).await.map_err(failed)?;
-        forget_if_off(&config, &store).await.map_err(failed)?;
+        let list = watch_list(&config, &store).await.map_err(failed)?;
+        // From here on nothing fails: the configuration is in force.
         self.seen.retire();
         handle.set_trouble("discover", None);
         self.warn_of_what_needs_a_restart(&config);
@@ -56,14 +55,14 @@ impl Daemon {
         self.routes.send_replace(routes(&config));
         let settings = settings(&config, &self.counters, &seen, self.routes.subscribe());
         let _ = before.send(Command::Reconfigure(Box::new(settings), Arc::clone(&source) as _)).await;
-        let (going, ended) = (list.going.len(), list.ended);
-        for id in list.dropped {
+        let (going, ended) = (list.watched.len(), list.ended);
+        for id in list.forgotten {
             parts.stop_watching(&id).await;
             // Once more: something may have been recorded of it in between.
             let _ = crate::store::RunStore::forget(&*store, vec![id]).await;
         }
-        warn_of_unknown_channels(&list.going, &self.routes.borrow());
-        let _ = before.send(Command::Add(list.going)).await;
+        warn_of_unknown_channels(&list.watched, &self.routes.borrow());
+        let _ = before.send(Command::Add(list.watched)).await;
         let _ = self.running.channels.send(new_channels.clone()).await;
         let channels: Vec<_> = new_channels.iter().map(|channel| channel.name.clone()).collect();
         handle.metrics.set_channels(channels.clone());

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::DaemonError;
 use super::discover::{Seen, discovery, told_from};
-use super::watching::{WatchList, watch_list};
+use super::watching::watch_list;
 use crate::api::ApiClient;
 use crate::app;
 use crate::clock;
@@ -17,7 +17,7 @@ use crate::notify::{Channel, session_bus};
 use crate::poll::{Counters, Settings};
 use crate::run::Patience;
 use crate::span;
-use crate::store::{Routes, SqliteStore, StoreError, Watched};
+use crate::store::{Adopted, Routes, SqliteStore, StoreError, Watched};
 use crate::words;
 
 /// Counts are written down this often: what a crash loses of them is read again.
@@ -55,7 +55,7 @@ pub(super) fn settings(
     }
 }
 
-pub(super) async fn list(config: &Config, store: &SqliteStore) -> Result<WatchList, DaemonError> {
+pub(super) async fn list(config: &Config, store: &SqliteStore) -> Result<Adopted, DaemonError> {
     watch_list(config, store).await.map_err(|error| store_failed(&error))
 }
 
@@ -64,17 +64,17 @@ pub(super) fn store_failed(error: &StoreError) -> DaemonError {
 }
 
 /// Says what is watched, and what may surprise.
-pub(super) fn announce(config: &Config, list: &WatchList, routes: &Routes) {
+pub(super) fn announce(config: &Config, list: &Adopted, routes: &Routes) {
     info!(
-        runs = list.going.len(),
+        runs = list.watched.len(),
         ended = list.ended,
         channels = config.channels.len(),
         api = config.api.base_url.as_str(),
         "watching"
     );
     announce_discovery(config);
-    warn_of_unknown_channels(&list.going, routes);
-    for id in &list.dropped {
+    warn_of_unknown_channels(&list.watched, routes);
+    for id in &list.forgotten {
         info!(run_id = id.as_str(), "not watched any more: it is not in the configuration");
     }
     if config.channels.is_empty() {

@@ -1,49 +1,30 @@
 //! Which runs a daemon watches: those that the configuration names, those that were added, and those that were found.
 
-use std::collections::HashSet;
-
+use super::discover::SEEN_AT;
 use crate::config::{Config, ConfiguredRun};
-use crate::run::{RunId, Subject};
-use crate::store::{Origin, RunStore, StoreError, Watched};
+use crate::run::{Ending, Subject};
+use crate::store::{Adopted, Adoption, Fate, Origin, SqliteStore, StoreError, Watched};
 
-/// What is to be watched, and what was found on the way.
-#[derive(Debug, Default)]
-pub(super) struct WatchList {
-    /// The runs that go on, or are not known yet.
-    pub(super) going: Vec<Watched>,
-    /// How many have ended.
-    pub(super) ended: usize,
-    /// Runs that the configuration names no more and nobody else wants: not watched.
-    pub(super) dropped: Vec<RunId>,
+/// Brings the store up to date with the configuration, as a whole or not at all, and gives what is to be watched.
+pub(super) async fn watch_list(config: &Config, store: &SqliteStore) -> Result<Adopted, StoreError> {
+    let now = crate::clock::wall();
+    let runs = config.runs.iter().map(|run| watched(run, now)).collect();
+    // A `[discover]` table that is gone, and comes back, begins anew.
+    let forgotten_moments = config.discover.is_none().then_some(SEEN_AT);
+    store.adopt(Adoption { runs, forgotten_moments, fate }).await
 }
 
-/// Brings the store up to date with the configuration and gives what is to be watched. An end that the API never gave is
-/// taken back: whatever was wrong may have been mended, which is what a restart or a reload is for.
-pub(super) async fn watch_list(config: &Config, store: &dyn RunStore) -> Result<WatchList, StoreError> {
-    let now = crate::clock::wall();
-    let configured: Vec<Watched> = config.runs.iter().map(|run| watched(run, now)).collect();
-    store.add(configured).await?;
-    let names: HashSet<&RunId> = config.runs.iter().map(|run| &run.id).collect();
-    let mut list = WatchList::default();
-    let mut again = Vec::new();
-    for mut run in store.load().await? {
-        let wanted = run.origin != Origin::Configured || names.contains(&run.subject.id);
-        let finished = matches!(run.state.ended, Some(crate::run::Ending::Finished(_)));
-        if finished {
-            list.ended += 1;
-        } else if wanted {
-            if run.state.ended.is_some() {
-                run.state.watch_again();
-                again.push(run.clone());
-            }
-            list.going.push(run);
-        } else if run.state.ended.is_none() {
-            list.dropped.push(run.subject.id);
-        }
+/// What becomes of a run. An end that the API never gave is taken back: whatever was wrong may have been fixed, which is what
+/// a restart or a reload is for.
+fn fate(run: &Watched, named: bool) -> Fate {
+    let wanted = named || run.origin != Origin::Configured;
+    match run.state.ended {
+        Some(Ending::Finished(_)) => Fate::Ended,
+        Some(_) if wanted => Fate::WatchAgain,
+        Some(_) => Fate::Leave,
+        None if wanted => Fate::Watch,
+        None => Fate::Forget,
     }
-    store.add(again).await?;
-    store.forget(list.dropped.clone()).await?;
-    Ok(list)
 }
 
 fn watched(run: &ConfiguredRun, now: jiff::Timestamp) -> Watched {
@@ -56,8 +37,8 @@ fn watched(run: &ConfiguredRun, now: jiff::Timestamp) -> Watched {
 mod tests {
     use super::*;
     use crate::config::{Overrides, parse};
-    use crate::run::{Ending, Terminal};
-    use crate::store::{Commit, SqliteStore};
+    use crate::run::{RunId, Terminal};
+    use crate::store::{Commit, RunStore as _};
 
     fn config(text: &str) -> Config {
         parse(Some((std::path::Path::new("c"), text)), &|_| None, &Overrides::default()).unwrap().config
@@ -87,10 +68,10 @@ mod tests {
         let text =
             "[[run]]\nid = \"new\"\nname = \"nightly\"\ndeadline = \"2h\"\n[[run]]\nid = \"finished\"\n";
         let list = watch_list(&config(text), &store).await.unwrap();
-        assert_eq!(ids(&list.going), ["added", "added-and-lost", "new"]);
-        assert!(list.going.iter().all(|run| run.state.ended.is_none()));
-        assert_eq!((list.ended, list.dropped), (1, vec!["no-longer-configured".parse().unwrap()]));
-        let new = list.going.iter().find(|run| run.subject.id.as_str() == "new").unwrap();
+        assert_eq!(ids(&list.watched), ["added", "added-and-lost", "new"]);
+        assert!(list.watched.iter().all(|run| run.state.ended.is_none()));
+        assert_eq!((list.ended, list.forgotten), (1, vec!["no-longer-configured".parse::<RunId>().unwrap()]));
+        let new = list.watched.iter().find(|run| run.subject.id.as_str() == "new").unwrap();
         assert_eq!(new.deadline, Some(std::time::Duration::from_hours(2)));
         assert_eq!(ids(&store.load().await.unwrap()), ["added", "added-and-lost", "finished", "new"]);
     }

@@ -94,13 +94,14 @@ pub(super) fn fingerprint(db: &Connection, channel: &str) -> rusqlite::Result<Op
 pub(super) const NOT_CONFIGURED: &str = "the channel is not configured any more";
 
 impl SqliteStore {
-    /// Gives up on what is to be told to channels that are not among these: nobody would ever tell it. What is being sent is
-    /// given up when it fails. Gives how many deliveries.
+    /// Gives up on what is to be told to channels that are not among these, and writes nothing more for them: nobody would
+    /// ever tell it. What is being sent is given up when it fails. Gives how many deliveries.
     pub async fn give_up_on_others(
         &self,
         channels: Vec<ChannelName>,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
+        self.allowed.set(&channels);
         let give_up = move |db: &Connection| {
             let others = format!("NOT IN ({})", vec!["?"; channels.len()].join(", "));
             db.execute(
@@ -130,6 +131,9 @@ mod tests {
         end(&store, "a", 10).await;
         assert_eq!(store.give_up_on_others(vec!["ops".into()], at(20)).await.unwrap(), 0);
         assert_eq!(store.give_up_on_others(vec!["new".into()], at(20)).await.unwrap(), 1);
+        assert_eq!(states(&store).await, [("a".into(), DeliveryState::Dead, 0)]);
+        // What was routed before, and is written now, is for nobody either.
+        end(&store, "b", 30).await;
         assert_eq!(states(&store).await, [("a".into(), DeliveryState::Dead, 0)]);
     }
 

@@ -38,14 +38,6 @@ impl SqliteStore {
         self.queue.call(unknown).await
     }
 
-    /// Forgets all moments whose names begin like this.
-    pub async fn forget_moments(&self, prefix: &'static str) -> Result<(), StoreError> {
-        let forget = move |db: &rusqlite::Connection| {
-            db.execute("DELETE FROM moments WHERE substr(name, 1, length(?1)) = ?1", [prefix]).map(drop)
-        };
-        self.queue.call(forget).await
-    }
-
     /// Takes a run out of the watch, so that it is not found again; what is still to be told of it is told.
     pub async fn remove(&self, run: RunId, now: Timestamp) -> Result<(), StoreError> {
         let remove = move |db: &rusqlite::Connection| {

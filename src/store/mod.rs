@@ -5,6 +5,7 @@
 //! owners and leases, so that several daemons can share a store one day.
 
 mod admin;
+mod adopt;
 mod aside;
 mod batch;
 mod channels;
@@ -41,6 +42,7 @@ use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 
 pub use self::took::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
+pub use adopt::{Adopted, Adoption, Fate};
 pub use aside::set_aside;
 pub use copy::copy_unused;
 pub use lock::{InUse, Lock};

@@ -90,7 +90,14 @@ impl Outbox for SqliteStore {
         settlement: Settlement,
     ) -> BoxFuture<'a, Result<Finished, StoreError>> {
         let (id, claim, owner) = (claimed.id, claimed.claim, owner.clone());
-        let call = self.queue.call(move |db| finish(db, id, claim, &owner, now, settlement));
+        let allowed = self.allowed.clone();
+        let call = self.queue.call(move |db| {
+            let mut settlement = settlement;
+            if let Some((_, channels)) = &mut settlement.follows.event {
+                *channels = allowed.of(channels);
+            }
+            finish(db, id, claim, &owner, now, settlement)
+        });
         Box::pin(async move {
             let (finished, gives_work) = call.await?;
             if gives_work {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::adopt::Allowed;
 use super::order::{By, supersede};
 use super::row::{COLUMNS, count, ending_word, micros, origin_code, read_run, timestamp};
 use super::{ChannelName, Commit, MomentName, RunStore, SqliteStore, StoreError, Took, Watched, took};
@@ -11,12 +12,7 @@ use crate::run::{Event, EventId, EventKind, RunId, SpecId};
 
 impl RunStore for SqliteStore {
     fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
-        Box::pin(self.queue.call(|db| {
-            let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs"))?;
-            // A row whose id no longer parses cannot be watched: it is left in the file and out of the list.
-            let rows = select.query_map((), read_run)?.filter_map(Result::transpose);
-            rows.collect()
-        }))
+        Box::pin(self.queue.call(read_runs))
     }
 
     fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
@@ -57,8 +53,9 @@ impl RunStore for SqliteStore {
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>> {
         let fills_outbox = commit.events.iter().any(|(_, channels)| !channels.is_empty());
+        let allowed = self.allowed.clone();
         Box::pin(async move {
-            self.queue.call(move |db| write(db, &commit)).await?;
+            self.queue.call(move |db| write(db, &commit, &allowed)).await?;
             if fills_outbox {
                 self.filled.send_modify(|count| *count += 1);
             }
@@ -67,7 +64,14 @@ impl RunStore for SqliteStore {
     }
 }
 
-fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
+/// Every run. A row whose id no longer parses cannot be watched: it is left in the file and out of the list.
+pub(super) fn read_runs(db: &Connection) -> rusqlite::Result<Vec<Watched>> {
+    let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs"))?;
+    let rows = select.query_map((), read_run)?.filter_map(Result::transpose);
+    rows.collect()
+}
+
+fn write(db: &Connection, commit: &Commit, allowed: &Allowed) -> rusqlite::Result<()> {
     let lost_anew = lost_anew(db, commit)?;
     if let Some(run) = &commit.run
         && update_run(db, run)? == 0
@@ -79,11 +83,12 @@ fn write(db: &Connection, commit: &Commit) -> rusqlite::Result<()> {
         insert_run(db, run)?;
     }
     for (event, channels) in &commit.events {
+        let channels = allowed.of(channels);
         match &lost_anew {
             Some(id) if event.payload.kind == EventKind::RunLost => {
-                write_event(db, &Event { id: id.clone(), payload: event.payload.clone() }, channels)?;
+                write_event(db, &Event { id: id.clone(), payload: event.payload.clone() }, &channels)?;
             }
-            _ => write_event(db, event, channels)?,
+            _ => write_event(db, event, &channels)?,
         }
     }
     match &commit.moment {
@@ -179,7 +184,7 @@ fn insert_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
 
 /// Writes what is to be done about a run, whether it is there or not. What somebody asked for in adding it stays unless
 /// something else is asked for; for one that was only found nobody asked for anything. What is known of it stays, but that an end which the API never gave is taken back.
-fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
+pub(super) fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
     let Watched { subject, state, notify, deadline, origin } = run;
     let notify = notify.as_ref().map(|names| names.iter().map(|name| &**name).collect::<serde_json::Value>());
     db.prepare_cached("DELETE FROM removed_runs WHERE id = ?1")?.execute([subject.id.as_str()])?;

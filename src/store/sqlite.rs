@@ -10,6 +10,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::watch;
 
+use super::adopt::Allowed;
 use super::aside::set_orphans_aside;
 use super::copy::copy;
 use super::damage::{check_pages, missing};
@@ -39,13 +40,19 @@ const INDEXES: &str = include_str!("schema/indexes.sql");
 pub struct SqliteStore {
     pub(super) queue: Queue,
     pub(super) filled: Arc<watch::Sender<u64>>,
+    pub(super) allowed: Allowed,
     /// Of the database; nothing in memory.
     path: Arc<Path>,
 }
 
 impl SqliteStore {
     fn on(queue: Queue, path: &Path) -> Self {
-        Self { queue, filled: Arc::new(watch::Sender::new(0)), path: path.into() }
+        Self {
+            queue,
+            filled: Arc::new(watch::Sender::new(0)),
+            allowed: Allowed::default(),
+            path: path.into(),
+        }
     }
 
     /// A store that lives as long as the process.
