@@ -1,7 +1,7 @@
-//! The proxy variables of the environment (`HTTPS_PROXY` and the like): what the HTTP client would pass over in silence.
+//! The proxy variables of the environment (`HTTPS_PROXY` and the like), checked before anything is sent.
 //!
-//! The client reads them itself. A value that it cannot use means no proxy at all, so it is warned of here. Values are never
-//! shown: a password may be in them.
+//! `http` reads them itself and refuses one that it needs and cannot use; here every one is warned of, needed or not. Values
+//! are never shown: a password may be in them.
 
 use super::Environment;
 use super::diagnostic::Problems;
@@ -17,7 +17,7 @@ pub(super) fn check(env: Environment<'_>, problems: &Problems) {
             continue;
         };
         if let Some(wrong) = wrong(&value) {
-            let title = format!("{name} is ignored, no proxy is used: {wrong}");
+            let title = format!("{name} names no proxy: {wrong}");
             problems.warning(None, title, "expected a URL such as http://proxy.example.com:3128");
         }
     }
