@@ -197,8 +197,8 @@ impl ApiClient {
             )),
             BodyError::Broken(error) => self.trouble(&error, call),
         })?;
-        match wire::run(&body, id.as_str()) {
-            Ok(run) => {
+        match wire::read(&body, id.as_str()) {
+            Ok((run, body)) => {
                 let redactor = self.redactor();
                 Ok(Answer { run: redacted::run(&redactor, run), body: redacted::body(&redactor, body) })
             }
@@ -334,6 +334,7 @@ fn not_a_run(why: &NotARun) -> PollError {
             NotARun::Html => "the answer is a web page, not the API's JSON; is base_url right?".to_owned(),
             NotARun::NotJson(error) => format!("the answer is not whole JSON ({error})"),
             NotARun::OtherShape => "the answer is JSON, but not a run; is base_url right?".to_owned(),
+            NotARun::Ambiguous => "the answer has two different statuses or ids".to_owned(),
             NotARun::OtherRun => "the answer is about another run; is there a cache in between?".to_owned(),
         },
         from_api: false,

@@ -26,14 +26,36 @@ pub(super) struct Splitter {
     depth: usize,
     /// At which depth the elements of the list are; `None` before it has begun.
     list: Option<usize>,
-    ended: bool,
+    /// What may come next in the list, between its elements.
+    next: Next,
     in_string: bool,
     escaped: bool,
     /// The element that is being read.
     element: Vec<u8>,
+    /// The element is too long to be a run: it is passed over, and the run is not listed.
+    too_long: bool,
     /// The last string outside the list: the name under which a wrapped list stands.
     name: Vec<u8>,
+    /// How many bytes came before the list or its wrapper.
+    before: usize,
 }
+
+/// What may come next between the elements of the list.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// An element, or the end.
+    #[default]
+    First,
+    /// A comma, or the end.
+    Comma,
+    /// An element.
+    Element,
+    /// The list has ended.
+    Nothing,
+}
+
+/// A byte order mark may come before everything else.
+const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 impl Splitter {
     /// Reads on; gives every element that is complete now to `take`.
@@ -46,19 +68,22 @@ impl Splitter {
 
     /// Whether the list has come to its end. One that has not says nothing about what is not in it.
     pub(super) fn finish(&self) -> Result<(), PollError> {
-        if self.ended && self.depth == 0 {
+        if self.has_ended() && self.depth == 0 {
             return Ok(());
         }
         Err(broken(if self.list.is_none() { "it is no list" } else { "it breaks off" }))
     }
 
+    fn has_ended(&self) -> bool {
+        self.next == Next::Nothing
+    }
+
     fn read(&mut self, byte: u8, take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
-        let inside = self.list.is_some_and(|list| self.depth > list) && !self.ended;
-        if inside {
-            if self.element.len() >= LONGEST {
-                return Err(broken("an entry is too long"));
-            }
-            self.element.push(byte);
+        let in_list = self.list.filter(|_| !self.has_ended());
+        if in_list.is_some_and(|list| self.depth > list) {
+            self.keep(byte);
+        } else if !self.in_string {
+            self.between(byte, in_list)?;
         }
         if self.in_string {
             self.string(byte);
@@ -69,11 +94,43 @@ impl Splitter {
                 self.in_string = true;
                 self.name.clear();
             }
-            b'[' | b'{' => self.open(byte)?,
-            b']' | b'}' => self.close(take)?,
-            b'<' if self.depth == 0 => return Err(broken("it is a web page; is base_url right?")),
+            b'[' | b'{' => self.open(byte),
+            b']' | b'}' => self.close(byte, take)?,
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Keeps a byte of an element.
+    fn keep(&mut self, byte: u8) {
+        self.too_long |= self.element.len() >= LONGEST;
+        if !self.too_long {
+            self.element.push(byte);
+        }
+    }
+
+    /// Looks at a byte outside every element: around the list, or between two of them.
+    fn between(&mut self, byte: u8, in_list: Option<usize>) -> Result<(), PollError> {
+        if byte.is_ascii_whitespace() {
+            return Ok(());
+        }
+        let Some(_) = in_list else {
+            let begins = self.depth == 0 && !self.has_ended();
+            let is_bom = begins && BOM.get(self.before) == Some(&byte);
+            self.before += 1;
+            return match byte {
+                b'<' if begins => Err(broken("it is a web page; is base_url right?")),
+                b'[' | b'{' if begins => Ok(()),
+                _ if self.depth == 0 && !is_bom => Err(broken("it is no JSON")),
+                _ => Ok(()),
+            };
+        };
+        self.next = match (self.next, byte) {
+            (Next::First | Next::Element, b'{') | (Next::First | Next::Comma, b']') => self.next,
+            (Next::Comma, b',') => Next::Element,
+            (Next::First | Next::Element, _) => return Err(broken("an entry is no run")),
+            (Next::Comma | Next::Nothing, _) => return Err(broken("there is something between two entries")),
+        };
         Ok(())
     }
 
@@ -87,30 +144,33 @@ impl Splitter {
         }
     }
 
-    fn open(&mut self, byte: u8) -> Result<(), PollError> {
+    fn open(&mut self, byte: u8) {
         self.depth += 1;
         // A bare list, or one in a wrapper under the name that newer resources use.
         let begins = byte == b'[' && (self.depth == 1 || (self.depth == 2 && self.name == b"results"));
         if self.list.is_none() && begins {
             self.list = Some(self.depth);
-        } else if self.list.is_some_and(|list| self.depth == list + 1) && !self.ended {
-            if byte == b'[' {
-                return Err(broken("an entry is no run"));
-            }
+        } else if self.list.is_some_and(|list| self.depth == list + 1) && !self.has_ended() {
+            self.too_long = false;
             self.element.clear();
             self.element.push(byte);
         }
-        Ok(())
     }
 
-    fn close(&mut self, take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
+    fn close(&mut self, byte: u8, take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
         self.depth = self.depth.checked_sub(1).ok_or_else(|| broken("it is no JSON"))?;
-        if let Some(list) = self.list.filter(|_| !self.ended) {
+        if let Some(list) = self.list.filter(|_| !self.has_ended()) {
             if self.depth == list {
-                take(&self.element);
+                if byte != b'}' {
+                    return Err(broken("an entry is no run"));
+                }
+                if !self.too_long {
+                    take(&self.element);
+                }
                 self.element.clear();
+                self.next = Next::Comma;
             } else if self.depth < list {
-                self.ended = true;
+                self.next = Next::Nothing;
             }
         }
         Ok(())
@@ -181,11 +241,40 @@ mod tests {
             "]",
             "[[1]]",
             "7",
+            "[null]",
+            "[7]",
+            "[{},null]",
+            "[{} {}]",
+            "[{},]",
+            "[,{}]",
+            "[{},,{}]",
+            "[{} x,{}]",
+            "[\"a\",{}]",
+            "[{}] x",
+            "[{}][{}]",
+            "x[{}]",
+            "\u{feff}\u{feff}[{}]",
+            "{\"results\":[null]}",
+            "[{]]",
         ] {
             assert!(split(json.as_bytes(), 3).is_err(), "{json}");
         }
-        let long = format!("[{{\"a\":\"{}\"}}]", "x".repeat(LONGEST));
-        assert!(split(long.as_bytes(), 1000).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_white_space_do_not_matter() {
+        for json in ["\u{feff}[{}]", " \n[ {} ]\r\n", "\u{feff} {\"results\" : [ {} ]} "] {
+            assert_eq!(split(json.as_bytes(), 2).unwrap(), [b"{}"], "{json}");
+        }
+    }
+
+    #[test]
+    fn one_element_that_is_too_long_is_passed_over() {
+        let long = format!(r#"[{{"id":"a"}},{{"id":"b","x":"{}"}},{{"id":"c"}}]"#, "]},".repeat(LONGEST));
+        assert_eq!(split(long.as_bytes(), 1000).unwrap(), [&br#"{"id":"a"}"#[..], br#"{"id":"c"}"#]);
+        let mut splitter = Splitter::default();
+        splitter.feed(&long.as_bytes()[..long.len() - 20], &mut |_| {}).unwrap();
+        assert!(splitter.element.capacity() <= 2 * LONGEST, "it takes no memory");
     }
 
     proptest! {

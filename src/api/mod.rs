@@ -1,10 +1,11 @@
 //! The DataFramer API, as far as a watcher needs it: ask about one run, and say what came of it.
 //!
-//! `client` speaks HTTP, `wire` reads bodies, `list` takes a list of them apart, `refusal` reads everything that is not a run,
+//! `client` speaks HTTP, `wire` reads bodies, `mend` makes near JSON whole, `list` takes a list of them apart, `refusal` reads everything that is not a run,
 //! `redacted` takes our own secrets out of what was read. The rest of the program sees only [`RunSource`], so that tests can put a script in its place. Nothing here knows of schedules or notifications.
 
 pub mod client;
 mod list;
+mod mend;
 mod redacted;
 mod refusal;
 mod wire;

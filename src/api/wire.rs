@@ -7,10 +7,12 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::mend;
 use crate::run::{Details, MAX_TEXT, Progress, Run, RunId, RunStatus, SpecId, printable};
 
 /// Why a body is no run.
@@ -24,22 +26,42 @@ pub(super) enum NotARun {
     OtherShape,
     /// A run, but another one: a cache that mixes up its answers.
     OtherRun,
+    /// A run with two different statuses, or two ids.
+    Ambiguous,
 }
 
-/// Reads the body of `GET /runs/{id}/`, which must be about the run that was asked about.
+/// Reads the body of `GET /runs/{id}/`, which must be about the run that was asked about; gives it as JSON, too.
 ///
-/// Ids are compared only where both are UUIDs: what was asked for may be another name of the run.
-pub(super) fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
+/// The status counts if it is there once. What is odd elsewhere (a byte order mark, `NaN`, a field twice, another type) does
+/// not matter. Ids are compared only where both are UUIDs: what was asked for may be another name of the run.
+pub(super) fn read(body: &Bytes, asked: &str) -> Result<(Run, Bytes), NotARun> {
     if looks_like_html(body) {
         return Err(NotARun::Html);
     }
+    let body = body.slice(body.len() - without_bom(body).len()..);
+    match run(&body, asked) {
+        Err(NotARun::NotJson(why)) => {
+            let mended = mend::json(&body).ok_or(NotARun::NotJson(why))?;
+            run(&mended, asked).map(|run| (run, mended))
+        }
+        read => read.map(|run| {
+            let is_text = std::str::from_utf8(&body).is_ok();
+            (run, if is_text { body } else { mend::json(&body).unwrap_or_default() })
+        }),
+    }
+}
+
+fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
     if !is_object(body) {
         // A list would be taken as a struct's fields in order.
         return Err(serde_json::from_slice::<IgnoredAny>(body).map_or_else(not_json, |_| NotARun::OtherShape));
     }
-    let wire: WireRun<'_> = serde_json::from_slice(body).map_err(not_json)?;
+    let wire: WireRun<'_> = fields(body)?;
     if !wire.is_a_run() {
         return Err(NotARun::OtherShape);
+    }
+    if wire.is_ambiguous {
+        return Err(NotARun::Ambiguous);
     }
     let uuid = |text: &str| text.parse().ok().filter(RunId::is_uuid);
     if let (Some(other), Some(asked)) = (wire.id.text().and_then(uuid), uuid(asked))
@@ -55,13 +77,24 @@ pub(super) fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
 
 /// Reads one element of the list of runs, with its details.
 pub(super) fn listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
-    let wire: WireRun<'_> = serde_json::from_slice(element).map_err(not_json)?;
+    match one_listed(element) {
+        Err(NotARun::NotJson(why)) => one_listed(&mend::json(element).ok_or(NotARun::NotJson(why))?),
+        read => read,
+    }
+}
+
+fn one_listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
+    let wire: WireRun<'_> = fields(element)?;
+    if wire.is_ambiguous {
+        return Err(NotARun::Ambiguous);
+    }
     let id = wire.id.text().and_then(|id| id.parse().ok()).ok_or(NotARun::OtherShape)?;
     Ok((id, Run { details: details(element), ..wire.into_run() }))
 }
 
 fn details(body: &[u8]) -> Option<Box<Details>> {
-    serde_json::from_slice::<WireDetails<'_>>(body).ok().map(|wire| Box::new(wire.into()))
+    let read = |body: &[u8]| fields::<WireDetails<'_>>(body).ok().map(|wire| Box::new(wire.into()));
+    read(body).or_else(|| read(&mend::json(body)?))
 }
 
 /// Whether a body says that it is a page for a browser.
@@ -93,25 +126,80 @@ fn not_json(error: serde_json::Error) -> NotARun {
     NotARun::NotJson(error.to_string())
 }
 
+/// What is taken of an object, field by field. The last of several of one name counts.
+trait Wire<'de>: Default {
+    /// Takes the value of a field; false if it is none of its own.
+    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
+}
+
+/// Reads the fields of an object.
+fn fields<'de, W: Wire<'de>>(json: &'de [u8]) -> Result<W, NotARun> {
+    struct Object<W>(W);
+    impl<'de, W: Wire<'de>> Deserialize<'de> for Object<W> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(Fields(std::marker::PhantomData)).map(Self)
+        }
+    }
+    struct Fields<W>(std::marker::PhantomData<W>);
+    impl<'de, W: Wire<'de>> Visitor<'de> for Fields<W> {
+        type Value = W;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<W, A::Error> {
+            let mut wire = W::default();
+            while let Some(name) = map.next_key::<Scalar<'de>>()? {
+                if !wire.take(name.text().unwrap_or_default(), &mut map)? {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+            Ok(wire)
+        }
+    }
+    serde_json::from_slice::<Object<W>>(json).map(|object| object.0).map_err(not_json)
+}
+
 /// The fields that every poll needs.
-#[derive(serde::Deserialize)]
+#[derive(Default)]
 struct WireRun<'a> {
-    #[serde(borrow, default)]
     id: Scalar<'a>,
-    #[serde(borrow, default)]
     status: Scalar<'a>,
-    #[serde(borrow, default)]
     samples_completed: Scalar<'a>,
-    #[serde(borrow, default)]
     samples_failed: Scalar<'a>,
-    #[serde(borrow, default)]
     created_at: Scalar<'a>,
-    #[serde(borrow, default)]
     completed_at: Scalar<'a>,
-    #[serde(borrow, default)]
     spec_id: Scalar<'a>,
-    #[serde(default)]
     runtime_params: NumberOfSamples,
+    /// Two statuses that mean different things, or two ids.
+    is_ambiguous: bool,
+}
+
+impl<'de> Wire<'de> for WireRun<'de> {
+    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "id" => {
+                let id: Scalar<'de> = map.next_value()?;
+                self.is_ambiguous |= !matches!(self.id, Scalar::Missing) && self.id.text() != id.text();
+                self.id = id;
+            }
+            "status" => {
+                let status: Scalar<'de> = map.next_value()?;
+                let means = |status: &Scalar<'_>| RunStatus::parse(status.text());
+                self.is_ambiguous |=
+                    !matches!(self.status, Scalar::Missing) && means(&self.status) != means(&status);
+                self.status = status;
+            }
+            "samples_completed" => self.samples_completed = map.next_value()?,
+            "samples_failed" => self.samples_failed = map.next_value()?,
+            "created_at" => self.created_at = map.next_value()?,
+            "completed_at" => self.completed_at = map.next_value()?,
+            "spec_id" => self.spec_id = map.next_value()?,
+            "runtime_params" => self.runtime_params = map.next_value()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 }
 
 impl WireRun<'_> {
@@ -149,20 +237,29 @@ impl WireRun<'_> {
 }
 
 /// The fields that only the last answer is read for.
-#[derive(serde::Deserialize)]
+#[derive(Default)]
 struct WireDetails<'a> {
-    #[serde(borrow, default)]
     spec_name: Scalar<'a>,
-    #[serde(borrow, default)]
     spec_version: Scalar<'a>,
-    #[serde(borrow, default)]
     dataset_name: Scalar<'a>,
-    #[serde(borrow, default)]
     created_by_email: Scalar<'a>,
-    #[serde(borrow, default)]
     total_cost: Scalar<'a>,
-    #[serde(default)]
     generated_files: Length,
+}
+
+impl<'de> Wire<'de> for WireDetails<'de> {
+    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
+        match name {
+            "spec_name" => self.spec_name = map.next_value()?,
+            "spec_version" => self.spec_version = map.next_value()?,
+            "dataset_name" => self.dataset_name = map.next_value()?,
+            "created_by_email" => self.created_by_email = map.next_value()?,
+            "total_cost" => self.total_cost = map.next_value()?,
+            "generated_files" => self.generated_files = map.next_value()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 }
 
 impl From<WireDetails<'_>> for Details {
@@ -307,6 +404,10 @@ impl<'de> Deserialize<'de> for Length {
 mod tests {
     use super::*;
 
+    fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
+        read(&Bytes::copy_from_slice(body), asked).map(|(run, _)| run)
+    }
+
     fn status(body: &str) -> RunStatus {
         run(body.as_bytes(), "r").unwrap().status
     }
@@ -370,7 +471,7 @@ mod tests {
     #[test]
     fn tells_apart_what_is_no_run() {
         assert_eq!(run(b"\n <!DOCTYPE html><p>SUCCEEDED", "r").unwrap_err(), NotARun::Html);
-        for body in ["", "{", r#"{"status":"SUCCEEDED","#, "SUCCEEDED", "\u{feff}{}"] {
+        for body in ["", "{", r#"{"status":"SUCCEEDED","#, "SUCCEEDED", "{NaN}", "\u{feff}{"] {
             assert!(matches!(run(body.as_bytes(), "r"), Err(NotARun::NotJson(_))), "{body}");
         }
         for body in [
@@ -385,6 +486,47 @@ mod tests {
             r#"{"status":"ok","uptime":3}"#,
         ] {
             assert_eq!(run(body.as_bytes(), "r").unwrap_err(), NotARun::OtherShape, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_status_is_read_from_what_is_readable() {
+        for body in [
+            "\u{feff}{\"status\":\"FAILED\",\"id\":\"a\"}",
+            r#"{"status":"FAILED","id":"a","total_cost":NaN,"x":[-Infinity,{"y":Infinity}]}"#,
+            r#"{"status":"FAILED","id":"a","samples_completed":1e400,"runtime_params":{"number_of_samples":1e999}}"#,
+            r#"{"status":"FAILED","id":"a","spec_name":"x","spec_name":"y","samples_failed":1,"samples_failed":2}"#,
+            r#"{"status":"FAILED","status":"FAILED","status":"failed","id":"a","id":"a"}"#,
+            r#"{"st\u0061tus":"FAILED","id":"a","created_by_email":[1],"generated_files":{"a":1},"spec_version":{}}"#,
+            "{\"status\":\"FAILED\",\"id\":\"a\",\"spec_name\":\"tab\there\"}",
+            r#"{"status":"FAILED","id":"a","spec_name":"\ud800"}"#,
+        ] {
+            let (run, json) = read(&body.into(), "r").unwrap();
+            assert_eq!(run.status, RunStatus::Failed, "{body}");
+            assert!(run.details.is_some(), "{body}");
+            assert!(serde_json::from_slice::<IgnoredAny>(&json).is_ok(), "{body}");
+            assert_eq!(
+                listed(body.trim_start_matches('\u{feff}').as_bytes()).unwrap().1.status,
+                RunStatus::Failed
+            );
+        }
+        let bytes = b"{\"status\":\"FAILED\",\"id\":\"a\",\"spec_name\":\"\xff\"}";
+        let (run, json) = read(&Bytes::from_static(bytes), "r").unwrap();
+        assert_eq!(run.status, RunStatus::Failed);
+        assert!(std::str::from_utf8(&json).is_ok());
+    }
+
+    #[test]
+    fn two_statuses_say_nothing() {
+        for body in [
+            r#"{"id":"a","status":"SUCCEEDED","status":"FAILED"}"#,
+            r#"{"id":"a","status":"SUCCEEDED","x":1,"status":null}"#,
+            r#"{"id":"a","status":"PROCESSING","status":3,"status":"PROCESSING"}"#,
+            r#"{"id":"a","id":"b","status":"SUCCEEDED"}"#,
+            r#"{"id":"a","status":"SUCCEEDED","st\u0061tus":"FAILED","y":NaN}"#,
+        ] {
+            assert_eq!(run(body.as_bytes(), "r").unwrap_err(), NotARun::Ambiguous, "{body}");
+            assert_eq!(listed(body.as_bytes()).unwrap_err(), NotARun::Ambiguous, "{body}");
         }
     }
 

@@ -1,0 +1,126 @@
+//! JSON that is nearly JSON, made whole: what a gateway or a careless server writes around a status that is there to be read.
+//!
+//! Changes values only, never structure: `NaN` and numbers too large for anybody become `null`, raw control characters and
+//! lone surrogates in strings become escapes. What breaks off stays broken. Tried only on what is no JSON as it stands.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+
+use super::wire::without_bom;
+
+/// The body as JSON; `None` where nothing can be changed about it.
+pub(super) fn json(body: &[u8]) -> Option<Bytes> {
+    let text = String::from_utf8_lossy(without_bom(body));
+    let mut out = String::with_capacity(text.len());
+    let mut rest = &*text;
+    while let Some(c) = rest.chars().next() {
+        let length = if c == '"' {
+            string(rest, &mut out)
+        } else if c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.') {
+            word(rest, &mut out)
+        } else {
+            out.push(c);
+            c.len_utf8()
+        };
+        rest = &rest[length..];
+    }
+    (out.as_bytes() != body).then(|| out.into())
+}
+
+/// Copies a number or a literal; gives its length.
+fn word(text: &str, out: &mut String) -> usize {
+    let length = text
+        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.')))
+        .unwrap_or(text.len());
+    let word = &text[..length];
+    let bare = word.trim_start_matches(['-', '+']).to_ascii_lowercase();
+    let is_no_number = matches!(bare.as_str(), "nan" | "inf" | "infinity");
+    let is_too_large =
+        bare.starts_with(|c: char| c.is_ascii_digit()) && word.parse().is_ok_and(f64::is_infinite);
+    out.push_str(if is_no_number || is_too_large { "null" } else { word });
+    length
+}
+
+/// Copies a string, quotes included; gives its length.
+fn string(text: &str, out: &mut String) -> usize {
+    out.push('"');
+    let mut at = 1;
+    while let Some(c) = text[at..].chars().next() {
+        at += c.len_utf8();
+        match c {
+            '"' => {
+                out.push(c);
+                break;
+            }
+            '\\' => at += escape(&text[at..], out),
+            '\0'..='\u{1f}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            _ => out.push(c),
+        }
+    }
+    at
+}
+
+/// Copies what follows a backslash, and the backslash; gives its length. Half a surrogate pair becomes U+FFFD.
+fn escape(text: &str, out: &mut String) -> usize {
+    let unit = |text: &str| u16::from_str_radix(text.strip_prefix('u')?.get(..4)?, 16).ok();
+    let taken = match (unit(text), text.get(5..).and_then(|rest| unit(rest.strip_prefix('\\')?))) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 11,
+        (Some(0xd800..=0xdfff), _) => {
+            out.push_str("\\ufffd");
+            return 5;
+        }
+        _ => text.chars().next().map_or(0, char::len_utf8),
+    };
+    out.push('\\');
+    out.push_str(&text[..taken]);
+    taken
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn values_are_mended_and_structure_is_not() {
+        for (body, mended) in [
+            ("\u{feff}{\"a\":1}", "{\"a\":1}"),
+            (
+                r#"{"a":NaN,"b":[-Infinity,Infinity],"c":1e400,"d":-1E999}"#,
+                r#"{"a":null,"b":[null,null],"c":null,"d":null}"#,
+            ),
+            (r#"{"NaN":"NaN, 1e400","x":1.5e3}"#, ""),
+            ("{\"a\":\"x\ty\u{1}\"}", r#"{"a":"x\u0009y\u0001"}"#),
+            (r#"{"a":"\ud83e\uddea \ud83e x \uddea"}"#, r#"{"a":"\ud83e\uddea \ufffd x \ufffd"}"#),
+            (r#"{"a":"\\" ,"b":"\"NaN"}"#, ""),
+            (r#"{"a":NaN"#, r#"{"a":null"#),
+            ("{\"a\":NaNs}", ""),
+        ] {
+            let said = json(body.as_bytes()).map(|body| String::from_utf8(body.to_vec()).unwrap());
+            assert_eq!(said.unwrap_or_default(), mended, "{body}");
+        }
+        let lossy = json(b"{\"a\":\"\xff\",\"b\":NaN}").unwrap();
+        assert_eq!(lossy, "{\"a\":\"\u{fffd}\",\"b\":null}");
+    }
+
+    proptest! {
+        /// JSON is left as it is, and anything is borne.
+        #[test]
+        fn json_is_not_touched(text in "\\PC{0,30}", number in any::<f64>(), bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let value = serde_json::json!({ "a": [text, number, true, null], "b": { "c": text } });
+            prop_assert_eq!(json(value.to_string().as_bytes()), None);
+            if let Some(mended) = json(&bytes) {
+                prop_assert!(std::str::from_utf8(&mended).is_ok());
+            }
+            let broken = value.to_string().replace("true", "NaN");
+            let mended: Value = serde_json::from_slice(&json(broken.as_bytes()).unwrap()).unwrap();
+            prop_assert_eq!(&mended["a"][2], &Value::Null);
+            prop_assert_eq!(&mended["b"], &value["b"]);
+        }
+    }
+}
