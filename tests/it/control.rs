@@ -340,18 +340,6 @@ fn an_api_that_is_out_of_reach_is_told_and_makes_it_not_ready() {
 }
 
 #[test]
-fn a_second_daemon_is_told_who_has_the_state() {
-    let api = Stub::with([]);
-    let home = Home::new(&api);
-    let daemon = home.start();
-    let pid = daemon.pid().as_raw_nonzero();
-    let second = home.run(&["daemon"]);
-    assert_eq!(second.code, Some(70), "{second:?}");
-    assert!(second.stderr.contains(&format!("in use by the runwatch of process {pid}")), "{second:?}");
-    stop(daemon);
-}
-
-#[test]
 fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
     let api = Stub::with([error(404), error(401)]);
     let home = Home::new(&api);
