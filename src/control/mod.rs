@@ -15,7 +15,8 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError};
-pub use serve::{Answer, Asked, Serve, Server, any_ended, serve_tcp, serve_unix};
+pub use place::{Opened, Place};
+pub use serve::{Answer, Asked, Serve, Server, any_ended, serve_opened, serve_tcp, serve_unix};
 pub use wire::{
     AddRequest, Added, AddedRun, Deliveries, Doctor, Finding, FindingState, Health, NewRun, Ping,
     ReloadAnswer, ResendRequest, RetryRequest, Run, Runs, Settled, Status,

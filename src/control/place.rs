@@ -23,8 +23,8 @@ const LONGEST: usize = 107;
 const NAMES: usize = 16;
 
 /// Where a socket of ours is.
-#[derive(Debug)]
-pub(super) struct Place {
+#[derive(Debug, Clone)]
+pub struct Place {
     path: PathBuf,
     /// Device and inode.
     file: (u64, u64),
@@ -36,6 +36,11 @@ impl Place {
         identity(&self.path).is_ok_and(|file| file == self.file)
     }
 
+    /// Makes the socket anew if it is not there any more. Blocks.
+    pub fn restore(&self, mode: u32) -> io::Result<Option<Opened>> {
+        if self.is_taken() { Ok(None) } else { listen(&self.path, mode).map(Some) }
+    }
+
     /// Takes the socket away, unless something else is there by now.
     pub(super) fn clear(&self) {
         if self.is_taken() {
@@ -45,8 +50,15 @@ impl Place {
     }
 }
 
+/// A socket in its place that is not served yet.
+#[derive(Debug)]
+pub struct Opened {
+    pub(super) listener: UnixListener,
+    pub(super) place: Place,
+}
+
 /// Listens at a path, with these permissions. Directories that are missing are made for this user only.
-pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Place)> {
+pub(super) fn listen(path: &Path, mode: u32) -> io::Result<Opened> {
     let length = path.as_os_str().as_bytes().len();
     if length > LONGEST {
         return Err(invalid(format!("the path has {length} bytes, and a socket's may have {LONGEST}")));
@@ -67,7 +79,7 @@ pub(super) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Place)
         Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(&new, path)?,
         renamed => renamed?,
     }
-    Ok((listener, Place { path: path.to_owned(), file }))
+    Ok(Opened { listener, place: Place { path: path.to_owned(), file } })
 }
 
 /// Whether a socket is there that nobody listens on; an error for anything else.
@@ -171,7 +183,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/sock");
         for mode in [0o600, 0o660] {
-            let (_listener, place) = listen(&path, mode).unwrap();
+            let Opened { listener: _listener, place } = listen(&path, mode).unwrap();
             assert_eq!(path.symlink_metadata().unwrap().mode() & 0o777, mode);
             assert_eq!(dir.path().join("a").metadata().unwrap().mode() & 0o777, 0o700);
             assert_eq!(names(path.parent().unwrap()), ["sock"]);
@@ -179,6 +191,27 @@ mod tests {
             place.clear();
             assert!(!path.exists() && !place.is_taken());
         }
+    }
+
+    #[test]
+    fn a_socket_that_has_gone_is_restored_and_no_other_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/sock");
+        let Opened { listener: _first, place } = listen(&path, 0o600).unwrap();
+        assert!(place.restore(0o600).unwrap().is_none());
+        std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+        let again = place.restore(0o660).unwrap().unwrap();
+        assert_eq!(path.symlink_metadata().unwrap().mode() & 0o777, 0o660);
+        assert!(UnixStream::connect(&path).is_ok() && again.place.is_taken() && !place.is_taken());
+        // Another daemon's, or a file.
+        std::fs::remove_file(&path).unwrap();
+        let theirs = listen(&path, 0o600).unwrap();
+        assert_eq!(again.place.restore(0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(theirs.place.is_taken());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "theirs").unwrap();
+        assert!(again.place.restore(0o600).is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "theirs");
     }
 
     #[test]
@@ -193,7 +226,7 @@ mod tests {
             assert!(error.contains(&format!("there is {what} already")), "{name}: {error}");
         }
         assert_eq!(std::fs::read_to_string(path("link")).unwrap(), "theirs");
-        let (listener, old) = listen(&path("sock"), 0o600).unwrap();
+        let Opened { listener, place: old } = listen(&path("sock"), 0o600).unwrap();
         let error = listen(&path("sock"), 0o600).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         // One that has a full queue listens, too.
@@ -209,7 +242,7 @@ mod tests {
         }
         assert_eq!(listen(&path("sock"), 0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
-        let (_new, place) = listen(&path("sock"), 0o600).unwrap();
+        let Opened { listener: _new, place } = listen(&path("sock"), 0o600).unwrap();
         old.clear();
         assert!(place.is_taken(), "it is another's by now");
         let mut left = names(dir.path());
@@ -224,7 +257,7 @@ mod tests {
         let deep = dir.path().join("d".repeat(LONGEST - length(dir.path()) - 3));
         let path = deep.join("s");
         assert_eq!(length(&path), LONGEST);
-        let (_listener, place) = listen(&path, 0o600).unwrap();
+        let Opened { listener: _listener, place } = listen(&path, 0o600).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         place.clear();
         let error = listen(&deep.join("so"), 0o600).unwrap_err().to_string();

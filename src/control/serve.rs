@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use super::Health;
 use super::connections::{Conversation, Phase, Progress, bounded, serve_all};
 use super::payload::{Payload, Sent};
-use super::place::{Place, listen};
+use super::place::{Opened, Place, listen};
 use crate::BoxFuture;
 use crate::http::{Accept, HostError, Hosts};
 
@@ -128,17 +128,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Whether commands can still find it: a socket's file may have been removed or replaced.
-    pub fn is_in_place(&self) -> bool {
-        self.place.as_ref().is_none_or(Place::is_taken)
+    /// Where its socket is, if it has one.
+    pub fn place(&self) -> Option<Place> {
+        self.place.clone()
     }
 }
 
 /// Waits until one of these servers ends by itself, by a panic or otherwise; for ever if none does.
-pub async fn any_ended(servers: &mut [Server]) {
+pub async fn any_ended<'s>(servers: impl Iterator<Item = &'s mut Server>) {
+    let mut tasks: Vec<_> = servers.map(|server| Pin::new(&mut server.task)).collect();
     poll_fn(|context| {
-        let is_over = |server: &mut Server| Pin::new(&mut server.task).poll(context).is_ready();
-        if servers.iter_mut().any(is_over) { Poll::Ready(()) } else { Poll::Pending }
+        let is_over = tasks.iter_mut().any(|task| task.as_mut().poll(context).is_ready());
+        if is_over { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
 }
@@ -154,7 +155,12 @@ impl Drop for Server {
 
 /// Serves on a Unix socket with these permissions. One that nobody listens on any more is replaced; anything else is not.
 pub fn serve_unix(path: &Path, mode: u32, serve: Arc<dyn Serve>) -> io::Result<Server> {
-    let (listener, place) = listen(path, mode)?;
+    serve_opened(listen(path, mode)?, serve)
+}
+
+/// Serves on a socket that was made already.
+pub fn serve_opened(opened: Opened, serve: Arc<dyn Serve>) -> io::Result<Server> {
+    let Opened { listener, place } = opened;
     listener.set_nonblocking(true)?;
     Ok(Server { task: spawn(UnixListener::from_std(listener)?, serve), place: Some(place) })
 }

@@ -8,6 +8,7 @@ mod busy;
 mod damage;
 mod discover;
 mod handle;
+mod listening;
 mod metrics;
 mod reload;
 mod resume;
@@ -21,8 +22,7 @@ mod verbs;
 mod watch_dir;
 mod watching;
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -35,9 +35,10 @@ use tracing::{error, info, warn};
 pub use handle::Order;
 pub use state::{database, directory};
 
-use busy::{may_pass, patiently};
+use busy::patiently;
 use discover::Seen;
 use handle::{Handle, Parts};
+use listening::Listening;
 use metrics::Metrics;
 use resume::Resume;
 use service::Manager;
@@ -49,8 +50,6 @@ use crate::api::ApiClient;
 use crate::app::{self, AppError, Plan, Running};
 use crate::clock;
 use crate::config::Config;
-use crate::control::{any_ended, serve_tcp, serve_unix};
-use crate::http::Hosts;
 use crate::notify::Channel;
 use crate::poll::{Command, Counters, OutagesTold, Update};
 use crate::run::{Change, DoubtKind, RunId};
@@ -117,7 +116,8 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     let Some(mut state) = patiently(&stop, async || State::open(&state_dir)).await? else { return Ok(()) };
     let counters = Arc::new(Counters::default());
     let mut daemon = Daemon::start(config, &state, Arc::clone(&counters), orders).await?;
-    let mut servers = daemon.serve(&socket, &stop).await?;
+    let listening = Listening::open(&socket, &daemon.config.daemon, &daemon.handle, &stop).await?;
+    let Some(mut listening) = listening else { return end(daemon, &state, None).await };
     let mut spool = Spool::open(daemon.config.daemon.watch_dir.clone(), Arc::clone(&daemon.handle)).await;
     let mut resume =
         Resume::new().inspect_err(|error| warn!("a resumed machine will not be noticed: {error}")).ok();
@@ -137,7 +137,6 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
             () = stop.cancelled() => break None,
             // No half lives on alone, and nobody could ask a daemon without its socket.
             error = failed => break Some(error.to_string()),
-            () = any_ended(&mut servers) => break Some("the server of the socket ended by itself".to_owned()),
             update = daemon.running.updates.recv() => match update {
                 Some(update) => daemon.updated(update),
                 // The scheduler is gone: `stop` finds out why.
@@ -145,7 +144,14 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
             },
             Ok(()) = daemon.store_trouble.changed() => daemon.store_trouble(&mut state).await?,
             _ = probe.tick(), if daemon.store_trouble.borrow().is_some() => daemon.probe(&mut state).await?,
-            _ = look.tick() => daemon.look_at_files(),
+            _ = look.tick() => {
+                daemon.look_at_files();
+                listening.look();
+            }
+            found = listening.next() => match found {
+                Some(found) => if listening.take(found) { daemon.soon() },
+                None => break Some("the server of the socket ended by itself".to_owned()),
+            },
             Some(told) = daemon.running.told.recv() => {
                 daemon.handle.metrics.told(&told);
                 daemon.soon();
@@ -178,6 +184,11 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     if let Some(broken) = &broken {
         error!("{broken}: stopping, to be started again by whoever watches over this process");
     }
+    end(daemon, &state, broken).await
+}
+
+/// Ends in order: polls, deliveries (bounded), store.
+async fn end(daemon: Daemon, state: &State, broken: Option<String>) -> Result<(), DaemonError> {
     info!("stopping");
     daemon.manager.stopping();
     let Daemon { running, .. } = daemon;
@@ -289,40 +300,6 @@ impl Daemon {
         };
         daemon.warn_of_what_was_set_aside(state);
         Ok(daemon)
-    }
-
-    /// Opens the socket, and the port for metrics if there is to be one.
-    async fn serve(
-        &self,
-        path: &Path,
-        stop: &CancellationToken,
-    ) -> Result<Vec<crate::control::Server>, DaemonError> {
-        let refuse = |place: &dyn std::fmt::Display, error: &io::Error, advice: &str| {
-            let message = format!("cannot listen on {place}: {error}{advice}");
-            if may_pass(error) { DaemonError::Busy(message) } else { DaemonError::Config(message) }
-        };
-        let mode = if self.config.daemon.socket_for_group { 0o660 } else { 0o600 };
-        let listen = async || {
-            let serve = Arc::new(routes::Socket(Arc::clone(&self.handle)));
-            serve_unix(path, mode, serve).map_err(|error| refuse(&path.display(), &error, ""))
-        };
-        let Some(server) = patiently(stop, listen).await? else { return Ok(Vec::new()) };
-        info!(socket = %path.display(), "listening");
-        let mut servers = vec![server];
-        if let Some(address) = self.config.daemon.listen {
-            let listen = async || {
-                let hosts = Hosts::new(self.config.daemon.listen_names.iter().cloned());
-                let serve = Arc::new(routes::Port(Arc::clone(&self.handle), hosts));
-                let listening = serve_tcp(address, serve).await;
-                let advice = "; release it, or choose another `listen` in [daemon]";
-                listening.map_err(|error| refuse(&address, &error, advice))
-            };
-            if let Some((server, address)) = patiently(stop, listen).await? {
-                info!("serving metrics on http://{address}/metrics");
-                servers.push(server);
-            }
-        }
-        Ok(servers)
     }
 
     async fn resumed(&mut self, slept: Duration) {

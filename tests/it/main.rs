@@ -49,6 +49,7 @@ mod shortage;
 mod simulator;
 mod skipping;
 mod socket;
+mod socket_file;
 mod state;
 mod supervision;
 mod support;
