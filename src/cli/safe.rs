@@ -56,10 +56,11 @@ fn for_terminal(text: &str, colours: bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The escape sequence for a colour (SGR, ECMA-48 8.3.117) that the text begins with.
+/// The escape sequence for a colour (SGR, ECMA-48 8.3.117) that the text begins with. Those with colons are not what this
+/// program writes, and not everything that takes escapes out again knows them.
 fn colour(text: &str) -> Option<&str> {
     let parameters = text.strip_prefix("\x1b[")?;
-    let length = parameters.find(|c: char| !(c.is_ascii_digit() || matches!(c, ';' | ':')))?;
+    let length = parameters.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
     parameters[length..].starts_with('m').then(|| &text[..length + 3])
 }
 
@@ -95,6 +96,11 @@ mod tests {
         assert_eq!(for_terminal(text, true), "\x1b[31;1mred\x1b[0m\t [2Jx ]0;t \ny z   31m [");
         assert_eq!(for_terminal(text, false), " [31;1mred [0m\t [2Jx ]0;t \ny z   31m [");
         assert!(matches!(for_terminal("a\n\tb – é", false), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_colour_has_numbers_and_semicolons_only() {
+        assert_eq!(for_terminal("\x1b[:m\x1b[4:3m\x1b[m\x1b[;m", true), " [:m [4:3m\x1b[m\x1b[;m");
     }
 
     proptest! {
