@@ -11,6 +11,9 @@ const BYTES_A_SECOND: f64 = 200_000.0;
 /// Before a list was read its length is not known: so many runs have to be due for it to be tried.
 const TRY_FROM: usize = 20;
 
+/// A budget above this makes a request no cheaper: what waits for a list waits for time, not for requests.
+const PLENTY: u32 = 600;
+
 /// No spacing is longer.
 const LONGEST: Duration = Duration::from_mins(1);
 
@@ -77,7 +80,7 @@ impl Costs {
     /// How far apart lists are worth their price: runs that are due in between wait for the next, or are taken along before their
     /// time. As for a single run (`√(2·price/h)`, with a run that may end within two seconds and a list in place of a request).
     pub fn spacing(&self, price: f64, requests_per_minute: u32) -> Duration {
-        let lists = self.ratio(requests_per_minute).unwrap_or(1.0);
+        let lists = self.ratio(requests_per_minute.min(PLENTY)).unwrap_or(1.0);
         Duration::try_from_secs_f64(2.0 * (price * lists).sqrt()).unwrap_or(LONGEST).min(LONGEST)
     }
 
@@ -132,5 +135,10 @@ mod tests {
         let spacing = |price| costs.spacing(price, 120).as_secs();
         assert_eq!((spacing(0.5), spacing(2.0), spacing(10.0)), (4, 9, 20));
         assert_eq!(costs.spacing(f64::MAX, 120), LONGEST);
+        assert_eq!(costs.spacing(2.0, 600_000), costs.spacing(2.0, 600), "an absurd budget changes nothing");
+        let mut short = Costs::default();
+        short.saw_run(1000);
+        short.saw_list(200 * 600, Duration::ZERO);
+        assert!(short.spacing(2.0, 600_000) < Duration::from_secs(8));
     }
 }

@@ -36,6 +36,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST: Duration = Duration::from_secs(1);
 const BYTES_A_SECOND: f64 = 1e6;
 
+/// After so many runs in a row that were to be confirmed, a list may be asked for.
+const CONFIRMS: u32 = 3;
+
 /// What a request is worth where nobody says, in seconds of delay.
 const PRICE: f64 = 2.0;
 
@@ -127,8 +130,8 @@ impl Scheduler {
         if self.lister.patient_until.is_some_and(|at| at <= now) {
             self.go_on_without_list(now);
         }
-        let owes = std::mem::take(&mut self.lister.owes);
-        self.lister.owes = owes && self.slots.iter_due(now).any(|slot| slot.confirm);
+        // What is to be confirmed goes first, but not for ever.
+        self.lister.owes = self.slots.owes(now) && self.confirmed < CONFIRMS;
         if self.limiter.next_at(now) > now || self.last_look.is_some() {
             return;
         }
@@ -140,7 +143,7 @@ impl Scheduler {
             && enough.is_some_and(|enough| self.slots.are_due_for_list(now, soon, enough));
         let held_until = if worth && self.lister.failures == 0 { self.next_list_for_runs(now) } else { None };
         if let Some(until) = held_until {
-            self.slots.hold_for_list(now, until);
+            self.slots.hold_for_list(now, until, self.settings.policy.healthy.max);
         }
         let waits = self.lister.under_way || self.lister.may_at().is_some_and(|at| at > now);
         let looks = self.is_looking() && self.lister.look_at.is_none_or(|at| at <= now);
@@ -150,6 +153,12 @@ impl Scheduler {
         }
         // A list that is asked for anyhow is the one that runs wait for, if they do.
         let waited_for = || enough.is_some_and(|enough| self.slots.are_soon_for_list(soon, enough));
+        let why = if for_runs { "runs are due" } else { "runs are looked for" };
+        tracing::debug!(
+            why,
+            due_within = crate::span::human(self.list_spacing()),
+            "fetching the list of runs"
+        );
         let gathers = for_runs || (looks && !self.outages.is_key_refused() && waited_for());
         if gathers && self.lister.failures == 0 {
             for index in self.slots.take_for_list(soon) {
@@ -160,8 +169,9 @@ impl Scheduler {
         }
         self.slots.forget_answers();
         self.lister.asked_at = now;
-        self.lister.patient_until =
-            now.checked_add(self.costs.list_took().unwrap_or(PATIENCE).max(self.list_spacing()));
+        self.lister.patient_until = now.checked_add(
+            self.costs.list_took().unwrap_or(PATIENCE).max(self.list_spacing()).min(self.patience()),
+        );
         self.lister.runs_turn = true;
         self.lister.under_way = true;
         self.lister.look_at = self.settings.discovery.as_ref().and_then(|look| now.checked_add(look.every));
@@ -205,14 +215,22 @@ impl Scheduler {
 
     /// Whether runs are looked for, and it is not the turn of those that are due: a small budget is for both.
     fn is_looking(&self) -> bool {
-        let runs_turn = self.lister.runs_turn && self.slots.next_due().is_some_and(|at| at <= Instant::now());
+        let runs_turn = self.lister.runs_turn
+            && self.slots.next_due(self.room_for_slow()).is_some_and(|at| at <= Instant::now());
         self.settings.discovery.is_some() && !runs_turn
     }
 
     /// How far apart lists are worth their price.
     fn list_spacing(&self) -> Duration {
         let price = self.settings.policy.price.unwrap_or(PRICE);
-        self.costs.spacing(price, self.settings.requests_per_minute).max(SHORTEST)
+        let spacing = self.costs.spacing(price, self.settings.requests_per_minute);
+        // The longest pause between two looks at a run binds the list too.
+        spacing.min(self.settings.policy.healthy.max).max(SHORTEST)
+    }
+
+    /// How long runs wait for a list at the most: they go unseen meanwhile.
+    fn patience(&self) -> Duration {
+        (self.settings.policy.healthy.max / 2).max(SHORTEST)
     }
 
     /// The list takes longer than lists do: the runs that wait for it are asked about by themselves.
@@ -274,14 +292,25 @@ impl Scheduler {
             let asked = std::mem::take(&mut slot.listing);
             let newer = std::mem::take(&mut slot.answered_meanwhile);
             // The list was not asked for these: only what is news to them counts, and what holds them back holds.
-            if !asked && (newer || !slot.is_waiting() || slot.confirm || slot.trouble.is_some()) {
+            if !asked && (newer || !slot.is_waiting() || slot.confirm) {
+                continue;
+            }
+            let is_due = slot.due().is_some_and(|at| at <= now.mono);
+            let says_end = found
+                .get(&slot.watched.subject.id)
+                .is_some_and(|run| !matches!(run.status, RunStatus::Pending | RunStatus::Processing));
+            // What failed by itself is asked about when it is due, unless there is news of an end.
+            if !asked && slot.trouble.is_some() && !is_due && !says_end {
                 continue;
             }
             let seen = found.remove(&slot.watched.subject.id);
             if asked || seen.is_some() {
                 slot.unlisted_until = if seen.is_none() { now.mono.checked_add(UNLISTED) } else { None };
             }
-            if !asked && seen.as_ref().is_some_and(|run| is_no_news(run, &slot.watched.state, took)) {
+            if !asked
+                && !is_due
+                && seen.as_ref().is_some_and(|run| is_no_news(run, &slot.watched.state, took))
+            {
                 continue;
             }
             let detailed = slot.polls >= TRIES || slot.watched.state.progress.total.is_some();
@@ -342,11 +371,15 @@ impl Scheduler {
     fn confirm(&mut self, index: u32, now: Instant) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.confirm = true;
+            tracing::debug!(
+                run_id = slot.watched.subject.id.as_str(),
+                why = "the list does not settle it",
+                "polling it by itself"
+            );
             self.lister.owes = true;
-            // Before all others: of most it is known already that they have ended.
-            let later = slot.not_before.filter(|at| *at > now);
-            let first = self.slots.next_due().unwrap_or(now).min(now);
-            self.slots.schedule(index, later.unwrap_or(first));
+            // Of most it is known already that they have ended.
+            let at = slot.not_before.map_or(now, |at| at.max(now));
+            self.slots.schedule(index, at);
         }
     }
 
@@ -370,6 +403,8 @@ impl Scheduler {
         // As much time as it has cost the runs is theirs.
         let theirs = if throttled && !alone { hold } else { Duration::ZERO };
         self.lister.paused_until = Some(now.mono + hold.max(pause) + theirs);
+        let wait = crate::span::human(hold.max(pause) + theirs);
+        tracing::debug!(why = "the list could not be fetched", "next list in {wait} at the soonest");
         self.lister.failures = self.lister.failures.saturating_add(1);
         if self.settings.discovery.is_some() {
             let may_pass = throttled || error.kind == PollErrorKind::Transient;

@@ -25,6 +25,10 @@ use crate::run::{
 use crate::store::{Took, Watched};
 
 pub(super) type Polled = Result<Answer, PollError>;
+/// An answer that took this long was long in coming; an error that did has held a place for long.
+const HANGS: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(1);
+
 /// What a poll brought beside the transition.
 struct News<'a> {
     /// For the event, should the run have ended.
@@ -48,7 +52,8 @@ impl Scheduler {
         self.slots.unschedule(index);
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.polls = slot.polls.saturating_add(1);
-        slot.confirm = false;
+        slot.sent_at = Instant::now();
+        self.confirmed = if slot.confirm { self.confirmed.saturating_add(1) } else { 0 };
         self.lister.runs_turn = false;
         let (source, id) = (Arc::clone(&self.source), slot.watched.subject.id.clone());
         let task = self.polls.spawn(async move {
@@ -75,6 +80,11 @@ impl Scheduler {
         match polled {
             Ok(answer) => {
                 self.throttle.answered(index);
+                self.answered_at = Some(now.mono);
+                if let Some(slot) = self.slots.get_mut(index) {
+                    slot.confirm = false;
+                    slot.slow = now.mono.saturating_duration_since(slot.sent_at) >= HANGS;
+                }
                 self.lister.others_answer |= self.lister.is_failing();
                 self.observed(index, answer, now);
             }
@@ -89,6 +99,7 @@ impl Scheduler {
         let Some(slot) = self.slots.get_mut(index) else { return };
         let was_in_trouble = slot.trouble.take().is_some();
         slot.not_before = None;
+        slot.seen_at = now.mono;
         if !answer.body.is_empty() {
             self.costs.saw_run(answer.body.len());
         }
@@ -170,7 +181,14 @@ impl Scheduler {
         let times = slot.trouble.as_ref().map_or(0, |trouble| trouble.times).saturating_add(1);
         slot.trouble = Some(Trouble { message: error.message.as_str().into(), times });
         slot.not_before = error.retry_after.map(|wait| now.mono + wait);
-        let pause = slot.pace.after_error(&self.settings.policy, error.retry_after);
+        let mut pause = slot.pace.after_error(&self.settings.policy, error.retry_after);
+        slot.confirm &= !matches!(error.kind, PollErrorKind::Doubt(_));
+        let took = now.mono.saturating_duration_since(slot.sent_at);
+        slot.slow = error.kind == PollErrorKind::Transient && took >= SLOW;
+        if slot.slow && self.answered_at.is_some_and(|at| at > slot.sent_at) {
+            // Others were answered meanwhile: it hangs by itself, and takes no more time than it leaves to them.
+            pause = pause.max(took).max(self.settings.policy.healthy.max.min(took * 2));
+        }
         let before = slot.watched.state.clone();
         self.api_failed(index, error, pause, now);
         let PollErrorKind::Doubt(kind) = error.kind else {
@@ -278,6 +296,12 @@ impl Scheduler {
         }
         let at = Instant::now() + slot.pace.after_error(&self.settings.policy, None);
         let at = slot.not_before.map_or(at, |not_before| at.max(not_before));
+        let wait = crate::span::human(at.saturating_duration_since(Instant::now()));
+        tracing::debug!(
+            run_id = slot.watched.subject.id.as_str(),
+            why = "it was not recorded",
+            "next poll in {wait}"
+        );
         self.slots.schedule(index, at);
         self.looked_at(index);
     }
@@ -306,6 +330,17 @@ impl Scheduler {
         self.slots.set_state(index, state.clone());
         if active {
             self.slots.schedule(index, due);
+            if let Some(slot) = self.slots.get(index) {
+                let why = match (&slot.trouble, due) {
+                    (Some(_), due) if not_before == Some(due) => "the API asked for a pause",
+                    (_, due) if Some(due) == overdue => "it is overdue then",
+                    (_, due) if Some(due) == doubt_ends => "a doubt would end it then",
+                    (Some(_), _) => "the last request failed",
+                    (None, _) => "its schedule",
+                };
+                let wait = crate::span::human(due.saturating_duration_since(now.mono));
+                tracing::debug!(run_id = slot.watched.subject.id.as_str(), why, "next poll in {wait}");
+            }
         }
         if (show || transition.change > Change::None)
             && let Some(slot) = self.slots.get(index)

@@ -101,6 +101,10 @@ pub struct Scheduler {
     pub(super) last_look: Option<LastLook>,
     pub(super) lists: JoinSet<Result<Listing, PollError>>,
     pub(super) lister: Lister,
+    /// How many runs in a row were asked about to confirm what a list said.
+    pub(super) confirmed: u32,
+    /// When a run last answered.
+    pub(super) answered_at: Option<Instant>,
     pub(super) costs: Costs,
     /// What runs of a spec may take; `None` where none is known, or not yet.
     pub(super) priors: HashMap<SpecId, Option<Prior>>,
@@ -121,6 +125,8 @@ impl Scheduler {
         let recorder = Recorder::new(Arc::clone(&store), settings.routes.clone(), settings.save_every);
         Self {
             lister,
+            confirmed: 0,
+            answered_at: None,
             settings,
             source,
             store,
@@ -188,7 +194,7 @@ impl Scheduler {
         let now = Instant::now();
         self.list_if_due(now);
         while self.polls.len() < self.room() {
-            let Some(index) = self.slots.first_due(now) else { return };
+            let Some(index) = self.slots.first_due(now, self.room_for_slow(), self.confirmed) else { return };
             if self.last_look.as_ref().is_some_and(|look| look.includes(index)) {
                 self.limiter.spend(now);
             } else if self.limiter.take(now).is_err() {
@@ -204,11 +210,25 @@ impl Scheduler {
         if trying { 1 } else { self.settings.max_in_flight }
     }
 
+    /// Whether one more request may be sent that is likely to hang: such runs share the requests in flight with the others, by
+    /// their numbers.
+    pub(super) fn room_for_slow(&self) -> bool {
+        let is_slow = |index: &&u32| self.slots.get(**index).is_some_and(|slot| slot.slow);
+        let under_way = self.polled.values().filter(is_slow).count();
+        let (slow, active) = (self.slots.slow() + under_way, self.slots.active().max(1));
+        let most = if slow < active { self.settings.max_in_flight.saturating_sub(1) } else { usize::MAX };
+        under_way < (self.settings.max_in_flight * slow / active).min(most).max(1)
+    }
+
     /// When something is to be done even if nothing happens; `None` if nothing is.
     fn wake_at(&self) -> Option<Instant> {
         let now = Instant::now();
         let room = self.polls.len() < self.room();
-        let due = self.slots.next_due().filter(|_| room).map(|due| due.max(self.limiter.next_at(now)));
+        let due = self
+            .slots
+            .next_due(self.room_for_slow())
+            .filter(|_| room)
+            .map(|due| due.max(self.limiter.next_at(now)));
         let save = self.recorder.save_at();
         [due, self.list_at(now), save].into_iter().flatten().min()
     }

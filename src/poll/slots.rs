@@ -1,6 +1,7 @@
 //! The runs being watched and the order in which they are due: a few hundred bytes each, and no task.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -14,8 +15,12 @@ use super::update::{FinalRun, RunView, Trouble};
 use crate::run::{Moment, RunId, RunState};
 use crate::store::Watched;
 
+/// So many runs in a row are confirmed while others are due.
+const CONFIRMS: u32 = 3;
+
 /// One watched run.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and there are many slots")]
 pub(super) struct Slot {
     pub(super) watched: Watched,
     pub(super) pace: Pace,
@@ -33,8 +38,14 @@ pub(super) struct Slot {
     pub(super) answered_meanwhile: bool,
     /// The last list that was asked in its place did not have it: it is asked about by itself until then.
     pub(super) unlisted_until: Option<Instant>,
-    /// To be asked about by itself next, whatever the list says.
+    /// To be asked about by itself next, before others, until it is answered: a list says that it has ended, or does not have it.
     pub(super) confirm: bool,
+    /// Its last request hung: such runs get their share of the requests in flight, and no more.
+    pub(super) slow: bool,
+    /// When the poll under way was sent, or the last one.
+    pub(super) sent_at: Instant,
+    /// When it was last seen, by a poll or by a list; before that, when it was added.
+    pub(super) seen_at: Instant,
     /// To be taken out as soon as what is being recorded of it has been.
     pub(super) leaving: Vec<oneshot::Sender<()>>,
     /// When it is due; `None` while a poll or a commit is under way, and after the end.
@@ -64,7 +75,14 @@ impl Slot {
 
     /// Whether a list may tell of it then. Not where the API asked for a pause (`Retry-After`): it might be asked about too soon.
     fn can_be_listed(&self, then: Instant) -> bool {
-        !self.confirm && self.not_before.is_none() && self.unlisted_until.is_none_or(|at| at <= then)
+        !self.confirm
+            && self.not_before.is_none_or(|at| at <= then)
+            && self.unlisted_until.is_none_or(|at| at <= then)
+    }
+
+    /// When it is due, if it waits for its turn.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     /// Whether it waits for its turn.
@@ -86,7 +104,11 @@ pub(super) struct Slots {
     next: u32,
     by_id: HashMap<RunId, u32>,
     due: BTreeSet<(Instant, u32)>,
-    /// Of these, those that a list can tell of.
+    /// Those that are to be confirmed: they go first.
+    confirms: BTreeSet<(Instant, u32)>,
+    /// Those whose last request hung.
+    slow: BTreeSet<(Instant, u32)>,
+    /// Of all of these, those that a list can tell of.
     for_list: BTreeSet<(Instant, u32)>,
     active: usize,
 }
@@ -115,6 +137,9 @@ impl Slots {
             answered_meanwhile: false,
             unlisted_until: None,
             confirm: false,
+            slow: false,
+            sent_at: now,
+            seen_at: now,
             leaving: Vec::new(),
             due: None,
         };
@@ -170,7 +195,12 @@ impl Slots {
         self.unschedule(index);
         if let Some(slot) = self.all.get_mut(&index) {
             slot.due = Some(due);
-            self.due.insert((due, index));
+            let lane = match (slot.slow, slot.confirm) {
+                (true, _) => &mut self.slow,
+                (false, true) => &mut self.confirms,
+                (false, false) => &mut self.due,
+            };
+            lane.insert((due, index));
             if slot.can_be_listed(due) {
                 self.for_list.insert((due, index));
             }
@@ -180,24 +210,37 @@ impl Slots {
     /// Takes a run out of the order.
     pub(super) fn unschedule(&mut self, index: u32) {
         if let Some(due) = self.all.get_mut(&index).and_then(|slot| slot.due.take()) {
-            self.due.remove(&(due, index));
+            for lane in [&mut self.due, &mut self.confirms, &mut self.slow] {
+                lane.remove(&(due, index));
+            }
             self.for_list.remove(&(due, index));
         }
     }
 
-    /// When the next run is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
+    /// When the next run is due; those whose requests hang count where there is room for one.
+    pub(super) fn next_due(&self, room_for_slow: bool) -> Option<Instant> {
+        let slow = self.slow.first().filter(|_| room_for_slow);
+        [self.confirms.first(), self.due.first(), slow].into_iter().flatten().map(|(due, _)| *due).min()
     }
 
-    /// The run that has been due for the longest, if any is.
-    pub(super) fn first_due(&self, now: Instant) -> Option<u32> {
-        self.due.first().filter(|(due, _)| *due <= now).map(|(_, index)| *index)
+    /// The run whose turn it is, if one is due: one that is to be confirmed, unless `confirmed` of them went just before; else the
+    /// one that has been due for the longest.
+    pub(super) fn first_due(&self, now: Instant, room_for_slow: bool, confirmed: u32) -> Option<u32> {
+        let first = |lane: &BTreeSet<(Instant, u32)>| lane.first().copied().filter(|(due, _)| *due <= now);
+        let slow = first(&self.slow).filter(|_| room_for_slow);
+        let other = [first(&self.due), slow].into_iter().flatten().min();
+        let confirm = first(&self.confirms).filter(|_| confirmed < CONFIRMS || other.is_none());
+        confirm.or(other).map(|(_, index)| index)
     }
 
-    /// The runs that are due.
-    pub(super) fn iter_due(&self, now: Instant) -> impl Iterator<Item = &Slot> {
-        self.due.range(..=(now, u32::MAX)).filter_map(|(_, index)| self.get(*index))
+    /// How many runs are waiting whose requests hang.
+    pub(super) fn slow(&self) -> usize {
+        self.slow.len()
+    }
+
+    /// Whether a run that is to be confirmed is due.
+    pub(super) fn owes(&self, now: Instant) -> bool {
+        self.confirms.first().is_some_and(|(due, _)| *due <= now)
     }
 
     /// Whether a run that a list can tell of is due, and `enough` of them soon.
@@ -220,10 +263,12 @@ impl Slots {
         taken
     }
 
-    /// Has those of them that are due wait.
-    pub(super) fn hold_for_list(&mut self, now: Instant, until: Instant) {
+    /// Has those of them that are due wait for a list, but none longer than it may go unseen.
+    pub(super) fn hold_for_list(&mut self, now: Instant, until: Instant, longest: Duration) {
         for index in self.take_for_list(now) {
-            self.schedule(index, until);
+            let Some(slot) = self.get(index) else { continue };
+            let unseen = slot.seen_at.checked_add(longest).unwrap_or(until);
+            self.schedule(index, if unseen <= now { now } else { until.min(unseen) });
         }
     }
 

@@ -57,6 +57,7 @@ mod systemd;
 mod terminal;
 mod throttling;
 mod torture;
+mod unseen;
 mod wait;
 mod warning;
 mod watch_dir;
