@@ -14,7 +14,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("api", &["run", "blocking", "clock", "http", "secret", "span"]),
     ("store", &["run", "clock"]),
     ("notify", &["run", "store", "clock", "http", "secret", "span"]),
-    ("poll", &["run", "api", "store", "clock"]),
+    ("poll", &["run", "api", "store", "clock", "span"]),
     ("config", &["run", "notify", "http", "secret", "small_file", "span"]),
     ("sim", &["run", "clock", "http", "secret", "span"]),
     ("words", &["run", "poll", "span", "clock"]),
