@@ -26,7 +26,8 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
 
 use super::Health;
 use super::connections::{Conversation, Phase, Progress, bounded, serve_all};
@@ -34,6 +35,7 @@ use super::payload::{Payload, Sent};
 use super::place::{Opened, Place, listen};
 use crate::BoxFuture;
 use crate::http::{Accept, HostError, Hosts};
+use crate::run::printable;
 
 /// Larger requests are not read where nothing else is said: a hundred thousand runs are smaller.
 const LARGEST_REQUEST: usize = 64 << 20;
@@ -46,6 +48,9 @@ const PATIENCE: Duration = Duration::from_secs(29);
 
 /// How long an answer may take to be made.
 const LONGEST_ANSWER: Duration = Duration::from_mins(2);
+
+/// Characters of a request's path in the log.
+const LONGEST_LOGGED: usize = 200;
 
 /// What a request is answered with.
 #[derive(Debug)]
@@ -217,12 +222,16 @@ where
 
 async fn answer(request: Request<Incoming>, serve: Arc<dyn Serve>, progress: &Progress) -> Response<Payload> {
     let (head, body) = request.into_parts();
+    let began = Instant::now();
+    let (method, path) = (head.method.clone(), printable(head.uri.path(), LONGEST_LOGGED));
     let Answer { status, content_type, body } = match serve.hosts().map_or(Ok(()), |hosts| hosts.check(&head))
     {
         Ok(()) => answer_to(head, body, serve, progress).await,
         Err(error @ HostError::Malformed) => Answer::error(400, error.to_string()),
         Err(error @ HostError::Foreign(_)) => Answer::error(403, error.to_string()),
     };
+    let took_ms = began.elapsed().as_millis();
+    debug!(%method, path, status = status.as_u16(), took_ms, "answered a control request");
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -257,7 +266,7 @@ async fn answer_to(head: Parts, body: Incoming, serve: Arc<dyn Serve>, progress:
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::sleep;
 
     use super::*;
 

@@ -6,16 +6,20 @@ use hyper::Method;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tracing::info;
 
 use super::handle::{Handle, Refusal};
 use crate::BoxFuture;
-use crate::control::{AddRequest, Answer, Asked, Ping, ResendRequest, RetryRequest, Serve};
+use crate::control::{AddRequest, Added, AddedRun, Answer, Asked, Ping, ResendRequest, RetryRequest, Serve};
 use crate::http::Hosts;
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
 
 /// So many deliveries are listed where nobody says how many.
 const DEFAULT_LIMIT: u32 = 100;
+
+/// Runs of one `add` that get a log line each.
+const MOST_LOGGED: usize = 100;
 
 /// The socket: everything can be asked.
 pub(super) struct Socket(pub(super) Arc<Handle>);
@@ -39,7 +43,11 @@ impl Socket {
             ("GET", "status") => Answer::json(&handle.status().await),
             ("GET", "doctor") => Answer::json(&handle.doctor().await?),
             ("GET", "runs") => Answer::json(&handle.runs().await?),
-            ("POST", "runs") => Answer::json(&handle.add(read::<AddRequest>(body)?.runs).await?),
+            ("POST", "runs") => {
+                let added = handle.add(read::<AddRequest>(body)?.runs).await?;
+                log_added(&added);
+                Answer::json(&added)
+            }
             ("GET", "deliveries") => {
                 let (filter, limit) = listed(query)?;
                 Answer::json(&handle.deliveries(filter, limit).await?)
@@ -56,6 +64,17 @@ impl Socket {
                 _ => return Err(Refusal::NotFound(format!("there is no {method} /v1/{path}"))),
             },
         })
+    }
+}
+
+/// Says which runs were added; of very many only how many.
+fn log_added(added: &Added) {
+    let new: Vec<&AddedRun> = added.runs.iter().filter(|run| run.finished.is_none()).collect();
+    for run in new.iter().take(MOST_LOGGED) {
+        info!(run_id = run.id.as_str(), "added to the watch list by a command");
+    }
+    if new.len() > MOST_LOGGED {
+        info!(runs = new.len() - MOST_LOGGED, "more were added to the watch list by the same command");
     }
 }
 

@@ -443,3 +443,32 @@ fn a_file_that_stays_in_the_directory_is_not_told_again_after_the_purge() {
     assert_eq!(told["data"]["run_id"], "b");
     stop(daemon);
 }
+
+#[test]
+fn what_commands_do_is_in_the_log_and_every_request_at_debug() {
+    let api = Stub::then_forever([], run().ok());
+    for (level, requests) in [("info", false), ("debug", true)] {
+        let home = Home::new(&api);
+        home.configure(&format!("[log]\nlevel = \"{level}\"\n"));
+        let daemon = home.start();
+        assert_eq!(home.run(&["add", ID]).code, Some(0));
+        ask(&home.socket(), "GET /v1/no%0Asuch%1b[2J");
+        assert_eq!(home.run(&["remove", ID]).code, Some(0));
+        let log = stop(daemon);
+        for line in ["added to the watch list by a command", "removed from the watch list by a command"] {
+            assert!(log.lines().any(|said| said.contains(line) && said.contains(ID)), "{line}: {log}");
+        }
+        let request = |parts: &[&str]| {
+            let said = |line: &&str| line.contains("DEBUG") && parts.iter().all(|part| line.contains(part));
+            log.lines().filter(said).count() == 1
+        };
+        let id = format!("path=\"/v1/runs/{ID}\"");
+        assert_eq!(
+            request(&["method=POST", "path=\"/v1/runs\"", "status=200", "took_ms="]),
+            requests,
+            "{log}"
+        );
+        assert_eq!(request(&["method=DELETE", &id, "status=200"]), requests, "{log}");
+        assert_eq!(request(&["method=GET", "no%0Asuch", "status=404"]), requests, "{log}");
+    }
+}

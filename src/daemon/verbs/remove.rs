@@ -4,6 +4,7 @@
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::info;
 
 use crate::clock;
 use crate::control::Run;
@@ -19,6 +20,11 @@ impl Handle {
         let parts = self.parts()?;
         parts.stop_watching(id).await;
         parts.store.remove(id.clone(), clock::wall()).await?;
+        info!(
+            run_id = id.as_str(),
+            run_name = run.name.as_deref(),
+            "removed from the watch list by a command"
+        );
         Ok(run)
     }
 }
