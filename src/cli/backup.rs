@@ -132,6 +132,9 @@ impl Target {
         if !replaces && place.symlink_metadata().is_ok() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        if replaces {
+            may_replace(place)?;
+        }
         let mut path = place.to_owned();
         path.as_mut_os_string().push(format!(".part-{}", std::process::id()));
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
@@ -149,6 +152,25 @@ impl Target {
         self.is_finished = true;
         Ok(self.file.metadata()?.len())
     }
+}
+
+/// Only a regular file is replaced, and none of the files of a daemon's state.
+fn may_replace(place: &Path) -> io::Result<()> {
+    let metadata = match place.symlink_metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let refuse = |why: &str| {
+        let message = format!("{why}, which --force does not replace; use another name");
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    };
+    if !metadata.is_file() {
+        return refuse("it is no regular file");
+    }
+    let name = place.file_name().unwrap_or_default().to_string_lossy();
+    let is_state = name.starts_with("runwatch.") && place.with_file_name("runwatch.lock").exists();
+    if is_state { refuse("it is part of a daemon's state") } else { Ok(()) }
 }
 
 /// Renames a file to a name that nothing has.

@@ -1,5 +1,6 @@
 //! `runwatch state backup`: with a daemon and without, and a daemon that goes on from such a file.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::durability::{Place, event, stop};
 use crate::support::bin::{Output, runwatch};
-use crate::support::world::Course;
+use crate::support::world::{Course, Point};
 
 fn backup(place: &Place, file: &Path, more: &[&str]) -> Output {
     let args = [&["state", "backup", file.to_str().unwrap()], more].concat();
@@ -105,4 +106,22 @@ fn without_a_daemon_and_a_state_it_is_said_that_there_is_none() {
     assert_ne!(none.code, Some(0), "{none:?}");
     assert!(none.stderr.contains("no daemon listens on"), "{none:?}");
     assert!(!file.exists());
+}
+
+#[test]
+fn force_replaces_no_link_no_socket_and_no_state() {
+    let place = Place::with(&[("a", &["PROCESSING"])]);
+    let daemon = place.daemon(&["a"]).spawn();
+    place.wait_for(Point::Answered);
+    let database = place.state().join("runwatch.db");
+    let link = place.dir.path().join("link");
+    std::os::unix::fs::symlink(&database, &link).unwrap();
+    for taken in [&database, &place.state().join("runwatch.lock"), &place.socket(), &link] {
+        let before = taken.symlink_metadata().unwrap().ino();
+        let refused = backup(&place, taken, &["--force"]);
+        assert_eq!(refused.code, Some(70), "{}: {refused:?}", taken.display());
+        assert!(refused.stderr.contains("which --force does not replace"), "{refused:?}");
+        assert_eq!(taken.symlink_metadata().unwrap().ino(), before, "{}", taken.display());
+    }
+    stop(daemon);
 }
