@@ -64,6 +64,6 @@ fn exit_of(error: &ClientError) -> Exit {
         | ClientError::Forbidden(_)
         | ClientError::Silent { .. }
         | ClientError::Gone { .. } => Exit::NoDaemon,
-        ClientError::Unavailable(_) | ClientError::Write(_) | ClientError::Broken(_) => Exit::Internal,
+        ClientError::Unavailable(_) | ClientError::Write(_) | ClientError::Broken { .. } => Exit::Internal,
     }
 }

@@ -103,9 +103,14 @@ pub enum ClientError {
     /// What came cannot be written.
     #[error("{0}")]
     Write(io::Error),
-    /// It could not be understood.
-    #[error("the daemon's answer cannot be used: {0}")]
-    Broken(String),
+    /// It could not be understood: what listens there need not be a daemon.
+    #[error("what listens on {} does not answer as a daemon does: {why}; see RUNWATCH_SOCKET", .socket.display())]
+    Broken {
+        /// Where it listens.
+        socket: PathBuf,
+        /// What was wrong with its answer.
+        why: String,
+    },
 }
 
 impl Client {
@@ -137,7 +142,7 @@ impl Client {
             .no_proxy()
             .no_gzip()
             .redirect(reqwest::redirect::Policy::none());
-        let http = http.build().map_err(|error| ClientError::Broken(crate::http::root_cause(&error)))?;
+        let http = http.build().map_err(|error| broken(socket, crate::http::root_cause(&error)))?;
         Ok(Self { http, socket: socket.to_owned() })
     }
 
@@ -184,7 +189,7 @@ impl Client {
 
     /// Deliveries, the latest first.
     pub async fn deliveries(&self, filter: &DeliveryFilter, limit: u32) -> Result<Deliveries, ClientError> {
-        let query = serde_json::to_string(filter).map_err(|error| ClientError::Broken(error.to_string()))?;
+        let query = serde_json::to_string(filter).map_err(|error| self.broken(error.to_string()))?;
         self.get(&format!("deliveries?limit={limit}&filter={}", encoded(&query))).await
     }
 
@@ -211,7 +216,7 @@ impl Client {
         let status = response.status();
         if !status.is_success() {
             let body = self.read(response, LARGEST_ERROR, what, BACKUP).await?;
-            return Err(refused(status, &body));
+            return Err(self.refused(status, &body, what));
         }
         let mut length = 0;
         loop {
@@ -231,7 +236,7 @@ impl Client {
     }
 
     async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        let body = serde_json::to_string(body).map_err(|error| ClientError::Broken(error.to_string()))?;
+        let body = serde_json::to_string(body).map_err(|error| self.broken(error.to_string()))?;
         self.ask(Method::POST, path, Some(body), WORK).await
     }
 
@@ -252,12 +257,13 @@ impl Client {
         let status = response.status();
         let largest = if status.is_success() { LARGEST_ANSWER } else { LARGEST_ERROR };
         let body = self.read(response, largest, &what, patience).await?;
-        if status.is_success() {
-            let unreadable =
-                |error: serde_json::Error| ClientError::Broken(printable(&error.to_string(), 200));
-            return serde_json::from_slice(&body).map_err(unreadable);
+        if !status.is_success() {
+            return Err(self.refused(status, &body, &what));
         }
-        Err(refused(status, &body))
+        serde_json::from_slice(&body).map_err(|error| {
+            let came = came(status, &body);
+            self.broken(format!("{what} is {came} ({})", printable(&error.to_string(), 200)))
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -288,7 +294,7 @@ impl Client {
             match response.chunk().await {
                 Ok(None) => return Ok(body),
                 Ok(Some(chunk)) if body.len() + chunk.len() > largest => {
-                    return Err(ClientError::Broken(format!("{what} is longer than {} kB", largest >> 10)));
+                    return Err(self.broken(format!("{what} is longer than {} kB", largest >> 10)));
                 }
                 Ok(Some(chunk)) => body.extend_from_slice(&chunk),
                 Err(error) => return Err(self.unanswered(&error, what, patience)),
@@ -302,17 +308,34 @@ impl Client {
         }
         ClientError::Gone { socket: self.socket.clone(), why: crate::http::root_cause(error) }
     }
+
+    /// Why the daemon did not do it, in its words. A daemon always has some; anything else is not one.
+    fn refused(&self, status: StatusCode, body: &[u8], what: &str) -> ClientError {
+        let said = serde_json::from_slice::<Health>(body).map(|health| health.error);
+        let said = said.ok().filter(|said| !printable(said, 1).is_empty());
+        match (status.as_u16(), said) {
+            (404, Some(error)) => ClientError::NotFound(error),
+            (400..500, Some(error)) => ClientError::Refused(error),
+            (500..600, Some(error)) => ClientError::Unavailable(error),
+            _ => self.broken(format!("{what} is {}", came(status, body))),
+        }
+    }
+
+    fn broken(&self, why: String) -> ClientError {
+        broken(&self.socket, why)
+    }
 }
 
-/// Why the daemon did not do it, in its words.
-fn refused(status: StatusCode, body: &[u8]) -> ClientError {
-    let error = serde_json::from_slice::<Health>(body)
-        .map_or_else(|_| printable(&String::from_utf8_lossy(body), 500), |health| health.error);
-    match status.as_u16() {
-        404 => ClientError::NotFound(error),
-        503 => ClientError::Unavailable(error),
-        _ => ClientError::Refused(error),
-    }
+/// What an answer is that is no daemon's: its status, and how its body begins.
+fn came(status: StatusCode, body: &[u8]) -> String {
+    let reason = status.canonical_reason().map(|reason| format!(" {reason}")).unwrap_or_default();
+    let begins = printable(&String::from_utf8_lossy(body), 200);
+    let with = if begins.is_empty() { " with an empty body".to_owned() } else { format!(": {begins}") };
+    format!("{}{reason}{with}", status.as_u16())
+}
+
+fn broken(socket: &Path, why: String) -> ClientError {
+    ClientError::Broken { socket: socket.to_owned(), why }
 }
 
 /// Connects to a socket. Where its queue of connections is full, nobody takes them: there may be room in a moment.

@@ -5,6 +5,7 @@
 
 mod client;
 mod connections;
+mod object;
 mod payload;
 mod place;
 mod serve;
@@ -15,6 +16,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError};
+pub use object::Object;
 pub use place::{Opened, Place};
 pub use serve::{Answer, Asked, Serve, Server, any_ended, serve_opened, serve_tcp, serve_unix};
 pub use wire::{

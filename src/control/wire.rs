@@ -162,6 +162,7 @@ impl Run {
 #[serde(deny_unknown_fields)]
 pub struct AddRequest {
     /// What to watch.
+    #[serde(deserialize_with = "super::object::list")]
     pub runs: Vec<NewRun>,
 }
 

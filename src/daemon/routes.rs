@@ -10,7 +10,9 @@ use tracing::info;
 
 use super::handle::{Handle, Refusal};
 use crate::BoxFuture;
-use crate::control::{AddRequest, Added, AddedRun, Answer, Asked, Ping, ResendRequest, RetryRequest, Serve};
+use crate::control::{
+    AddRequest, Added, AddedRun, Answer, Asked, Object, Ping, ResendRequest, RetryRequest, Serve,
+};
 use crate::http::Hosts;
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
@@ -132,7 +134,8 @@ fn takes_only_what_it_reads(method: &Method, path: &str, asked: &Asked) -> Resul
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body).map_err(|error| Refusal::Bad(format!("the request cannot be read: {error}")))
+    let read = serde_json::from_slice(body).map(|Object(request)| request);
+    read.map_err(|error| Refusal::Bad(format!("the request cannot be read: {error}")))
 }
 
 fn run_id(segment: &str) -> Result<RunId, Refusal> {
@@ -140,13 +143,18 @@ fn run_id(segment: &str) -> Result<RunId, Refusal> {
     id.parse().map_err(|error: crate::run::RunIdError| Refusal::Bad(error.to_string()))
 }
 
-/// `limit=N` and `filter=JSON`; what curl finds easier, `state=`, `channel=` and `run=`, too.
+/// `limit=N` and `filter=JSON`; what curl finds easier, `state=`, `channel=` and `run=`, too. Each once.
 fn listed(query: &str) -> Result<(DeliveryFilter, u32), Refusal> {
     let (mut filter, mut limit) = (DeliveryFilter::default(), DEFAULT_LIMIT);
+    let mut seen = Vec::new();
     let bad = |name: &str| Refusal::Bad(format!("the value of `{name}` cannot be read"));
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = percent_decode_str(value).decode_utf8_lossy();
+        if seen.contains(&name) {
+            return Err(Refusal::Bad(format!("`{name}` is there twice")));
+        }
+        seen.push(name);
+        let value = percent_decode_str(value).decode_utf8().map_err(|_| bad(name))?;
         match name {
             "limit" => limit = value.parse().map_err(|_| bad(name))?,
             "filter" => filter = read(value.as_bytes())?,
@@ -162,6 +170,9 @@ fn listed(query: &str) -> Result<(DeliveryFilter, u32), Refusal> {
                 )));
             }
         }
+    }
+    if seen.contains(&"filter") && seen.iter().any(|name| !matches!(*name, "filter" | "limit")) {
+        return Err(Refusal::Bad("`filter` has all conditions: leave out the others".to_owned()));
     }
     Ok((filter, limit))
 }

@@ -98,6 +98,25 @@ fn bad_requests_are_refused_in_words() {
         ("DELETE /v1/runs/%2e%2e", 422, "not a run id"),
         ("GET /v1/deliveries?state=lost", 422, "`state`"),
         ("GET /", 404, "/metrics"),
+        // What is said twice, and what is not said by name.
+        ("GET /v1/deliveries?limit=1&limit=2", 422, "`limit` is there twice"),
+        ("GET /v1/deliveries?channel=a&state=dead&channel=b", 422, "`channel` is there twice"),
+        ("GET /v1/deliveries?run=a&run=a", 422, "`run` is there twice"),
+        ("GET /v1/deliveries?filter=%7B%22run%22%3A%22a%22%7D&run=b", 422, "`filter`"),
+        ("GET /v1/deliveries?filter=%5B1%5D", 422, "expected a JSON object"),
+        ("GET /v1/deliveries?filter=%7B%22id%22%3A1%2C%22id%22%3A2%7D", 422, "duplicate field `id`"),
+        ("GET /v1/deliveries?run=%ff", 422, "`run`"),
+        ("GET /v1/deliveries?%6Cimit=1", 422, "there is no `%6Cimit`"),
+        ("POST /v1/deliveries/retry\n[true]", 422, "expected a JSON object"),
+        ("POST /v1/deliveries/retry\n[]", 422, "expected a JSON object"),
+        ("POST /v1/deliveries/retry\n{\"all\":true,\"all\":true}", 422, "duplicate field `all`"),
+        ("POST /v1/deliveries/retry\n{\"all\":true}{}", 422, "trailing characters"),
+        ("POST /v1/deliveries/resend\n[\"2026-11-20T09:00:00Z\"]", 422, "expected a JSON object"),
+        ("POST /v1/runs\n[[]]", 422, "expected a JSON object"),
+        ("POST /v1/runs\n{\"runs\":[[\"a\",null,null,null]]}", 422, "expected a JSON object"),
+        ("POST /v1/runs\n{\"runs\":[{\"id\":\"a\",\"id\":\"b\"}]}", 422, "duplicate field `id`"),
+        ("POST /v1/reload\n[]", 422, "expected a JSON object"),
+        ("DELETE /v1/runs/a\n{\"force\":true}", 422, "unknown field"),
     ] {
         let (found, body) = ask(&home.socket(), request);
         assert!(found == status && body.contains(said), "{request}: {found} {body}");

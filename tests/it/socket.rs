@@ -169,6 +169,38 @@ fn a_daemon_that_goes_away_is_no_daemon() {
 }
 
 #[test]
+fn what_is_no_answer_of_a_daemons_is_an_internal_error_that_says_what_came() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, status, body, said) in [
+        ("empty", 302, "", "302 Found with an empty body"),
+        ("nothing", 200, "", "200 OK with an empty body"),
+        ("none", 204, "", "204 No Content with an empty body"),
+        ("forbidden", 403, "", "403 Forbidden with an empty body"),
+        ("missing", 404, "", "404 Not Found with an empty body"),
+        ("refused", 422, " \n", "422 Unprocessable Entity with an empty body"),
+        ("broken", 500, "", "500 Internal Server Error with an empty body"),
+        ("busy", 503, "{\"error\":\" \"}", "503 Service Unavailable: {"),
+        ("strange", 799, "", "799 with an empty body"),
+        ("page", 404, "<h1>nothing here</h1>", "404 Not Found: <h1>nothing here</h1>"),
+        ("text", 400, "no such thing", "400 Bad Request: no such thing"),
+        ("redirect", 307, "{\"error\":\"moved\"}", "307 Temporary Redirect: {"),
+        ("other", 200, "[]", "200 OK: "),
+        ("failed", 500, "{\"error\":\"an internal task failed\"}", "an internal task failed"),
+    ] {
+        let path = dir.path().join(name);
+        serve(&path, move |stream| respond(stream, status, body));
+        for args in COMMANDS.iter().filter(|args| *args != &["doctor"]) {
+            let output = ask(&path, args);
+            assert_eq!(output.code, Some(70), "{args:?} {status}: {output:?}");
+            assert!(output.stdout.is_empty() && output.stderr.lines().count() == 1, "{output:?}");
+            assert!(output.stderr.contains(said), "{args:?} {status}: {output:?}");
+            let is_daemons = name == "failed";
+            assert!(is_daemons || output.stderr.contains(path.to_str().unwrap()), "{args:?}: {output:?}");
+        }
+    }
+}
+
+#[test]
 fn what_the_socket_says_is_made_safe() {
     const HOSTILE: &str =
         "x\r\n::error::pwned\n##[add-mask]all\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{202e}\u{200b}\u{61c}";
