@@ -29,23 +29,13 @@ impl Scheduler {
     pub(super) fn look_once_more(&mut self, reply: oneshot::Sender<()>) {
         self.break_off_list();
         let now = Instant::now();
-        let mut look = LastLook { remaining: BTreeSet::new(), stale: BTreeSet::new(), reply };
-        for index in self.slots.active_runs() {
-            let Some(slot) = self.slots.get_mut(index) else { continue };
-            if slot.not_before.is_some_and(|at| at > now) {
-                continue;
-            }
-            look.remaining.insert(index);
-            if slot.is_recording() {
-                look.stale.insert(index);
-                continue;
-            }
-            if let Some(poll) = slot.polling.take() {
-                self.polled.remove(&poll.id());
-                poll.abort();
-            }
-            self.slots.schedule(index, now);
+        let recalled = self.slots.recall(now);
+        for task in &recalled.tasks {
+            self.polled.remove(task);
         }
+        let stale: BTreeSet<u32> = recalled.recording.into_iter().collect();
+        let remaining = recalled.due.into_iter().chain(stale.iter().copied()).collect();
+        let look = LastLook { remaining, stale, reply };
         let held = self.limiter.is_held(now);
         self.last_look = Some(look);
         if held {

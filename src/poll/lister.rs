@@ -16,6 +16,7 @@ use super::outage::Outage;
 use super::poller::with_fresh_key;
 use super::schedule::{Pace, Policy};
 use super::scheduler::Scheduler;
+use super::slot::Stage;
 use super::update::{Found, Update};
 use crate::api::{Answer, Listed, Listing, PollError, PollErrorKind, Wanted};
 use crate::clock;
@@ -161,11 +162,7 @@ impl Scheduler {
         );
         let gathers = for_runs || (looks && !self.outages.is_key_refused() && waited_for());
         if gathers && self.lister.failures == 0 {
-            for index in self.slots.take_for_list(soon) {
-                if let Some(slot) = self.slots.get_mut(index) {
-                    slot.listing = true;
-                }
-            }
+            self.slots.gather_for_list(soon);
         }
         self.slots.forget_answers();
         self.lister.asked_at = now;
@@ -236,11 +233,7 @@ impl Scheduler {
     /// The list takes longer than lists do: the runs that wait for it are asked about by themselves.
     fn go_on_without_list(&mut self, now: Instant) {
         self.lister.patient_until = None;
-        for index in self.slots.active_runs() {
-            if self.slots.get_mut(index).is_some_and(|slot| std::mem::take(&mut slot.listing)) {
-                self.slots.schedule(index, now);
-            }
-        }
+        self.slots.recall_listing(now);
     }
 
     pub(super) fn listed(&mut self, done: Result<Result<Listing, PollError>, JoinError>) {
@@ -289,10 +282,10 @@ impl Scheduler {
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
         for index in self.slots.active_runs() {
             let Some(slot) = self.slots.get_mut(index) else { continue };
-            let asked = std::mem::take(&mut slot.listing);
+            let asked = matches!(slot.stage, Stage::Listing);
             let newer = std::mem::take(&mut slot.answered_meanwhile);
             // The list was not asked for these: only what is news to them counts, and what holds them back holds.
-            if !asked && (newer || !slot.is_waiting() || slot.confirm) {
+            if !asked && (newer || slot.due().is_none() || slot.confirm) {
                 continue;
             }
             let is_due = slot.due().is_some_and(|at| at <= now.mono);
@@ -322,7 +315,7 @@ impl Scheduler {
                     self.confirm(index, now.mono);
                 }
                 Some(run) => {
-                    self.slots.unschedule(index);
+                    self.slots.hold(index);
                     self.observed(index, Answer { run, body: bytes::Bytes::new() }, now);
                 }
                 // An absence concerns only those whose turn it is: a list may leave out what is there.

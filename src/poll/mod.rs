@@ -19,6 +19,7 @@ mod prior;
 mod recorder;
 mod schedule;
 mod scheduler;
+mod slot;
 mod slots;
 mod throttle;
 mod update;

@@ -14,7 +14,7 @@ use super::outage::{Notice, Outage};
 use super::prior::Prior;
 use super::recorder::{Done, Draft, Recording};
 use super::scheduler::Scheduler;
-use super::slots::Slot;
+use super::slot::Slot;
 use super::update::{RunView, Trouble, Update};
 use crate::api::{Answer, PollError, PollErrorKind, RunSource};
 use crate::clock;
@@ -49,7 +49,6 @@ impl News<'_> {
 impl Scheduler {
     /// Sends the poll of a run.
     pub(super) fn poll(&mut self, index: u32) {
-        self.slots.unschedule(index);
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.polls = slot.polls.saturating_add(1);
         slot.sent_at = Instant::now();
@@ -61,7 +60,7 @@ impl Scheduler {
             with_fresh_key(&*source, polled).await
         });
         self.polled.insert(task.id(), index);
-        slot.polling = Some(task);
+        self.slots.sent(index, task);
     }
 
     pub(super) fn answered(&mut self, done: Result<(Id, Polled), JoinError>) {
@@ -71,8 +70,7 @@ impl Scheduler {
         };
         // A poll that was broken off for a later one is not in the list any more.
         let Some(index) = self.polled.remove(&task) else { return };
-        if let Some(slot) = self.slots.get_mut(index) {
-            slot.polling = None;
+        if let Some(slot) = self.slots.hold(index) {
             slot.answered_meanwhile = self.lister.under_way;
         }
         let now = clock::now();

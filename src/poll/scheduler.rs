@@ -22,7 +22,8 @@ use super::poller::Polled;
 use super::prior::Prior;
 use super::recorder::Recorder;
 use super::schedule::Policy;
-use super::slots::{Slot, Slots};
+use super::slot::{Slot, Stage};
+use super::slots::Slots;
 use super::throttle::Throttle;
 use super::update::{FinalRun, RunView, Update, Updates};
 use crate::api::{Listing, PollError, RunSource};
@@ -323,10 +324,10 @@ impl Scheduler {
         self.recorder.forget(index);
         self.throttle.answered(index);
         self.tell(Update::WatchList);
-        let Slot { polling, leaving, .. } = slot;
-        if let Some(poll) = polling {
-            self.polled.remove(&poll.id());
-            poll.abort();
+        let Slot { stage, leaving, .. } = slot;
+        if let Stage::Polling { task } = stage {
+            self.polled.remove(&task.id());
+            task.abort();
         }
         for reply in leaving {
             let _ = reply.send(());
@@ -343,17 +344,9 @@ impl Scheduler {
     /// them is not there any more.
     fn catch_up(&mut self) {
         self.break_off_list();
-        let now = Instant::now();
-        for index in self.slots.active_runs() {
-            let Some(slot) = self.slots.get_mut(index) else { continue };
-            if slot.is_recording() || slot.not_before.is_some_and(|at| at > now) {
-                continue;
-            }
-            if let Some(poll) = slot.polling.take() {
-                self.polled.remove(&poll.id());
-                poll.abort();
-            }
-            self.slots.schedule(index, now);
+        let recalled = self.slots.recall(Instant::now());
+        for task in &recalled.tasks {
+            self.polled.remove(task);
         }
     }
 

@@ -3,96 +3,27 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
-use super::outlook::Outlook;
-use super::prior::Prior;
-use super::schedule::{Pace, Policy};
-use super::update::{FinalRun, RunView, Trouble};
-use crate::run::{Moment, RunId, RunState};
+use super::schedule::Policy;
+use super::slot::{Slot, Stage};
+use super::update::FinalRun;
+use crate::run::{RunId, RunState};
 use crate::store::Watched;
 
 /// So many runs in a row are confirmed while others are due.
 const CONFIRMS: u32 = 3;
 
-/// One watched run.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and there are many slots")]
-pub(super) struct Slot {
-    pub(super) watched: Watched,
-    pub(super) pace: Pace,
-    pub(super) outlook: Outlook,
-    pub(super) polls: u32,
-    pub(super) trouble: Option<Trouble>,
-    pub(super) body: Option<Bytes>,
-    /// The API asked not to be asked about this run before.
-    pub(super) not_before: Option<Instant>,
-    /// A poll under way.
-    pub(super) polling: Option<AbortHandle>,
-    /// The list is being asked for in its place.
-    pub(super) listing: bool,
-    /// An answer about it came while a list was being asked for: that is older.
-    pub(super) answered_meanwhile: bool,
-    /// The last list that was asked in its place did not have it: it is asked about by itself until then.
-    pub(super) unlisted_until: Option<Instant>,
-    /// To be asked about by itself next, before others, until it is answered: a list says that it has ended, or does not have it.
-    pub(super) confirm: bool,
-    /// Its last request hung: such runs get their share of the requests in flight, and no more.
-    pub(super) slow: bool,
-    /// When the poll under way was sent, or the last one.
-    pub(super) sent_at: Instant,
-    /// When it was last seen, by a poll or by a list; before that, when it was added.
-    pub(super) seen_at: Instant,
-    /// To be taken out as soon as what is being recorded of it has been.
-    pub(super) leaving: Vec<oneshot::Sender<()>>,
-    /// When it is due; `None` while a poll or a commit is under way, and after the end.
-    due: Option<Instant>,
-}
-
-impl Slot {
-    pub(super) fn view(&self, prior: Option<&Prior>, now: Moment) -> RunView {
-        let state = &self.watched.state;
-        RunView {
-            subject: self.watched.subject.clone(),
-            per_second: self.outlook.per_second(),
-            expected_end: self
-                .outlook
-                .remaining(state, prior, now)
-                .and_then(|rest| now.mono.checked_add(rest.expected()?)),
-            state: state.clone(),
-            trouble: self.trouble.clone(),
-            polls: self.polls,
-        }
-    }
-
-    /// Whether what a poll brought is being recorded.
-    pub(super) fn is_recording(&self) -> bool {
-        self.is_active() && self.due.is_none() && self.polling.is_none() && !self.listing
-    }
-
-    /// Whether a list may tell of it then. Not where the API asked for a pause (`Retry-After`): it might be asked about too soon.
-    fn can_be_listed(&self, then: Instant) -> bool {
-        !self.confirm
-            && self.not_before.is_none_or(|at| at <= then)
-            && self.unlisted_until.is_none_or(|at| at <= then)
-    }
-
-    /// When it is due, if it waits for its turn.
-    pub(super) fn due(&self) -> Option<Instant> {
-        self.due
-    }
-
-    /// Whether it waits for its turn.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.due.is_some()
-    }
-
-    pub(super) fn is_active(&self) -> bool {
-        self.watched.state.ended.is_none()
-    }
+/// What [`Slots::recall`] made of the runs that may be polled at once.
+#[derive(Debug, Default)]
+pub(super) struct Recalled {
+    /// Those that are due now.
+    pub(super) due: Vec<u32>,
+    /// Those of which something older is being recorded.
+    pub(super) recording: Vec<u32>,
+    /// The polls that were broken off.
+    pub(super) tasks: Vec<Id>,
 }
 
 /// All watched runs.
@@ -122,27 +53,9 @@ impl Slots {
         }
         let index = self.next;
         self.next = self.next.checked_add(1)?;
-        let active = watched.state.ended.is_none();
         self.by_id.insert(id, index);
-        let slot = Slot {
-            watched,
-            pace: Pace::new(policy),
-            outlook: Outlook::default(),
-            polls: 0,
-            trouble: None,
-            body: None,
-            not_before: None,
-            polling: None,
-            listing: false,
-            answered_meanwhile: false,
-            unlisted_until: None,
-            confirm: false,
-            slow: false,
-            sent_at: now,
-            seen_at: now,
-            leaving: Vec::new(),
-            due: None,
-        };
+        let slot = Slot::new(watched, policy, now);
+        let active = slot.is_active();
         self.all.insert(index, Box::new(slot));
         if active {
             self.active += 1;
@@ -171,12 +84,14 @@ impl Slots {
 
     /// Takes a run out altogether.
     pub(super) fn remove(&mut self, index: u32) -> Option<Slot> {
-        self.unschedule(index);
-        let slot = self.all.remove(&index)?;
+        let stage = self.get(index)?.stage.clone();
+        self.enter(index, Stage::Ended);
+        let mut slot = self.all.remove(&index)?;
         self.by_id.remove(&slot.watched.subject.id);
         if slot.is_active() {
             self.active -= 1;
         }
+        slot.stage = stage;
         Some(*slot)
     }
 
@@ -190,11 +105,10 @@ impl Slots {
         self.active
     }
 
-    /// Puts a run in its place in the order.
+    /// Has a run wait for its turn, which comes at `due`.
     pub(super) fn schedule(&mut self, index: u32, due: Instant) {
-        self.unschedule(index);
-        if let Some(slot) = self.all.get_mut(&index) {
-            slot.due = Some(due);
+        self.enter(index, Stage::Waiting { due });
+        if let Some(slot) = self.all.get(&index) {
             let lane = match (slot.slow, slot.confirm) {
                 (true, _) => &mut self.slow,
                 (false, true) => &mut self.confirms,
@@ -207,13 +121,57 @@ impl Slots {
         }
     }
 
-    /// Takes a run out of the order.
-    pub(super) fn unschedule(&mut self, index: u32) {
-        if let Some(due) = self.all.get_mut(&index).and_then(|slot| slot.due.take()) {
-            for lane in [&mut self.due, &mut self.confirms, &mut self.slow] {
+    /// Takes a run out of the order, as something came of it that is to be judged and recorded.
+    pub(super) fn hold(&mut self, index: u32) -> Option<&mut Slot> {
+        self.enter(index, Stage::Recording);
+        self.get_mut(index)
+    }
+
+    /// A poll of a run was sent, by this task.
+    pub(super) fn sent(&mut self, index: u32, task: AbortHandle) {
+        self.enter(index, Stage::Polling { task });
+    }
+
+    /// Breaks off what is under way for each run that may be polled at once, and makes it due; gives those runs. The others are
+    /// being recorded, or the API asked for a pause.
+    pub(super) fn recall(&mut self, now: Instant) -> Recalled {
+        let mut recalled = Recalled::default();
+        for index in self.active_runs() {
+            let Some(slot) = self.get(index) else { continue };
+            if slot.not_before.is_some_and(|at| at > now) {
+                continue;
+            }
+            match &slot.stage {
+                Stage::Recording => recalled.recording.push(index),
+                stage => {
+                    if let Stage::Polling { task } = stage {
+                        task.abort();
+                        recalled.tasks.push(task.id());
+                    }
+                    self.schedule(index, now);
+                    recalled.due.push(index);
+                }
+            }
+        }
+        recalled
+    }
+
+    /// Nobody waits for the list any more: those that did are due now.
+    pub(super) fn recall_listing(&mut self, now: Instant) {
+        for index in self.active_runs() {
+            if self.get(index).is_some_and(|slot| matches!(slot.stage, Stage::Listing)) {
+                self.schedule(index, now);
+            }
+        }
+    }
+
+    /// Moves a run to another stage, and out of the order if it was waiting.
+    fn enter(&mut self, index: u32, stage: Stage) {
+        let Some(slot) = self.all.get_mut(&index) else { return };
+        if let Stage::Waiting { due } = std::mem::replace(&mut slot.stage, stage) {
+            for lane in [&mut self.due, &mut self.confirms, &mut self.slow, &mut self.for_list] {
                 lane.remove(&(due, index));
             }
-            self.for_list.remove(&(due, index));
         }
     }
 
@@ -254,18 +212,21 @@ impl Slots {
         self.for_list.range(..=(soon, u32::MAX)).take(enough).count() >= enough
     }
 
-    /// Takes the runs out of the order that are due by then and that a list can tell of.
-    pub(super) fn take_for_list(&mut self, soon: Instant) -> Vec<u32> {
-        let taken: Vec<u32> = self.for_list.range(..=(soon, u32::MAX)).map(|(_, index)| *index).collect();
-        for index in &taken {
-            self.unschedule(*index);
+    /// Has the runs wait for the list that are due by then and that it can tell of.
+    pub(super) fn gather_for_list(&mut self, soon: Instant) {
+        for index in self.listable_by(soon) {
+            self.enter(index, Stage::Listing);
         }
-        taken
+    }
+
+    /// The runs that are due by then and that a list can tell of.
+    fn listable_by(&self, then: Instant) -> Vec<u32> {
+        self.for_list.range(..=(then, u32::MAX)).map(|(_, index)| *index).collect()
     }
 
     /// Has those of them that are due wait for a list, but none longer than it may go unseen.
     pub(super) fn hold_for_list(&mut self, now: Instant, until: Instant, longest: Duration) {
-        for index in self.take_for_list(now) {
+        for index in self.listable_by(now) {
             let Some(slot) = self.get(index) else { continue };
             let unseen = slot.seen_at.checked_add(longest).unwrap_or(until);
             self.schedule(index, if unseen <= now { now } else { until.min(unseen) });
@@ -289,7 +250,7 @@ impl Slots {
             slot.watched.state = state;
             if was_active && !slot.is_active() {
                 self.active -= 1;
-                self.unschedule(index);
+                self.enter(index, Stage::Ended);
             }
         }
     }
