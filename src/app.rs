@@ -18,12 +18,10 @@ use tracing::warn;
 
 use crate::api::{ApiSettings, RunSource};
 use crate::clock;
-use crate::config::{Batch, Config};
+use crate::config::Config;
 use crate::notify::delivery::Drain;
 use crate::notify::{Channel, Delivery, Told};
-use crate::poll::{
-    Alerts, Command, Curve, FinalRun, Mode, OutagesTold, Policy, Scheduler, Settings, Update, Watched,
-};
+use crate::poll::{Command, FinalRun, OutagesTold, Scheduler, Settings, Update, Watched};
 use crate::run::Patience;
 use crate::store::{Outbox, Routes, RunStore, StoreError, Undelivered};
 
@@ -232,26 +230,6 @@ pub fn api_settings(config: &Config) -> ApiSettings {
     }
 }
 
-/// The backoff curves as they are configured.
-pub fn policy(config: &Config) -> Policy {
-    let poll = &config.poll;
-    Policy {
-        healthy: Curve {
-            initial: poll.initial_interval,
-            multiplier: poll.multiplier,
-            max: poll.max_interval,
-            jitter: poll.jitter,
-        },
-        error: Curve {
-            initial: poll.error_initial_interval,
-            multiplier: 2.0,
-            max: poll.error_max_interval,
-            jitter: poll.jitter,
-        },
-        price: poll.price,
-    }
-}
-
 /// How the scheduler is to go about it, from the configuration, for a command: all is kept for its report.
 pub fn poll_settings(
     config: &Config,
@@ -260,25 +238,15 @@ pub fn poll_settings(
     keep_bodies: bool,
 ) -> Settings {
     let poll = &config.poll;
-    let alerts = &config.alerts;
     Settings {
-        policy: policy(config),
+        policy: poll.policy,
         requests_per_minute: poll.requests_per_minute,
         max_in_flight: poll.max_in_flight as usize,
         patience,
         source: config.api.base_url.as_str().trim_end_matches('/').into(),
         routes,
-        alerts: Alerts {
-            stalled_after: alerts.stalled_after,
-            overdue_after: alerts.overdue_after,
-            unreachable_after: Some(alerts.unreachable_after).filter(|after| !after.is_zero()),
-            remind_every: alerts.remind_every,
-        },
-        batch: match poll.batch {
-            Batch::Auto => Mode::Auto,
-            Batch::Never => Mode::Never,
-            Batch::Always => Mode::Always,
-        },
+        alerts: config.alerts,
+        batch: poll.batch,
         discovery: None,
         keep_bodies,
         keep_ended: true,

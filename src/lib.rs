@@ -18,7 +18,7 @@
 //! - [`api`] and [`store`] import `run`. They do not know each other.
 //! - [`notify`] imports `run` and `store`: it lives off the outbox.
 //! - [`poll`] imports `api`, `run` and `store`.
-//! - [`config`] imports `run`, and from `notify` the settings that stand beside each notifier.
+//! - [`config`] imports `run`, from `notify` the settings that stand beside each notifier, and from `poll` its settings.
 //! - `sim`, the simulator, imports `run` and the small modules above: it knows nothing of the half that watches.
 //! - [`words`] imports `poll` and `run`: what happens, in words.
 //! - [`control`] imports `run` and `store`, and the small modules above: what goes over the daemon's socket, and both of its sides.

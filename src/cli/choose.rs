@@ -16,7 +16,6 @@ use super::setup;
 use super::verdict::{Gate, judge};
 use super::watch::WatchArgs;
 use crate::api::{ApiClient, Listed, PollError, PollErrorKind};
-use crate::app;
 use crate::config::Config;
 use crate::poll::Pace;
 use crate::run::{DoubtKind, RunId};
@@ -169,7 +168,7 @@ pub(super) async fn fetch<W: FnMut(&mut Listed) -> bool + Send>(
     patience: Option<Duration>,
     wanted: impl Fn() -> W,
 ) -> Result<Vec<Listed>, PollError> {
-    let (policy, began) = (app::policy(config), Instant::now());
+    let (policy, began) = (config.poll.policy, Instant::now());
     let mut pace = Pace::new(&policy);
     loop {
         let error = match client.list_runs(wanted()).await {

@@ -145,8 +145,8 @@ fn config(
     let names = ["tickets", "invoices", "clinic-notes"];
     let mut config = loaded.config;
     // A demo is watched by a person: ask often.
-    config.poll.max_interval = Duration::from_secs(1);
-    config.poll.initial_interval = Duration::from_millis(250);
+    config.poll.policy.healthy.max = Duration::from_secs(1);
+    config.poll.policy.healthy.initial = Duration::from_millis(250);
     config.poll.requests_per_minute = 600;
     config.runs = runs
         .iter()

@@ -122,9 +122,9 @@ impl Watch<'_> {
 
     /// How a watch ended that was cut short: what the last poll brought counts as if it had come in time.
     fn after_last_poll(&self, ended: &Ended, cut: Cut) -> Cut {
-        let all_ended = ended.runs.iter().all(|run| run.state.ended.is_some());
+        let all_ended = ended.runs.iter().all(|run| run.watched.state.ended.is_some());
         let otherwise = if all_ended { Cut::AllEnded } else { cut };
-        ended.runs.iter().find_map(|run| self.end_when.is_met_by(&run.state)).unwrap_or(otherwise)
+        ended.runs.iter().find_map(|run| self.end_when.is_met_by(&run.watched.state)).unwrap_or(otherwise)
     }
 
     fn plan(&self) -> Result<Plan, Exit> {

@@ -53,7 +53,7 @@ impl Level {
     const ALL: [Self; 3] = [Self::Error, Self::Warning, Self::Notice];
 
     fn of(judged: &Judged) -> Self {
-        let failed_samples = judged.run.state.progress.failed.unwrap_or(0) > 0;
+        let failed_samples = judged.run.watched.state.progress.failed.unwrap_or(0) > 0;
         match judged.verdict {
             Exit::Succeeded if failed_samples => Self::Warning,
             Exit::Succeeded | Exit::StillRunning => Self::Notice,
@@ -86,7 +86,7 @@ pub(super) fn annotations(judged: &[Judged], hinted: bool) -> String {
     for level in Level::ALL {
         let mut runs: Vec<&Judged> = of_level(level).collect();
         runs.sort_by_key(|judged| {
-            (judged.verdict.rank(), std::cmp::Reverse(judged.run.state.progress.failed))
+            (judged.verdict.rank(), std::cmp::Reverse(judged.run.watched.state.progress.failed))
         });
         let shown = if runs.len() <= room(level) { runs.len() } else { room(level) - 1 };
         for judged in &runs[..shown] {
@@ -122,12 +122,12 @@ fn left_out(runs: &[&Judged]) -> String {
 
 /// What an annotation says of a run.
 fn message(judged: &Judged) -> String {
-    let state = &judged.run.state;
+    let state = &judged.run.watched.state;
     let status = state.status.as_ref().map_or("was never seen", RunStatus::as_str);
     let samples = samples(state.progress).map(|samples| format!(" ({samples} samples)")).unwrap_or_default();
     let took = state.took().map(|took| format!(" in {}", span::human(took))).unwrap_or_default();
     let reason = judged.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-    format!("{} {status}{samples}{took}{reason}", judged.run.subject.label())
+    format!("{} {status}{samples}{took}{reason}", judged.run.watched.subject.label())
 }
 
 /// Appends the step outputs and the step summary, where GitHub has named files for them.
@@ -140,7 +140,8 @@ pub(super) fn write_files(judged: &[Judged], exit: Exit, waited: Duration) -> Re
 
 fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
     let deciding = judged.iter().find(|judged| judged.verdict == exit).or(judged.first());
-    let status = deciding.and_then(|judged| judged.run.state.status.as_ref()).map_or("", RunStatus::as_str);
+    let status =
+        deciding.and_then(|judged| judged.run.watched.state.status.as_ref()).map_or("", RunStatus::as_str);
     let sum = |count: fn(&Judged) -> Option<u64>| {
         let counts: Vec<u64> = judged.iter().filter_map(count).collect();
         if counts.is_empty() {
@@ -149,13 +150,13 @@ fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
             counts.into_iter().fold(0, u64::saturating_add).to_string()
         }
     };
-    let longest = judged.iter().filter_map(|judged| judged.run.state.took()).max().unwrap_or(waited);
+    let longest = judged.iter().filter_map(|judged| judged.run.watched.state.took()).max().unwrap_or(waited);
     [
         ("verdict", exit.word().to_owned()),
         ("status", one_line(status).into_owned()),
-        ("samples_completed", sum(|judged| judged.run.state.progress.completed)),
-        ("samples_failed", sum(|judged| judged.run.state.progress.failed)),
-        ("number_of_samples", sum(|judged| judged.run.state.progress.total)),
+        ("samples_completed", sum(|judged| judged.run.watched.state.progress.completed)),
+        ("samples_failed", sum(|judged| judged.run.watched.state.progress.failed)),
+        ("number_of_samples", sum(|judged| judged.run.watched.state.progress.total)),
         ("duration_seconds", longest.as_secs().to_string()),
     ]
     .iter()
@@ -166,11 +167,11 @@ fn summary(judged: &[Judged]) -> String {
     let mut text = "### DataFramer runs\n\n| Run | Status | Verdict | Completed | Failed | Samples | Took |\n| --- | --- | --- | ---: | ---: | ---: | ---: |\n".to_owned();
     let count = |count: Option<u64>| count.map_or("–".to_owned(), |count| count.to_string());
     for judged in judged {
-        let state = &judged.run.state;
+        let state = &judged.run.watched.state;
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {} |",
-            markdown_cell(judged.run.subject.label()),
+            markdown_cell(judged.run.watched.subject.label()),
             markdown_cell(state.status.as_ref().map_or("–", RunStatus::as_str)),
             markdown_cell(&judged.reason.as_ref().map_or_else(
                 || judged.verdict.word().to_owned(),

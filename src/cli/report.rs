@@ -52,10 +52,10 @@ pub(super) fn json(judged: &[Judged], overall: Exit, url: impl Fn(&Judged) -> Op
         body.and_then(|body| RawValue::from_string(minified(body)).ok())
     };
     let runs = judged.iter().map(|judged| {
-        let RunState { status, progress, created_at, completed_at, .. } = &judged.run.state;
+        let RunState { status, progress, created_at, completed_at, .. } = &judged.run.watched.state;
         RunReport {
-            id: judged.run.subject.id.as_str(),
-            name: judged.run.subject.name.as_deref(),
+            id: judged.run.watched.subject.id.as_str(),
+            name: judged.run.watched.subject.name.as_deref(),
             status: status.as_ref().map(crate::run::RunStatus::as_str),
             verdict: judged.verdict.word(),
             reason: judged.reason.as_deref(),
@@ -100,8 +100,8 @@ fn minified(json: &str) -> String {
 /// One line a run: id, status, samples, how long it took, and why where the status does not say it.
 pub(super) fn text(judged: &[Judged]) -> String {
     let line = |judged: &Judged| {
-        let state = &judged.run.state;
-        let mut parts = vec![judged.run.subject.id.to_string()];
+        let state = &judged.run.watched.state;
+        let mut parts = vec![judged.run.watched.subject.id.to_string()];
         parts.push(state.status.as_ref().map_or("?", crate::run::RunStatus::as_str).to_owned());
         parts.extend(samples(state.progress));
         parts.extend(state.took().map(|took| format!("in {}", span::human(took))));
@@ -115,7 +115,7 @@ pub(super) fn text(judged: &[Judged]) -> String {
 pub(super) fn reasons(out: &Out, judged: &[Judged]) {
     for judged in judged {
         if let Some(reason) = &judged.reason {
-            out.error(format_args!("{}: {reason}", judged.run.subject.label()));
+            out.error(format_args!("{}: {reason}", judged.run.watched.subject.label()));
         }
     }
 }

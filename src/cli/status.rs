@@ -50,7 +50,7 @@ async fn status(out: &Out, global: &Global, args: &StatusArgs) -> Result<Exit, E
         ListFormat::Text => report::text(&judged),
         ListFormat::Json => {
             report::reasons(out, &judged);
-            report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.subject.id)))
+            report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.watched.subject.id)))
         }
     };
     // What is said on standard error comes first, as people read it.

@@ -53,7 +53,8 @@ pub(super) fn judge(runs: Vec<FinalRun>, gate: &Gate, cut: Cut) -> (Vec<Judged>,
     let overall = match cut {
         Cut::Signal(exit) => exit,
         Cut::OneFinished => {
-            let finished = |judged: &&Judged| matches!(judged.run.state.ended, Some(Ending::Finished(_)));
+            let finished =
+                |judged: &&Judged| matches!(judged.run.watched.state.ended, Some(Ending::Finished(_)));
             Exit::worst(judged.iter().filter(finished).map(|judged| judged.verdict))
         }
         // What was seen of a run stays its verdict, however the watch ends.
@@ -66,11 +67,11 @@ pub(super) fn judge(runs: Vec<FinalRun>, gate: &Gate, cut: Cut) -> (Vec<Judged>,
 }
 
 fn of_run(run: &FinalRun, gate: &Gate, cut: Cut) -> (Exit, Option<String>) {
-    let status = run.state.status.as_ref();
+    let status = run.watched.state.status.as_ref();
     let trouble = || run.trouble.as_ref().map(|trouble| trouble.message.to_string());
-    match run.state.ended {
+    match run.watched.state.ended {
         Some(Ending::Finished(Terminal::Succeeded)) => {
-            below(&run.state, gate).map_or((Exit::Succeeded, None), |(exit, why)| (exit, Some(why)))
+            below(&run.watched.state, gate).map_or((Exit::Succeeded, None), |(exit, why)| (exit, Some(why)))
         }
         Some(Ending::Finished(Terminal::Failed)) => (Exit::Failed, None),
         Some(Ending::Finished(Terminal::Canceled)) => (Exit::Canceled, None),

@@ -24,6 +24,7 @@ use reqwest::Url;
 use toml::de::DeTable;
 
 use crate::notify::{CommandSettings, SigningSecret};
+use crate::poll::{Alerts, Mode, Policy};
 use crate::run::{EventKind, RunId};
 use crate::secret::Secret;
 use crate::small_file;
@@ -48,7 +49,7 @@ pub struct Config {
     pub api: Api,
     /// How often to ask.
     pub poll: Poll,
-    /// When to warn of what goes on.
+    /// `[alerts]`: when to warn about what has not ended.
     pub alerts: Alerts,
     /// The pauses between attempts to tell.
     pub retry_delays: Vec<Duration>,
@@ -88,22 +89,10 @@ pub struct Api {
 /// `[poll]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Poll {
-    /// First pause after an answer.
-    pub initial_interval: Duration,
-    /// Each pause is this many times the one before.
-    pub multiplier: f64,
-    /// Longest pause after an answer.
-    pub max_interval: Duration,
-    /// Pauses are spread over ± this share of themselves.
-    pub jitter: f64,
-    /// How many seconds of delay a request is worth; `None` leaves the counts unlooked at.
-    pub price: Option<f64>,
-    /// Whether the list of all runs is asked for in place of many runs.
-    pub batch: Batch,
-    /// First pause after an error; doubled each time.
-    pub error_initial_interval: Duration,
-    /// Longest pause after an error.
-    pub error_max_interval: Duration,
+    /// The pauses after answers and after errors.
+    pub policy: Policy,
+    /// Whether the list of all runs is fetched in place of many runs.
+    pub batch: Mode,
     /// For all runs together.
     pub requests_per_minute: u32,
     /// Requests under way at once.
@@ -112,30 +101,6 @@ pub struct Poll {
     pub grace: Duration,
     /// How long a status may be a word that runwatch does not know.
     pub unknown_status_after: Duration,
-}
-
-/// Whether the list of all runs is asked for in place of many runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Batch {
-    /// Where it is cheaper.
-    Auto,
-    /// Not at all.
-    Never,
-    /// Wherever something is due that it can tell.
-    Always,
-}
-
-/// `[alerts]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Alerts {
-    /// A run that has made no progress for this long has stalled; `None` never.
-    pub stalled_after: Option<Duration>,
-    /// A run without a deadline of its own is overdue this long after its creation; `None` never.
-    pub overdue_after: Option<Duration>,
-    /// An API that has been of no use for this long is unreachable; zero never.
-    pub unreachable_after: Duration,
-    /// What goes on is told again after this.
-    pub remind_every: Duration,
 }
 
 /// `[daemon]`.

@@ -9,7 +9,7 @@ use super::diagnostic::Problems;
 use super::key::{KeySource, is_world_readable};
 use super::reader::{Section, expected_words, find_word};
 use super::url::{DEFAULT, base_url};
-use super::{Alerts, Api, Batch, Config, Daemon, Environment, Log, LogFormat, Overrides, Poll};
+use super::{Api, Config, Daemon, Environment, Log, LogFormat, Overrides, Poll};
 use super::{channels, discover, mask, proxy, runs};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -18,6 +18,7 @@ use reqwest::header::{HeaderName, HeaderValue};
 
 use crate::http::host_name;
 use crate::notify::RetrySchedule;
+use crate::poll::{Alerts, Curve, Mode, Policy};
 use crate::secret::Secret;
 
 /// Reads the whole document; `None` if something without a default is wrong.
@@ -195,15 +196,26 @@ fn check_key(
 
 fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
     let defaults = Poll::default();
+    let Policy { healthy, error, price } = defaults.policy;
+    let jitter = section.number("jitter", healthy.jitter, 0.0..=1.0);
+    let policy = Policy {
+        healthy: Curve {
+            initial: section.duration("initial_interval", healthy.initial),
+            multiplier: section.number("multiplier", healthy.multiplier, 1.0..=10.0),
+            max: section.duration("max_interval", healthy.max),
+            jitter,
+        },
+        error: Curve {
+            initial: section.duration("error_initial_interval", error.initial),
+            max: section.duration("error_max_interval", error.max),
+            jitter,
+            ..error
+        },
+        price: section.one_of("eagerness", &PRICES).unwrap_or(price),
+    };
     let poll = Poll {
-        initial_interval: section.duration("initial_interval", defaults.initial_interval),
-        multiplier: section.number("multiplier", defaults.multiplier, 1.0..=10.0),
-        max_interval: section.duration("max_interval", defaults.max_interval),
-        jitter: section.number("jitter", defaults.jitter, 0.0..=1.0),
-        price: section.one_of("eagerness", &PRICES).unwrap_or(defaults.price),
+        policy,
         batch: section.one_of("batch", &BATCHES).unwrap_or(defaults.batch),
-        error_initial_interval: section.duration("error_initial_interval", defaults.error_initial_interval),
-        error_max_interval: section.duration("error_max_interval", defaults.error_max_interval),
         requests_per_minute: section.integer(
             "requests_per_minute",
             defaults.requests_per_minute,
@@ -213,16 +225,11 @@ fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
         grace: overrides.grace.unwrap_or(section.duration_or_zero("grace", defaults.grace)),
         unknown_status_after: section.duration("unknown_status_after", defaults.unknown_status_after),
     };
-    for (initial, max, initial_key, max_key) in [
-        (poll.initial_interval, poll.max_interval, "initial_interval", "max_interval"),
-        (
-            poll.error_initial_interval,
-            poll.error_max_interval,
-            "error_initial_interval",
-            "error_max_interval",
-        ),
+    for (curve, initial_key, max_key) in [
+        (policy.healthy, "initial_interval", "max_interval"),
+        (policy.error, "error_initial_interval", "error_max_interval"),
     ] {
-        if initial > max
+        if curve.initial > curve.max
             && let Some(span) = section.span_of(initial_key).or_else(|| section.span_of(max_key))
         {
             let title = format!("`{initial_key}` is longer than `{max_key}`");
@@ -234,10 +241,12 @@ fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
 }
 
 fn alerts(section: Section<'_>) -> Alerts {
+    let unreachable_after = section.duration_or_zero("unreachable_after", Duration::from_mins(15));
     let alerts = Alerts {
         stalled_after: section.optional_duration("stalled_after"),
         overdue_after: section.optional_duration("overdue_after"),
-        unreachable_after: section.duration_or_zero("unreachable_after", Duration::from_mins(15)),
+        // Zero in the file is never.
+        unreachable_after: Some(unreachable_after).filter(|after| !after.is_zero()),
         remind_every: section.duration("remind_every", Duration::from_hours(6)),
     };
     section.finish();
@@ -317,8 +326,7 @@ const MOST_RETRIES: usize = 50;
 const PRICES: [(&str, Option<f64>); 4] =
     [("off", None), ("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))];
 
-const BATCHES: [(&str, Batch); 3] =
-    [("auto", Batch::Auto), ("never", Batch::Never), ("always", Batch::Always)];
+const BATCHES: [(&str, Mode); 3] = [("auto", Mode::Auto), ("never", Mode::Never), ("always", Mode::Always)];
 
 /// Whether the socket's group may use it, by its mode.
 const SOCKET_MODES: [(&str, bool); 2] = [("0600", false), ("0660", true)];
@@ -332,15 +340,15 @@ const FORMATS: [(&str, LogFormat); 4] = [
 
 impl Default for Poll {
     fn default() -> Self {
-        Self {
-            initial_interval: Duration::from_secs(1),
-            multiplier: 1.5,
-            max_interval: Duration::from_mins(1),
+        let curve = |multiplier| Curve {
+            initial: Duration::from_secs(1),
+            multiplier,
+            max: Duration::from_mins(1),
             jitter: 0.1,
-            price: Some(2.0),
-            batch: Batch::Auto,
-            error_initial_interval: Duration::from_secs(1),
-            error_max_interval: Duration::from_mins(1),
+        };
+        Self {
+            policy: Policy { healthy: curve(1.5), error: curve(2.0), price: Some(2.0) },
+            batch: Mode::Auto,
             requests_per_minute: 120,
             max_in_flight: 8,
             grace: Duration::from_mins(1),

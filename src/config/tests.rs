@@ -410,7 +410,7 @@ fn alerts_delivery_and_daemon() {
     let config = read(text).unwrap().config;
     let (alerts, second) = (config.alerts, Duration::from_secs(1));
     assert_eq!((alerts.stalled_after, alerts.overdue_after), (Some(3600 * second), None));
-    assert_eq!((alerts.unreachable_after, alerts.remind_every), (Duration::ZERO, 6 * 3600 * second));
+    assert_eq!((alerts.unreachable_after, alerts.remind_every), (None, 6 * 3600 * second));
     assert_eq!(config.retry_delays, [second, 2 * second]);
     assert_eq!((config.daemon.keep, config.daemon.socket_for_group), (7 * 24 * 3600 * second, true));
     assert_eq!(config.daemon.listen, "[::1]:9464".parse().ok());

@@ -9,7 +9,7 @@ use super::state::{State, StateError};
 use super::{Daemon, DaemonError};
 use crate::app::{self, Plan};
 use crate::clock;
-use crate::poll::{FinalRun, OutagesTold};
+use crate::poll::OutagesTold;
 use crate::store::{Commit, RunStore as _, StoreError, StoreErrorKind};
 
 /// The moment, in the store, at which it was last found to fail.
@@ -83,7 +83,7 @@ impl Daemon {
         // Both halves stop on the old store; what they know is carried over.
         let known = self.running.abandon().await;
         let store = Arc::new(state.store.clone());
-        let carried: Vec<_> = known.into_iter().map(FinalRun::into_watched).collect();
+        let carried: Vec<_> = known.into_iter().map(|run| run.watched).collect();
         store.add(carried.clone()).await.map_err(|error| store_failed(&error))?;
         store.save(carried).await.map_err(|error| store_failed(&error))?;
         self.seen.carry_over(&store).await.map_err(|error| store_failed(&error))?;

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::health::{Down, Up};
 use crate::api::Listed;
 use crate::run::{Change, DoubtKind, RunState, Subject};
-use crate::store::{ChannelName, Origin, StoreError, Watched};
+use crate::store::{StoreError, Watched};
 
 /// Where updates go. Nothing is ever dropped; the reader is in this process and keeps up or uses memory.
 pub type Updates = mpsc::UnboundedSender<Update>;
@@ -88,16 +88,8 @@ pub struct Trouble {
 /// A run at the end of the watch.
 #[derive(Debug, Clone)]
 pub struct FinalRun {
-    /// Which run.
-    pub subject: Subject,
-    /// The channels that tell of it; `None` for all.
-    pub notify: Option<Arc<[ChannelName]>>,
-    /// How long after its creation it is overdue.
-    pub deadline: Option<Duration>,
-    /// Who wants it watched.
-    pub origin: Origin,
-    /// What is known of it.
-    pub state: RunState,
+    /// The run, as it is watched.
+    pub watched: Watched,
     /// How many requests were made for it.
     pub polls: u32,
     /// The API's last answer about it, as it was sent.
@@ -108,15 +100,8 @@ pub struct FinalRun {
 
 impl FinalRun {
     /// A run that nobody has asked about.
-    pub fn new(run: Watched) -> Self {
-        let Watched { subject, notify, deadline, origin, state } = run;
-        Self { subject, notify, deadline, origin, state, polls: 0, body: None, trouble: None }
-    }
-
-    /// The run as it is watched.
-    pub fn into_watched(self) -> Watched {
-        let Self { subject, notify, deadline, origin, state, .. } = self;
-        Watched { subject, notify, deadline, origin, state }
+    pub fn new(watched: Watched) -> Self {
+        Self { watched, polls: 0, body: None, trouble: None }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Every module with what it may import of ours. `config` may import the settings in `notify`.
+/// Every module with what it may import of ours. `config` may import the settings in `notify` and `poll`.
 const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("run", &[]),
     ("blocking", &[]),
@@ -15,7 +15,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("store", &["run", "clock"]),
     ("notify", &["run", "store", "clock", "http", "secret", "span"]),
     ("poll", &["run", "api", "store", "clock", "span"]),
-    ("config", &["run", "notify", "http", "secret", "small_file", "span"]),
+    ("config", &["run", "notify", "poll", "http", "secret", "small_file", "span"]),
     ("sim", &["run", "clock", "http", "secret", "span"]),
     ("words", &["run", "poll", "span", "clock"]),
     ("control", &["run", "http", "span", "store"]),

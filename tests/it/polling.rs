@@ -175,7 +175,7 @@ async fn a_poll_that_began_before_the_deadline_is_not_the_last() {
     looked.await.unwrap();
     let (runs, api) = watch.stop().await;
     assert_eq!(api.times("r"), [0.0, 5.0], "the one under way is broken off");
-    assert_eq!(runs[0].state.ended, Some(Ending::Finished(Terminal::Failed)));
+    assert_eq!(runs[0].watched.state.ended, Some(Ending::Finished(Terminal::Failed)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,7 +325,7 @@ async fn counts_are_written_down_every_so_often_and_at_the_end() {
     sleep(seconds(70)).await;
     let store = Arc::clone(&watch.store);
     let (runs, _) = watch.stop().await;
-    assert_eq!(store.load().await.unwrap()[0].state.progress, runs[0].state.progress);
+    assert_eq!(store.load().await.unwrap()[0].state.progress, runs[0].watched.state.progress);
 }
 
 #[tokio::test(start_paused = true)]

@@ -131,8 +131,8 @@ async fn a_save_never_overwrites_a_newer_commit() {
             assert!(counts.is_sorted(), "{id}: {counts:?}");
         }
         for run in inner.load().await.unwrap() {
-            let known = runs.iter().find(|known| known.subject.id == run.subject.id).unwrap();
-            assert_eq!(run.state.progress, known.state.progress, "all is written at the end");
+            let known = runs.iter().find(|known| known.watched.subject.id == run.subject.id).unwrap();
+            assert_eq!(run.state.progress, known.watched.state.progress, "all is written at the end");
         }
     }
 }

@@ -110,8 +110,12 @@ async fn the_last_look_goes_on_past_one_429_and_not_past_two() {
         assert_eq!(watch.api.started.elapsed(), seconds(5), "silence is not waited out");
         let (runs, _) = watch.stop().await;
         let id: RunId = "c".parse().unwrap();
-        let c = runs.iter().find(|run| run.subject.id == id).unwrap();
-        assert_eq!(c.state.ended == Some(Ending::Finished(Terminal::Succeeded)), asked, "{refused} refused");
+        let c = runs.iter().find(|run| run.watched.subject.id == id).unwrap();
+        assert_eq!(
+            c.watched.state.ended == Some(Ending::Finished(Terminal::Succeeded)),
+            asked,
+            "{refused} refused"
+        );
     }
 }
 
