@@ -4,9 +4,11 @@
 //! whoever has it: `queue` or `worker`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::damage::{check, is_the_databases, missing};
 use super::guard::{Found, Guard};
@@ -15,6 +17,9 @@ use super::{StoreError, StoreErrorKind};
 /// A log that is larger than this, in bytes, is written into the database. One that cannot be grows, until that works.
 const LARGEST_LOG: u64 = 4 << 20;
 
+/// Minimum time between two attempts to empty a log that could not be emptied: each may write all of it.
+const EMPTY_EVERY: Duration = Duration::from_secs(1);
+
 /// What is known of the database, and whoever is told.
 pub(super) struct Desk {
     /// `None` for a database in memory.
@@ -22,11 +27,13 @@ pub(super) struct Desk {
     health: watch::Sender<Option<StoreError>>,
     /// Why the database is not used any more: it is damaged, and waits for another to take its place.
     given_up: Option<StoreError>,
+    /// When the log could not be emptied, since then not at all.
+    stuck_at: Option<Instant>,
 }
 
 impl Desk {
     pub(super) fn new(guard: Option<Guard>, health: watch::Sender<Option<StoreError>>) -> Self {
-        Self { guard, health, given_up: None }
+        Self { guard, health, given_up: None, stuck_at: None }
     }
 
     /// Whoever is told how the database is.
@@ -82,6 +89,7 @@ impl Desk {
         let emptied = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
         if let Some(guard) = &mut self.guard {
             guard.remember();
+            self.stuck_at = (guard.remember_log() > 0).then(Instant::now);
         }
         match emptied.map_err(StoreError::from) {
             Err(error) if error.kind.is_lasting() => Err(error),
@@ -97,15 +105,14 @@ impl Desk {
         batch: &mut [Box<dyn Call>],
     ) -> Result<(), StoreError> {
         let outcome = commit(db, batch);
-        let log = self.guard.as_mut().map_or(0, Guard::remember_log);
-        if log > LARGEST_LOG
+        let failures = batch.iter().filter_map(|call| call.failure());
+        let failure = outcome.as_ref().err().cloned().into_iter().chain(failures).next();
+        if self.should_empty_log(failure.as_ref())
             && let Err(error) = self.empty_log(db)
         {
             self.failed(db, error);
             return outcome;
         }
-        let failures = batch.iter().filter_map(|call| call.failure());
-        let failure = outcome.as_ref().err().cloned().into_iter().chain(failures).next();
         // Reading may work where writing does not.
         let wrote = db.total_changes() != before;
         match failure {
@@ -114,6 +121,19 @@ impl Desk {
             None => {}
         }
         outcome
+    }
+
+    /// Whether the log is large enough. It is never larger than what is left beside it, so that there is room to write it into
+    /// the database. Where nothing can be written, because the disk is full or for a quota, emptying it makes room.
+    fn should_empty_log(&mut self, failure: Option<&StoreError>) -> bool {
+        let Some(guard) = &mut self.guard else { return false };
+        let log = guard.remember_log();
+        let is_full = |error: &StoreError| matches!(error.kind, StoreErrorKind::Full | StoreErrorKind::Io);
+        log > 0
+            && self.stuck_at.is_none_or(|at| at.elapsed() >= EMPTY_EVERY)
+            && (failure.is_some_and(is_full)
+                || log > LARGEST_LOG
+                || guard.room().is_some_and(|room| log > room))
     }
 
     /// Tells what the database fails with. One that is damaged is not used any more.

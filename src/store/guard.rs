@@ -72,6 +72,13 @@ impl Guard {
         self.log_mark.map_or(0, |mark| mark.size)
     }
 
+    /// What is left on the file system for this user, in bytes; `None` if it does not say.
+    pub(super) fn room(&self) -> Option<u64> {
+        let left = rustix::fs::statvfs(&self.log).ok()?;
+        // Some file systems know no blocks.
+        (left.f_blocks > 0).then(|| left.f_bavail.saturating_mul(left.f_frsize))
+    }
+
     /// What was written by somebody else could not be looked at: it still has to be.
     pub(super) fn look_again(&mut self) {
         self.checked_at = None;

@@ -140,12 +140,15 @@ impl SqliteStore {
              PRAGMA wal_autocheckpoint = 0;",
         )?;
         check_pages(&connection)?;
-        migrate(&connection)?;
-        missing(&connection).map_or(Ok(()), Err)?;
-        super::ids::normalise(&connection)?;
+        if let Err(error) = bring_up_to_date(&connection) {
+            if !matches!(error.kind, StoreErrorKind::Full | StoreErrorKind::Io) {
+                return Err(error);
+            }
+            // Where the log of a killed process has all the room, emptying it makes some.
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
+            bring_up_to_date(&connection)?;
+        }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        // Whoever held a lease is gone: there is one owner at a time.
-        outbox::take_back(&connection, clock::wall())?;
         // An older version's, or another program's: nobody has it open.
         let _ = std::fs::remove_file(part(&path, "-shm"));
         Ok(Self::on(Queue::on_thread(connection, Some(Guard::new(&path)))?, &path))
@@ -187,6 +190,18 @@ pub(super) fn unusable(error: &io::Error) -> StoreError {
         _ => StoreErrorKind::Io,
     };
     StoreError { kind, message: error.to_string() }
+}
+
+/// Has a sound file be as this version wants it. Where that was broken off, it can be done again.
+fn bring_up_to_date(connection: &Connection) -> Result<(), StoreError> {
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    migrate(connection)?;
+    missing(connection).map_or(Ok(()), Err)?;
+    super::ids::normalise(connection)?;
+    // Whoever held a lease is gone: there is one owner at a time.
+    Ok(outbox::take_back(connection, clock::wall())?)
 }
 
 /// Takes the steps that a file has not taken, or refuses one from the future.

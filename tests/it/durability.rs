@@ -310,6 +310,10 @@ fn files_that_may_not_grow_are_loud_and_what_was_seen_is_told_when_they_may() {
     let place = Place::with(&[("a", &["PROCESSING"])]);
     // The signal that comes with the limit is ignored: what remains is an error.
     let sh = ["-c", "trap '' XFSZ; exec \"$@\"", "sh"];
+    // Once before, so that the database has its size: emptying the log into it is what must fail, too.
+    let first = place.daemon(&[]).spawn();
+    place.wait_for(Point::Answered);
+    stop(first);
     let daemon = place.daemon(&["a"]).under(Path::new("/bin/sh"), &sh).spawn();
     place.wait_until("seen", || place.log().contains("PROCESSING"));
     let limit = |size| {

@@ -24,6 +24,7 @@ mod discovery;
 mod doctor;
 mod durability;
 mod exit_codes;
+mod full_disk;
 mod hostile;
 mod http2;
 mod ids;

@@ -43,9 +43,10 @@ fn suffers(what: impl Fn(&Path)) -> Place {
     drop(daemon.wait());
     place.world.wait_until_quiet();
     let next = place.daemon(&["a"]).spawn();
-    place.wait_for(Point::Asked);
-    let list = runwatch(&["list", "--all", "--output", "json"]).env("RUNWATCH_SOCKET", place.socket());
-    let list = list.run().json();
+    let list =
+        || runwatch(&["list", "--all", "--output", "json"]).env("RUNWATCH_SOCKET", place.socket()).run();
+    place.wait("listening", || list().code == Some(0));
+    let list = list().json();
     let runs = list["runs"].as_array().unwrap();
     let of = |id: &str| runs.iter().find(|run| run["id"] == id).unwrap_or_else(|| panic!("{list}"));
     assert_eq!((&of("a")["status"], &of("b")["status"]), (&"FAILED".into(), &"SUCCEEDED".into()));
