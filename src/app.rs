@@ -25,7 +25,7 @@ use crate::poll::{Command, FinalRun, OutagesTold, Scheduler, Settings, Update, W
 use crate::run::Patience;
 use crate::store::{Outbox, Routes, RunStore, StoreError, Undelivered};
 
-pub use channels::{channel, default_desktop, routes};
+pub use channels::{channel, default_desktop, fingerprint, routes};
 
 use lifeline::Lifelines;
 

@@ -3,15 +3,16 @@
 //! Looked at from where it matters: a daemon makes these checks in its own surroundings (`daemon::verbs::doctor`), since what
 //! another user's environment has says nothing of it. `runwatch doctor` makes them where no daemon answers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::api::{ApiClient, Listed, PollErrorKind, RunSource as _};
 use crate::app;
+use crate::blocking;
 use crate::clock;
-use crate::config::{ChannelKind, Config, ConfiguredChannel, Discover};
+use crate::config::{ChannelKind, Config, ConfiguredChannel, Discover, KeySource};
 use crate::control::Finding;
 use crate::http;
 use crate::notify::desktop;
@@ -24,8 +25,38 @@ const MOST_SKEW: Duration = Duration::from_secs(30);
 /// How long a connection to a webhook's host may take.
 const CONNECT: Duration = Duration::from_secs(5);
 
+/// How long one check may take. One that hangs must not take the others along.
+const BOUND: Duration = Duration::from_secs(40);
+
+/// How long looking at files may take: a file system can hang.
+const FILES: Duration = Duration::from_secs(5);
+
 /// An id that no run has.
 const NO_RUN: &str = "00000000-0000-0000-0000-000000000000";
+
+/// Whose surroundings are looked at.
+#[derive(Debug, Clone)]
+pub enum Surroundings {
+    /// The daemon's own: all that the configuration names must be there.
+    Daemon {
+        /// Where it keeps its state.
+        state_dir: PathBuf,
+    },
+    /// Those of a command, beside a daemon that cannot be asked. It has its own key, secrets and directories: what is not here
+    /// is not wrong.
+    BesideDaemon,
+    /// Those of a command, and there is no daemon.
+    Command {
+        /// Where a daemon of this user would keep its state.
+        state_dir: Option<PathBuf>,
+    },
+}
+
+impl Surroundings {
+    fn beside_daemon(&self) -> bool {
+        matches!(self, Self::BesideDaemon)
+    }
+}
 
 /// What was found, before it is put into words for the socket.
 enum State {
@@ -33,6 +64,8 @@ enum State {
     Well(String),
     /// It is not there, and may not have to be.
     Absent(String),
+    /// It is not there, need not be, and what to do if it should.
+    Missing(String, String),
     /// Something is wrong, and what to do about it.
     Wrong(String, String),
 }
@@ -41,19 +74,21 @@ fn finding(what: impl Into<String>, state: State) -> Finding {
     match state {
         State::Well(found) => Finding::well(what, found),
         State::Absent(found) => Finding::absent(what, found),
+        State::Missing(found, remedy) => Finding::absent(what, found).with_remedy(remedy),
         State::Wrong(found, remedy) => Finding::wrong(what, found, remedy),
     }
 }
 
-/// Looks at everything that a configuration points to. `state_dir` is where the state is kept.
-pub async fn examine(config: &Config, state_dir: Option<&Path>) -> Vec<Finding> {
+/// Looks at everything that a configuration points to.
+pub async fn examine(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
     let channels = async {
         let mut findings = Vec::new();
         // Side by side: each that cannot be reached takes its time.
         let mut looked = tokio::task::JoinSet::new();
         for (at, channel) in config.channels.iter().cloned().enumerate() {
             let retry_delays = config.retry_delays.clone();
-            looked.spawn(async move { (at, self::channel(&retry_delays, &channel).await) });
+            let beside_daemon = surroundings.beside_daemon();
+            looked.spawn(async move { (at, self::channel(&retry_delays, &channel, beside_daemon).await) });
         }
         while let Some(done) = looked.join_next().await {
             findings.extend(done.ok());
@@ -63,26 +98,61 @@ pub async fn examine(config: &Config, state_dir: Option<&Path>) -> Vec<Finding> 
     };
     let discovered = async {
         match &config.discover {
-            Some(discover) => self::discover(config, discover).await,
+            Some(discover) => {
+                let late = |_| Some(too_late("discover"));
+                timeout(BOUND, self::discover(config, discover)).await.unwrap_or_else(late)
+            }
             None => None,
         }
     };
-    let (mut findings, discovered, session, channels) =
-        tokio::join!(api(config), discovered, session(), channels);
+    let api = async {
+        let late = |_| vec![too_late("API")];
+        timeout(BOUND, api(config, surroundings.beside_daemon())).await.unwrap_or_else(late)
+    };
+    let state = async {
+        match surroundings {
+            Surroundings::Daemon { state_dir } => Some(state(Some(state_dir.clone())).await),
+            Surroundings::Command { state_dir } => Some(state(state_dir.clone()).await),
+            // The daemon's is somewhere else.
+            Surroundings::BesideDaemon => None,
+        }
+    };
+    let (mut findings, discovered, session, state, channels) =
+        tokio::join!(api, discovered, session(), state, channels);
     findings.extend(discovered);
     findings.push(session);
-    findings.push(state(state_dir));
+    findings.extend(state);
     findings.extend(channels);
     findings
 }
 
+fn too_late(what: &str) -> Finding {
+    let found = format!("no answer within {}", span::human(BOUND));
+    finding(what, State::Wrong(found, "check the network, and request_timeout in [api]".to_owned()))
+}
+
 /// The key, the API and the clocks, by one request about a run that is not there.
-async fn api(config: &Config) -> Vec<Finding> {
+async fn api(config: &Config, beside_daemon: bool) -> Vec<Finding> {
+    if let Err(error) = config.api.key.read() {
+        let is_absent = matches!(config.api.key, KeySource::Environment(None));
+        let state = match (is_absent, beside_daemon) {
+            (true, true) => State::Missing(
+                "this user has no API key; the daemon has its own".to_owned(),
+                "for commands that ask the API themselves, such as watch: set DATAFRAMER_API_KEY".to_owned(),
+            ),
+            (true, false) => State::Wrong(
+                "there is no API key".to_owned(),
+                "set DATAFRAMER_API_KEY, or api_key_file in [api] of the configuration".to_owned(),
+            ),
+            (false, _) => State::Wrong(error, "write the key there again, alone on one line".to_owned()),
+        };
+        return vec![finding("key", state)];
+    }
     let client = match ApiClient::new(&app::api_settings(config)) {
         Ok(client) => client,
         Err(error) => {
-            let remedy = "set DATAFRAMER_API_KEY, or api_key_file in [api]".to_owned();
-            return vec![finding("key", State::Wrong(error.to_string(), remedy))];
+            let remedy = "fix that in [api], or on this machine".to_owned();
+            return vec![finding("API", State::Wrong(error.to_string(), remedy))];
         }
     };
     let base = config.api.base_url.as_str().trim_end_matches('/');
@@ -97,7 +167,15 @@ async fn api(config: &Config) -> Vec<Finding> {
             finding("API", State::Well(format!("{base} answers"))),
         ],
         PollErrorKind::Doubt(DoubtKind::KeyRefused) => vec![
-            finding("key", State::Wrong(message, "take a valid key from your DataFramer account".to_owned())),
+            finding(
+                "key",
+                State::Wrong(
+                    message,
+                    "take a valid key from your DataFramer account; after a change of a service's key: systemctl \
+                     restart runwatch"
+                        .to_owned(),
+                ),
+            ),
             finding("API", State::Well(format!("{base} answers"))),
         ],
         PollErrorKind::Throttled => {
@@ -112,7 +190,12 @@ async fn api(config: &Config) -> Vec<Finding> {
         }
     };
     findings.extend(client.clock_skew().map(|skew| {
-        let found = format!("{} apart from the API's", span::human(skew));
+        // The API gives its time in whole seconds.
+        let found = if skew <= Duration::from_secs(1) {
+            "within a second of the API's".to_owned()
+        } else {
+            format!("{} apart from the API's", span::human(skew))
+        };
         finding(
             "clock",
             if skew > MOST_SKEW {
@@ -159,15 +242,19 @@ async fn session() -> Finding {
     finding("desktop", state)
 }
 
-fn state(dir: Option<&Path>) -> Finding {
+async fn state(dir: Option<PathBuf>) -> Finding {
+    let looked = dir.clone();
+    let writable = move || looked.as_deref().map(writable).transpose();
+    let writable = timeout(FILES, blocking::run("doctor", writable)).await;
+    let writable = writable.unwrap_or_else(|_| Err(hangs())).and_then(|writable| writable);
     let state = match dir {
         None => State::Wrong(
             "there is no place for the daemon's state".to_owned(),
             "set state_dir in the configuration, or HOME".to_owned(),
         ),
-        Some(dir) => match writable(dir) {
-            Ok(true) => State::Well(format!("{} can be written", dir.display())),
-            Ok(false) => State::Absent(format!("{} is not there yet; the daemon makes it", dir.display())),
+        Some(dir) => match writable {
+            Ok(Some(true)) => State::Well(format!("{} can be written", dir.display())),
+            Ok(_) => State::Absent(format!("{} is not there yet; the daemon makes it", dir.display())),
             Err(error) => State::Wrong(
                 format!("{}: {error}", dir.display()),
                 "let the daemon's user write there, or set state_dir".to_owned(),
@@ -175,6 +262,13 @@ fn state(dir: Option<&Path>) -> Finding {
         },
     };
     finding("state", state)
+}
+
+fn hangs() -> std::io::Error {
+    std::io::Error::new(
+        std::io::ErrorKind::TimedOut,
+        format!("the file system did not answer within {}", span::human(FILES)),
+    )
 }
 
 /// Whether a directory is there; an error if it is and cannot be written, or cannot be made.
@@ -190,10 +284,12 @@ fn writable(dir: &Path) -> std::io::Result<bool> {
 }
 
 /// A channel, without telling anything through it.
-async fn channel(retry_delays: &[Duration], configured: &ConfiguredChannel) -> Finding {
+async fn channel(retry_delays: &[Duration], configured: &ConfiguredChannel, beside_daemon: bool) -> Finding {
     let what = format!("channel {}", configured.name);
     let try_it = || format!("try it: runwatch notify test {}", configured.name);
-    if let Err(error) = app::channel(configured, retry_delays) {
+    if !matches!(configured.kind, ChannelKind::Unusable(_))
+        && let Err(error) = app::channel(configured, retry_delays)
+    {
         return finding(what, State::Wrong(error.to_string(), "fix its configuration".to_owned()));
     }
     let state = match &configured.kind {
@@ -206,13 +302,29 @@ async fn channel(retry_delays: &[Duration], configured: &ConfiguredChannel) -> F
             "there is no notification service to show it".to_owned(),
             "run the daemon in the session (systemd/user/runwatch.service)".to_owned(),
         ),
-        ChannelKind::Command(settings) if is_program(&settings.program) => State::Well(try_it()),
-        ChannelKind::Command(settings) => State::Wrong(
-            format!("{} is no program here", settings.program),
-            "give the whole path of one that may be executed".to_owned(),
-        ),
+        ChannelKind::Command(settings) => {
+            let program = settings.program.clone();
+            let found = timeout(FILES, blocking::run("doctor", move || is_program(&program))).await;
+            match found.unwrap_or_else(|_| Err(hangs())) {
+                Ok(true) => State::Well(try_it()),
+                Ok(false) => State::Wrong(
+                    format!("{} is no program here", settings.program),
+                    "give the whole path of one that may be executed".to_owned(),
+                ),
+                Err(error) => State::Wrong(
+                    format!("{}: {error}", settings.program),
+                    "check the file system it is on".to_owned(),
+                ),
+            }
+        }
         ChannelKind::Log => State::Well("always there".to_owned()),
-        ChannelKind::Unusable(why) => State::Wrong(why.clone(), "fix its configuration".to_owned()),
+        ChannelKind::Unusable(why) if beside_daemon => State::Missing(
+            why.clone(),
+            "the daemon has its own copy: `sudo runwatch doctor` has it checked there".to_owned(),
+        ),
+        ChannelKind::Unusable(why) => {
+            State::Wrong(why.clone(), "make the file, and let this user read it".to_owned())
+        }
     };
     finding(what, state)
 }

@@ -66,7 +66,7 @@ pub fn channel(configured: &ConfiguredChannel, retry_delays: &[Duration]) -> Res
 
 /// What stands for how a channel is configured: a digest, so that no secret is in it. It is made of what the configuration
 /// comes to, contents of files included, and never of names in the code: it is kept in the state and must outlast upgrades.
-fn fingerprint(kind: &ChannelKind) -> Result<Arc<str>, SetupError> {
+pub fn fingerprint(kind: &ChannelKind) -> Result<Arc<str>, SetupError> {
     let mut digest = Context::new(&SHA256);
     // The length keeps ("ab", "c") apart from ("a", "bc").
     let mut add = |part: &[u8]| {

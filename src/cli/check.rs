@@ -29,10 +29,12 @@ pub(super) fn run(global: &Global, file: Option<&Path>) -> Exit {
     show(&loaded.report);
     let mut warnings = loaded.report.count(Severity::Warning);
     // A key file was read with the rest. From the environment, the key need not be set here and now.
-    if let key @ KeySource::Environment(_) = &loaded.config.api.key
+    if let key @ KeySource::Environment(set) = &loaded.config.api.key
         && let Err(error) = key.read()
     {
-        out::stderr(&format!("warning: {error}\n"));
+        let service =
+            if set.is_none() { " (a service has its own, from LoadCredential= in its unit)" } else { "" };
+        out::stderr(&format!("warning: {error}{service}\n"));
         warnings += 1;
     }
     let errors = loaded.report.count(Severity::Error);

@@ -18,7 +18,7 @@ use super::setup::{self, environment, path_variable};
 use super::signals::{SAME_SIGNAL, Signals};
 use crate::config::{self, Config, Severity};
 use crate::control;
-use crate::daemon::{self, DaemonError, Order, Setup};
+use crate::daemon::{self, DaemonError, Order, Reread, Setup};
 
 /// `runwatch daemon`.
 #[derive(Debug, Clone, Args)]
@@ -45,9 +45,10 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
     let (orders, ordered) = mpsc::channel(16);
     let reread = {
         // A file that has gone must not give way to another, or to none.
-        let (path, overrides) = (loaded.path, global.overrides(None));
+        let (path, overrides) = (loaded.path.clone(), global.overrides(None));
         let args = args.clone();
-        Arc::new(move || reread(path.as_deref(), &overrides).map(|config| with_flags(config, &args)))
+        let read = move || reread(path.as_deref(), &overrides).map(|config| with_flags(config, &args));
+        Reread { file: loaded.path, read: Arc::new(read) }
     };
     let setup = Setup { config, reread, state_dir, socket, orders: (orders.clone(), ordered) };
     let stop = CancellationToken::new();

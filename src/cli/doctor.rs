@@ -1,21 +1,27 @@
 //! `runwatch doctor`: shows what is wrong, and what to do about it.
 //!
 //! The checks are in `crate::doctor`. A daemon that answers makes them itself, in its own surroundings; else they are made
-//! here. A configuration or a key named by a flag is checked here in any case.
+//! here, and what only the daemon needs to have is not wrong for being absent here. An API or a key named by a flag is
+//! checked here in any case, and so is a configuration that is not the daemon's.
 
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use tracing::level_filters::LevelFilter;
 
 use super::exit::Exit;
 use super::flags::Global;
 use super::out::Out;
-use super::setup::{self, path_variable};
+use super::setup::{self, environment, path_variable};
 use super::socket::candidates;
+use super::unit::Unit;
+use crate::config;
 use crate::control::{Client, ClientError, Finding, FindingState};
 use crate::daemon;
-use crate::doctor::examine;
+use crate::doctor::{Surroundings, examine};
+use crate::run::printable;
 use crate::run::text::one_line;
+use crate::span;
 use crate::store::{DeliveryFilter, DeliveryState};
 
 /// So many deliveries that were given up are counted.
@@ -25,23 +31,42 @@ const MOST_GIVEN_UP: u32 = 1000;
 pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     let config = setup::configure(global, None, LevelFilter::ERROR, out);
     let state_dir = config.as_ref().ok().and_then(|config| config.state_dir.as_deref());
-    let Daemon { itself, checks } = ask(state_dir).await;
-    let checks = checks.filter(|_| !global.names_what_to_use());
-    if let (Err(exit), None) = (&config, &checks) {
-        out.error("the configuration cannot be used: fix it first (see `runwatch config check`)");
-        return *exit;
-    }
+    let file = config::locate(global.config(), &environment).path().map(Path::to_owned);
+    let Daemon { mut itself, checks, exists } = ask(state_dir).await;
+    let checks = checks.filter(|checks| is_about(checks, global, file.as_deref()));
     let mut findings = match (checks, &config) {
-        (Some(checks), _) => checks,
-        (None, Ok(config)) => examine(config, daemon::directory(state_dir, &path_variable).as_deref()).await,
-        (None, Err(_)) => Vec::new(),
+        (Some(checks), _) => {
+            itself.splice(0..0, two_files(checks.file.as_deref(), file.as_deref()));
+            checks.findings
+        }
+        (None, Ok(config)) => {
+            let surroundings = if exists && !global.names_an_api() && global.config().is_none() {
+                Surroundings::BesideDaemon
+            } else {
+                let state_dir = daemon::directory(state_dir, &path_variable);
+                Surroundings::Command { state_dir }
+            };
+            examine(config, &surroundings).await
+        }
+        (None, Err(exit)) => {
+            out.error("the configuration cannot be used: fix it first (see `runwatch config check`)");
+            // What is known of the daemon does not need it.
+            if let Err(exit) = show(&itself) {
+                return exit;
+            }
+            return *exit;
+        }
     };
     findings.extend(itself);
     let wrong = findings.iter().any(|finding| finding.state == FindingState::Wrong);
-    if let Err(exit) = setup::print_result(&findings.iter().map(shown).collect::<String>()) {
+    if let Err(exit) = show(&findings) {
         return exit;
     }
     if wrong || config.is_err() { Exit::Config } else { Exit::Succeeded }
+}
+
+fn show(findings: &[Finding]) -> Result<(), Exit> {
+    setup::print_result(&findings.iter().map(shown).collect::<String>())
 }
 
 fn shown(finding: &Finding) -> String {
@@ -57,47 +82,104 @@ fn shown(finding: &Finding) -> String {
 
 /// What a daemon says.
 struct Daemon {
-    /// Of itself, or that there is none.
+    /// Of itself, or why nothing.
     itself: Vec<Finding>,
     /// Of its surroundings, where it can be asked that.
-    checks: Option<Vec<Finding>>,
+    checks: Option<Checks>,
+    /// Whether there is one, or ought to be.
+    exists: bool,
+}
+
+/// The checks that a daemon made.
+struct Checks {
+    findings: Vec<Finding>,
+    /// The configuration they were made with.
+    file: Option<PathBuf>,
+}
+
+/// Whether a daemon's checks are what was asked for: flags may name another API, key or configuration.
+fn is_about(checks: &Checks, global: &Global, file: Option<&Path>) -> bool {
+    if global.names_an_api() {
+        return false;
+    }
+    global.config().is_none()
+        || checks.file.as_deref().zip(file).is_some_and(|(one, other)| is_same_file(one, other))
+}
+
+/// What is to be known where the daemon has another configuration than the commands of this user.
+fn two_files(daemons: Option<&Path>, ours: Option<&Path>) -> Option<Finding> {
+    let (daemons, ours) = (daemons?, ours?);
+    if is_same_file(daemons, ours) {
+        return None;
+    }
+    let shown = |path: &Path| printable(&path.to_string_lossy(), 1000);
+    let found = format!("commands of this user read {}, the daemon reads {}", shown(ours), shown(daemons));
+    let remedy = format!("to check yours as well: runwatch doctor --config {}", shown(ours));
+    Some(Finding::absent("configuration", found).with_remedy(remedy))
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
 }
 
 async fn ask(state_dir: Option<&Path>) -> Daemon {
-    let no_answer = |error: &ClientError| Daemon { itself: vec![no_answer(error)], checks: None };
-    let client = match Client::connect(&candidates(state_dir)).await {
-        Ok(client) => client,
-        Err(error) => return no_answer(&error),
-    };
-    let status = match client.status().await {
-        Ok(status) => status,
-        Err(error) => return no_answer(&error),
-    };
+    match try_to_ask(state_dir).await {
+        Ok(daemon) => daemon,
+        Err(error) => no_answer(&error).await,
+    }
+}
+
+async fn try_to_ask(state_dir: Option<&Path>) -> Result<Daemon, ClientError> {
+    let client = Client::connect(&candidates(state_dir)).await?;
+    let status = client.status().await?;
     let checks = match client.doctor().await {
-        Ok(answer) => Some(answer.findings),
+        Ok(answer) => Some(Checks { findings: answer.findings, file: answer.config }),
         // An older one does not know the question.
         Err(ClientError::NotFound(_)) => None,
-        Err(error) => return no_answer(&error),
+        Err(error) => return Err(error),
     };
     let socket = client.socket().display();
     let here = if checks.is_some() { "it made these checks itself" } else { "these checks were made here" };
     let mut itself = vec![Finding::well("daemon", format!("version {} on {socket}; {here}", status.version))];
-    let troubles = status.troubles.iter();
-    itself.extend(
-        troubles.map(|trouble| Finding::wrong("daemon", trouble, "see its log (journalctl -u runwatch)")),
-    );
+    if checks.is_none() {
+        let see = "see its log (journalctl -u runwatch)";
+        itself.extend(status.troubles.iter().map(|trouble| Finding::wrong("daemon", trouble, see)));
+    }
     itself.extend(given_up(&client).await);
-    Daemon { itself, checks }
+    Ok(Daemon { itself, checks, exists: true })
 }
 
-fn no_answer(error: &ClientError) -> Finding {
-    match error {
-        ClientError::NoDaemon(_) => Finding::absent("daemon", error.to_string()),
-        ClientError::Forbidden(_) => {
-            Finding::absent("daemon", format!("{error}; run the doctor as its user to check it as well"))
+/// Why no daemon has answered, and whether there is one all the same.
+async fn no_answer(error: &ClientError) -> Daemon {
+    let (finding, exists) = match error {
+        ClientError::NoDaemon(_) => {
+            // A socket that was named may be anybody's.
+            let unit =
+                if path_variable("RUNWATCH_SOCKET").is_some() { None } else { Unit::of_this_machine().await };
+            match unit {
+                Some(unit) => (unit.without_a_daemon(), true),
+                None => (Finding::absent("daemon", error.to_string()), false),
+            }
         }
-        _ => Finding::wrong("daemon", error.to_string(), "restart it (systemctl restart runwatch)"),
-    }
+        ClientError::Forbidden(socket) => {
+            let found = format!("you may not use {}, so these checks were made here", socket.display());
+            let remedy = "`sudo runwatch doctor` asks the daemon; socket_mode = \"0660\" in [daemon] lets its group ask";
+            (Finding::absent("daemon", found).with_remedy(remedy), true)
+        }
+        ClientError::Silent { socket, what, waited } => {
+            let waited = span::human(*waited);
+            let found =
+                format!("the one on {} does not answer: waited {waited} for {what}", socket.display());
+            let remedy = "it is stopped or stuck: see its log (journalctl -u runwatch), then: systemctl restart runwatch";
+            (Finding::wrong("daemon", found, remedy), true)
+        }
+        _ => {
+            let remedy = "see its log (journalctl -u runwatch); if it stays so: systemctl restart runwatch";
+            (Finding::wrong("daemon", error.to_string(), remedy), true)
+        }
+    };
+    Daemon { itself: vec![finding], checks: None, exists }
 }
 
 /// What the daemon gave up telling, if anything.
@@ -106,10 +188,7 @@ async fn given_up(client: &Client) -> Option<Finding> {
     let dead = client.deliveries(&dead, MOST_GIVEN_UP).await.ok()?.deliveries;
     let last = dead.first()?;
     let why = last.last_error.as_deref().unwrap_or("it is not known why");
-    let found = format!(
-        "{} given up, the last to {}: {why} (see `runwatch deliveries list --state dead`; retry sends them after all)",
-        dead.len(),
-        last.channel
-    );
-    Some(Finding::absent("deliveries", found))
+    let found = format!("{} given up, the last to {}: {why}", dead.len(), last.channel);
+    let remedy = "`runwatch deliveries list --state dead` shows them; `runwatch deliveries retry NUMBER` sends one after all";
+    Some(Finding::absent("deliveries", found).with_remedy(remedy))
 }

@@ -49,9 +49,9 @@ impl Global {
         self.config.as_deref()
     }
 
-    /// Whether a flag says what configuration, API or key is to be used.
-    pub(super) fn names_what_to_use(&self) -> bool {
-        self.config.is_some() || self.base_url.is_some() || self.api_key_file.is_some()
+    /// Whether a flag says what API or key is to be used.
+    pub(super) fn names_an_api(&self) -> bool {
+        self.base_url.is_some() || self.api_key_file.is_some()
     }
 
     /// The flags as the configuration takes them; `grace` belongs to some commands only.

@@ -41,6 +41,7 @@ mod socket;
 mod status;
 mod table;
 mod threshold;
+mod unit;
 mod verdict;
 mod wait;
 mod watch;

@@ -68,7 +68,7 @@ pub struct Config {
 }
 
 /// `[api]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     /// Scheme, host and path prefix, without `/api/dataframer`.
     pub base_url: Url,

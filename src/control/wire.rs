@@ -1,5 +1,7 @@
 //! What goes over the socket, in JSON. New fields may come; nothing is taken away or changed.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,9 @@ pub struct Status {
 pub struct Doctor {
     /// In the order they are shown.
     pub findings: Vec<Finding>,
+    /// The file that the daemon has its configuration from; older versions do not say.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
 }
 
 /// One thing that was looked at.
@@ -50,7 +55,7 @@ pub struct Finding {
     pub state: FindingState,
     /// What was found.
     pub found: String,
-    /// What to do about it, where it is wrong.
+    /// What to do about it.
     pub remedy: Option<String>,
 }
 
@@ -75,6 +80,12 @@ impl Finding {
     /// It is not there, and may not have to be.
     pub fn absent(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { state: FindingState::Absent, ..Self::well(what, found) }
+    }
+
+    /// With what to do about it.
+    #[must_use]
+    pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: Some(remedy.into()), ..self }
     }
 
     /// Something is wrong, and what to do about it.

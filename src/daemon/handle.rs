@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::Reread;
 use super::metrics::{Figures, SharedMetrics};
 use crate::config::Config;
 use crate::control::{Answer, Run};
@@ -32,6 +33,8 @@ pub enum Order {
 pub(super) struct Handle {
     pub(super) parts: RwLock<Parts>,
     pub(super) orders: mpsc::Sender<Order>,
+    /// The configuration's file.
+    pub(super) reread: Reread,
     pub(super) metrics: SharedMetrics,
     pub(super) counters: Arc<Counters>,
     pub(super) started_at: Timestamp,
@@ -128,6 +131,15 @@ impl Handle {
     pub(super) fn troubles(&self) -> Vec<String> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let mut troubles: Vec<String> = troubles.values().cloned().collect();
+        troubles.sort();
+        troubles
+    }
+
+    /// What is wrong at the moment, by what it is about.
+    pub(super) fn troubles_by_subject(&self) -> Vec<(&'static str, String)> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut troubles: Vec<_> =
+            troubles.iter().map(|(about, trouble)| (*about, trouble.clone())).collect();
         troubles.sort();
         troubles
     }

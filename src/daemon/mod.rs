@@ -93,8 +93,14 @@ impl From<AppError> for DaemonError {
     }
 }
 
-/// Reads the configuration anew; the error is every problem with it, as it is to be shown.
-pub type Reread = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+/// The configuration's file, to be read again.
+#[derive(Clone)]
+pub struct Reread {
+    /// Which one.
+    pub file: Option<PathBuf>,
+    /// Reads it; the error is every problem with it, as it is to be shown.
+    pub read: Arc<dyn Fn() -> Result<Config, String> + Send + Sync>,
+}
 
 /// What a daemon needs to begin.
 pub struct Setup {
@@ -115,7 +121,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     let Setup { config, reread, state_dir, socket, orders: (orders, mut ordered) } = setup;
     let Some(mut state) = patiently(&stop, async || State::open(&state_dir)).await? else { return Ok(()) };
     let counters = Arc::new(Counters::default());
-    let mut daemon = Daemon::start(config, &state, Arc::clone(&counters), orders).await?;
+    let mut daemon = Daemon::start(config, &state, Arc::clone(&counters), orders, reread.clone()).await?;
     let listening = Listening::open(&socket, &daemon.config.daemon, &daemon.handle, &stop).await?;
     let Some(mut listening) = listening else { return end(daemon, &state, None).await };
     let mut spool = Spool::open(daemon.config.daemon.watch_dir.clone(), Arc::clone(&daemon.handle)).await;
@@ -246,6 +252,7 @@ impl Daemon {
         state: &State,
         counters: Arc<Counters>,
         orders: mpsc::Sender<Order>,
+        reread: Reread,
     ) -> Result<Self, DaemonError> {
         let source = client(&config)?;
         let channels = channels(&config)?;
@@ -274,6 +281,7 @@ impl Daemon {
                 suspended: false,
             }),
             orders,
+            reread,
             metrics: Arc::new(metrics),
             counters: Arc::clone(&counters),
             started_at: clock::wall(),

@@ -18,6 +18,17 @@ use crate::store::StoreError;
 /// How long reading the configuration and the files it names may take.
 const READ_BOUND: Duration = Duration::from_secs(10);
 
+impl Reread {
+    /// Reads the file on a thread of its own: a file system that hangs must not hold up the daemon, nor its end.
+    pub(super) async fn bounded(&self) -> Result<Config, String> {
+        let read = Arc::clone(&self.read);
+        let read = timeout(READ_BOUND, blocking::run("configuration", move || read())).await;
+        let bound = crate::span::human(READ_BOUND);
+        let read = read.map_err(|_| format!("reading the configuration took longer than {bound}"))?;
+        read.map_err(|error| error.to_string())?
+    }
+}
+
 impl Daemon {
     /// Takes over another configuration; gives what is done from now on, in words. One with a problem changes nothing, and
     /// the problems are given.
@@ -26,14 +37,8 @@ impl Daemon {
         reread: &Reread,
         stop: &CancellationToken,
     ) -> Result<String, String> {
-        let reread = Arc::clone(reread);
-        // A file system that hangs must not hold up the daemon, nor its end.
         let config = tokio::select! {
-            read = timeout(READ_BOUND, blocking::run("configuration", move || reread())) => {
-                let bound = crate::span::human(READ_BOUND);
-                let read = read.map_err(|_| format!("reading the configuration took longer than {bound}"))?;
-                read.map_err(|error| error.to_string())??
-            }
+            read = reread.bounded() => read?,
             () = stop.cancelled() => return Err("the daemon is stopping".to_owned()),
         };
         // Everything that can fail comes first.

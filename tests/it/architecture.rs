@@ -26,7 +26,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
             "run", "span", "store", "words",
         ],
     ),
-    ("doctor", &["api", "app", "clock", "config", "control", "http", "notify", "run", "span"]),
+    ("doctor", &["api", "app", "blocking", "clock", "config", "control", "http", "notify", "run", "span"]),
     ("app", &["small_file", "api", "clock", "config", "http", "notify", "poll", "run", "store"]),
 ];
 

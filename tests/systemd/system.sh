@@ -12,6 +12,8 @@ journal() { journalctl --quiet --unit=runwatch --output=cat; }
 runs() { runwatch list --all; }
 verify() { systemd-analyze verify --man=no "$unit" 2>&1; }
 restarted() { [ "$(property NRestarts)" = "$1" ] && systemctl is-active --quiet runwatch; }
+doctor() { runwatch doctor 2>/dev/null; }
+wrong() { doctor | grep '^WRONG' | cut -d: -f1; }
 short_succeeded() {
     journalctl --unit=runwatch --output=json RUN_ID=short EVENT=run.succeeded STATUS=SUCCEEDED
 }
@@ -72,6 +74,7 @@ echo 'nonsense = 1' >"$config"
 check "it does not start with a bad configuration" is 1 sh -c 'systemctl start runwatch; echo $?'
 check "a bad configuration is no reason to try again" \
     is "failed exit-code 78 0" echo "$(property ActiveState) $(property Result) $(property ExecMainStatus) $(property NRestarts)"
+check "doctor says how it failed" has "^WRONG   daemon: runwatch.service has failed: exit code 78, bad configuration" doctor
 mv "$config.good" "$config"
 
 # A credential that is not there: systemd says so, and does not try again.
@@ -79,6 +82,7 @@ mv /etc/runwatch/webhook-secret /etc/runwatch/webhook-secret.good
 check "it does not start without its credentials" is 1 sh -c 'systemctl start runwatch 2>/dev/null; echo $?'
 check "a credential that is missing is no reason to try again" \
     is "failed exit-code 243 0" echo "$(property ActiveState) $(property Result) $(property ExecMainStatus) $(property NRestarts)"
+check "doctor says how it failed" has "^WRONG   daemon: .* exit code 243, a file in LoadCredential= is missing" doctor
 mv /etc/runwatch/webhook-secret.good /etc/runwatch/webhook-secret
 
 # Start.
@@ -94,6 +98,11 @@ await "the status line" is "2 runs, 1 finished, 0 deliveries pending" property S
 check "nobody else sees the state" is 700 stat -Lc %a "$state"
 check "nobody else uses the socket" is 600 stat -c %a /run/runwatch/runwatch.sock
 await "the event in the journal, with its fields" has '"EVENT_ID":"[^"]' short_succeeded
+
+check "doctor finds nothing but the channel that nobody answers" is "WRONG   channel webhook" wrong
+check "others are told what they may not see" \
+    has "^-       channel webhook: cannot read the webhook secret" runuser -u nobody -- runwatch doctor
+check "that is not wrong" [ "$(runuser -u nobody -- runwatch doctor | grep -c '^WRONG')" = 0 ]
 
 # Reload.
 printf '[[run]]\nid = "more"\n' >>"$config"
@@ -119,6 +128,8 @@ check "it was one and the same process" is "$first" property MainPID
 # Stopped by a signal that no process can catch, it gives no sign of life.
 check "a run is added by hand" runwatch add other
 kill -STOP "$(property MainPID)"
+rm /run/runwatch/runwatch.sock
+check "doctor misses the socket" has "^WRONG   daemon: runwatch.service is active, but its socket is missing" doctor
 await "a restart" restarted 1
 await "the word of the watchdog" has "Failed with result .watchdog." journal
 
@@ -170,3 +181,5 @@ check "the program was let finish" is "run.succeeded last" tail -n 1 "$state/tol
 check "the socket is gone" [ ! -e /run/runwatch ]
 check "the state is not" [ -s "$state/runwatch.db" ]
 check "it stopped well" is "inactive success 0" echo "$(property ActiveState) $(property Result) $(property ExecMainStatus)"
+check "doctor says that it does not run" has "^-       daemon: runwatch.service does not run" doctor
+check "and what to do" has "start it: systemctl enable --now runwatch" doctor

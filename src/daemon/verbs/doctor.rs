@@ -1,24 +1,104 @@
-//! `doctor`: check what this daemon depends on, in its own surroundings: its key, its credentials, its directories.
+//! `doctor`: check what this daemon depends on, in its own surroundings: its key, its credentials, its directories, and whether
+//! its configuration is still what the file says.
 
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::control::Doctor;
+use crate::app;
+use crate::config::Config;
+use crate::control::{Doctor, Finding};
 use crate::daemon::handle::{Handle, Refusal};
-use crate::doctor::examine;
+use crate::daemon::setup::{channels, client};
+use crate::doctor::{Surroundings, examine};
 use crate::span;
 
 /// How long all checks together may take. A command waits a little longer.
-const BOUND: Duration = Duration::from_secs(45);
+const BOUND: Duration = Duration::from_secs(50);
 
 impl Handle {
     pub(in crate::daemon) async fn doctor(&self) -> Result<Doctor, Refusal> {
         let config = self.parts_now().config;
-        let findings = timeout(BOUND, examine(&config, Some(&self.state_dir))).await;
-        let findings = findings.map_err(|_| {
+        let surroundings = Surroundings::Daemon { state_dir: self.state_dir.clone() };
+        let checks = async { tokio::join!(examine(&config, &surroundings), self.configuration(&config)) };
+        let (mut findings, configuration) = timeout(BOUND, checks).await.map_err(|_| {
             Refusal::Unavailable(format!("the checks did not end within {}", span::human(BOUND)))
         })?;
-        Ok(Doctor { findings })
+        findings.insert(0, configuration);
+        // What is wrong with the configuration has just been found out.
+        let troubles = self.troubles_by_subject().into_iter().filter(|(about, _)| *about != "configuration");
+        findings.extend(troubles.map(|(about, trouble)| Finding::wrong("daemon", trouble, remedy(about))));
+        Ok(Doctor { findings, config: self.reread.file.clone() })
     }
+
+    /// Whether the file still says what is in force.
+    async fn configuration(&self, in_force: &Config) -> Finding {
+        let file = self.reread.file.as_ref().map_or_else(
+            || "the configuration".to_owned(),
+            |file| crate::run::printable(&file.to_string_lossy(), 1000),
+        );
+        let reload = "systemctl reload runwatch (or: runwatch reload)";
+        let read = match self.reread.bounded().await {
+            // What a reload makes of it before it takes it over.
+            Ok(config) => match client(&config).and_then(|_| channels(&config)) {
+                Ok(_) => Ok(config),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(problems) => Err(problems),
+        };
+        let refused = self.is_in_trouble("configuration");
+        match read {
+            Ok(config) if is_same(&config, in_force) && refused => Finding::absent(
+                "configuration",
+                format!("{file} is in force again, after a reload was refused"),
+            )
+            .with_remedy(format!("to have that forgotten: {reload}")),
+            Ok(config) if is_same(&config, in_force) => {
+                Finding::well("configuration", format!("{file} is in force"))
+            }
+            Ok(_) => Finding::absent("configuration", format!("{file} has changed since the daemon read it"))
+                .with_remedy(format!(
+                    "to use it: {reload}; for state_dir, [log] and most of [daemon], restart"
+                )),
+            Err(problems) => Finding::wrong(
+                "configuration",
+                format!(
+                    "{file} has a mistake, and what was read before stays in force: {}",
+                    problems.lines().next().unwrap_or_default().trim_start_matches("error: ")
+                ),
+                format!("`runwatch config check` shows every mistake; then: {reload}"),
+            ),
+        }
+    }
+}
+
+/// What to do about a trouble of the daemon's.
+fn remedy(about: &str) -> &'static str {
+    match about {
+        "api" | "discover" => "see the API above; the daemon goes on asking",
+        "key" => "put a valid key where the daemon reads it, then: systemctl restart runwatch",
+        "store" => {
+            "check the disk and the rights of the state directory; the daemon tries again every 5 seconds"
+        }
+        "aside" => "nothing, unless you need the old file: it was kept",
+        "socket" => "take away what is in its place, or restart the daemon (systemctl restart runwatch)",
+        "watch_dir" => "make the directory, and let the daemon's user read it",
+        _ => "see its log (journalctl -u runwatch)",
+    }
+}
+
+/// Whether two configurations come to the same. What files they name contain counts; what takes a restart does, too.
+fn is_same(one: &Config, other: &Config) -> bool {
+    // Without `..`: a new setting has to be compared, too.
+    let Config { api, poll, alerts, retry_delays, daemon, log, state_dir, runs, discover, channels } = one;
+    let print = |channels: &[crate::config::ConfiguredChannel]| {
+        let print = |channel: &crate::config::ConfiguredChannel| {
+            (channel.name.clone(), channel.events.clone(), app::fingerprint(&channel.kind).ok())
+        };
+        channels.iter().map(print).collect::<Vec<_>>()
+    };
+    (api, poll, alerts, retry_delays) == (&other.api, &other.poll, &other.alerts, &other.retry_delays)
+        && (daemon, log, state_dir) == (&other.daemon, &other.log, &other.state_dir)
+        && (runs, discover) == (&other.runs, &other.discover)
+        && print(channels) == print(&other.channels)
 }
