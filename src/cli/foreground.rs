@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -37,7 +38,7 @@ pub(super) trait View {
     fn next_tick(&self) -> Option<Instant>;
     /// That moment has come.
     fn tick(&mut self);
-    /// Nothing more comes: leave the terminal clean.
+    /// The watch ends: leave the terminal clean. Only what was recorded meanwhile still comes.
     fn finish(&mut self);
 }
 
@@ -104,12 +105,14 @@ impl Watch<'_> {
                 () = running.last_poll(LAST_POLL) => {}
                 signal = signals.next() => cut = Cut::Signal(signal),
             }
-            while let Ok(update) = running.updates.try_recv() {
-                view.update(&update);
-            }
         }
+        // Outlives the scheduler: what it records until its end counts for the verdict, and is shown.
+        let mut updates = std::mem::replace(&mut running.updates, mpsc::unbounded_channel().1);
+        show(&mut updates, view);
         view.finish();
-        let ended = stop(out, running, &mut signals, cut).await?;
+        let ended = stop(out, running, &mut signals, cut).await;
+        show(&mut updates, view);
+        let ended = ended?;
         if matches!(cut, Cut::Deadline | Cut::NobodyReads) {
             cut = self.after_last_poll(&ended, cut);
         }
@@ -208,6 +211,13 @@ impl Watch<'_> {
     }
 }
 
+/// Shows the updates that have come by now.
+fn show(updates: &mut mpsc::UnboundedReceiver<Update>, view: &mut dyn View) {
+    while let Ok(update) = updates.try_recv() {
+        view.update(&update);
+    }
+}
+
 /// Ends both halves. A signal does not lose what is known: it only cuts the deliveries short. A third one does.
 async fn stop(out: &Out, running: Running, signals: &mut Signals, cut: Cut) -> Result<Ended, Exit> {
     let interrupted = matches!(cut, Cut::Signal(_));
@@ -247,7 +257,7 @@ fn could_not_deliver(left: &Undelivered) -> String {
         (None, false) => "it was not tried".to_owned(),
     };
     let tries = match (left.attempts, &left.last_error) {
-        (0, Some(_)) => "told to wait".to_owned(),
+        (0, Some(_)) => "asked to wait".to_owned(),
         (1, _) => "1 attempt".to_owned(),
         (attempts, _) => format!("{attempts} attempts"),
     };

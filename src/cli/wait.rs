@@ -1,6 +1,5 @@
 //! `runwatch wait`: a step of a CI job. People read standard error, machines standard output.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +83,7 @@ struct Prepared {
 fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit> {
     let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     let channels = args.notify.as_deref().map(|names| setup::choose_channels(&config, names)).transpose()?;
-    // Nothing is built yet; but a channel that cannot be used is told before hours have been waited.
+    // Nothing is built yet; but a channel that cannot be used is refused before hours have been waited.
     channels.iter().flatten().try_for_each(|channel| {
         app::channel(channel, &config.retry_delays).map(|_| ()).map_err(setup::refuse)
     })?;
@@ -98,7 +97,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let prepared = match prepare(out, global, args) {
         Ok(prepared) => prepared,
         Err(exit) => {
-            // Machines are told as well: what reads the result finds one.
+            // Machines get a result, too.
             if in_github {
                 out.commands(&github::could_not_begin(exit));
                 github::write_files(&[], exit, Duration::ZERO)?;
@@ -131,8 +130,8 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let mut lines = Lines::on_stderr(out, watch.subjects().len());
     let mut session = watch.run(out, Arc::clone(&client) as _, &mut lines).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);
-    // On one screen, the result says it again.
-    if output != WaitOutput::Text || !std::io::stdout().is_terminal() {
+    // The lines of a result in text give the reasons themselves.
+    if output != WaitOutput::Text {
         report::reasons(out, &judged);
     }
     if judged.iter().any(|judged| judged.verdict == Exit::TimedOut) {

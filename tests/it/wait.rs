@@ -315,6 +315,34 @@ fn no_secret_is_printed_whatever_happens() {
 }
 
 #[test]
+fn what_decides_the_exit_code_is_shown() {
+    // Two runs end at once: whether one of them or both count, nobody is left to guess why.
+    for _ in 0..20 {
+        let ended = |status| run().status(status).ok();
+        let stub = Stub::with([ended("SUCCEEDED"), ended("FAILED")]);
+        let output = runwatch(&["watch", "a", "b", "--any"]).api(&stub).quick("batch = \"never\"\n").run();
+        let failed = output.stdout.contains("FAILED");
+        assert_eq!(output.code, Some(i32::from(failed)), "{output:?}");
+    }
+}
+
+#[test]
+fn a_result_in_text_gives_its_reasons_once() {
+    let said = |args: &[&str], reason: &str| {
+        let stub = Stub::then_forever([partial()], run().ok());
+        let output = runwatch(args).api(&stub).quick("max_in_flight = 1\nbatch = \"never\"\n").run();
+        (output.stdout.matches(reason).count(), output.stderr.matches(reason).count())
+    };
+    for (reason, args) in [
+        ("more than the 2 allowed", &["wait", ID, "--max-failed", "2"][..]),
+        ("the deadline passed before it ended", &["wait", ID, "b", "--timeout", "300ms"]),
+    ] {
+        assert_eq!(said(args, reason), (1, 0), "{reason}");
+        assert_eq!(said(&[args, &["--output", "json"]].concat(), reason), (1, 1), "{reason}");
+    }
+}
+
+#[test]
 fn status_says_once_what_went_wrong() {
     let stub = Stub::with([error(404)]);
     let output = runwatch(&["status", "a"]).api(&stub).quick("").run();
