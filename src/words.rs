@@ -46,7 +46,7 @@ pub fn notice(update: &Update) -> Option<String> {
             let message = message.trim_end_matches('.');
             match kind {
                 DoubtKind::UnknownStatus => format!(
-                    "warning: {label}: {message}, which this version of runwatch does not know; watching on"
+                    "warning: {label}: {message}, which this version of runwatch does not know; still watching"
                 ),
                 DoubtKind::Missing | DoubtKind::NoSuchPage => format!("{label}: {message}; asking again"),
                 DoubtKind::KeyRefused => format!("{label}: {message}; reading the key again"),
@@ -54,14 +54,14 @@ pub fn notice(update: &Update) -> Option<String> {
             }
         }
         Update::ApiDown(down, reason) => {
-            format!("API unreachable since {}: {reason}; trying on", time(down.since.wall))
+            format!("API unreachable since {}: {reason}; still trying", time(down.since.wall))
         }
         Update::ApiUp(up) => format!(
             "API reachable again after {} (it was unreachable since {})",
             span::human(up.lasted),
             time(up.since.wall)
         ),
-        Update::StoreFailed(error) => format!("cannot record what was seen: {error}; trying on"),
+        Update::StoreFailed(error) => format!("cannot record what was seen: {error}; still trying"),
         Update::KeyAccepted => "the API accepts the key again".to_owned(),
         Update::StoreWell => "recording works again".to_owned(),
     })

@@ -1,4 +1,4 @@
-//! `runwatch add`: tells the daemon to watch runs.
+//! `runwatch add`: asks the daemon to watch runs.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ pub struct AddArgs {
     pub(super) deadline: Option<Duration>,
 }
 
-/// Tells the daemon to watch runs.
+/// Asks the daemon to watch runs.
 pub(super) async fn run(out: &Out, global: &Global, args: &AddArgs) -> Exit {
     end(out, try_add(out, global, args).await)
 }

@@ -21,7 +21,7 @@ use crate::poll::Pace;
 use crate::run::{DoubtKind, RunId};
 use crate::{blocking, span, words};
 
-/// So many runs are offered to choose from.
+/// The most runs that are offered to choose from.
 const OFFERED: usize = 20;
 
 /// The runs that `watch` is to watch: those named, or those that the API has and the flags choose, or those chosen here.
@@ -72,7 +72,7 @@ pub(super) async fn choose(
     }
     let whose = mine.as_ref().map(|mine| format!(" of {mine}")).unwrap_or_default();
     if listed.is_empty() {
-        let which = if latest { "there is no run" } else { "no run is going" };
+        let which = if latest { "no runs" } else { "no active runs" };
         out.error(format_args!("{which}{whose} (see `runwatch runs --all`)"));
         return Err(Exit::NotFound);
     }
@@ -159,8 +159,8 @@ pub(super) fn is_active(listed: &Listed) -> bool {
     listed.run.status.terminal().is_none()
 }
 
-/// What the API has of the runs that are `wanted`, by a new choice each time. Where it cannot be had in passing it is asked for
-/// again, for as long as there is `patience`; without a bound for ever.
+/// Fetches the runs that are `wanted`, by a new choice for each attempt. A transient failure is retried for as long as there is
+/// `patience`; without a bound for ever.
 pub(super) async fn fetch<W: FnMut(&mut Listed) -> bool + Send>(
     out: &Out,
     config: &Config,

@@ -90,10 +90,10 @@ impl Lines {
                     self.print(&format!("{}: answered again", run.subject.label()));
                 }
             }
-            // Doubts and outages are told in words of their own.
+            // Doubts and outages have lines of their own.
             Some(trouble) if trouble.times >= 2 && run.state.doubt.is_none() && self.outage.is_none() => {
                 if self.in_trouble.insert(id.clone()) {
-                    self.print(&format!("{}: {}; trying on", run.subject.label(), trouble.message));
+                    self.print(&format!("{}: {}; still trying", run.subject.label(), trouble.message));
                 }
             }
             Some(_) => {}
@@ -121,7 +121,7 @@ impl Lines {
         let count = self.total - ended;
         let named = if named.is_empty() { "no answer yet".to_owned() } else { named.join("; ") };
         let outage = self.outage.as_ref().map(|outage| format!("; {outage}")).unwrap_or_default();
-        format!("still waiting after {waited}, {count} of {} going: {named}{outage}", self.total)
+        format!("still waiting after {waited}, {count} of {} active: {named}{outage}", self.total)
     }
 }
 
@@ -230,8 +230,8 @@ mod tests {
         lines.update(&update(run("PROCESSING", 5, 0), Change::None));
         let expected = [
             "nightly PROCESSING 5/200",
-            "nightly: 500 Internal Server Error; trying on",
-            "still waiting after 0s, 1 of 1 going: nightly PROCESSING 5/200 (500 Internal Server Error)",
+            "nightly: 500 Internal Server Error; still trying",
+            "still waiting after 0s, 1 of 1 active: nightly PROCESSING 5/200 (500 Internal Server Error)",
             "nightly: answered again",
         ];
         assert_eq!(*printed.borrow(), expected);
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(lines.next_tick(), Some(start + Duration::from_secs(110)));
         tokio::time::advance(Duration::from_secs(60)).await;
         lines.tick();
-        assert_eq!(printed.borrow()[1], "still waiting after 1m 50s, 2 of 2 going: nightly PROCESSING 5/200");
+        assert_eq!(printed.borrow()[1], "still waiting after 1m 50s, 2 of 2 active: nightly PROCESSING 5/200");
         assert_eq!(lines.next_tick(), Some(start + Duration::from_secs(170)));
     }
 }

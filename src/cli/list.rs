@@ -39,7 +39,7 @@ async fn try_list(global: &Global, args: &ListArgs) -> Result<Exit, Failure> {
         ListFormat::Json => report::line(&runs),
         ListFormat::Text if runs.runs.is_empty() && args.all => "no runs\n".to_owned(),
         ListFormat::Text if runs.runs.is_empty() => {
-            format!("no runs are going, {ended} have ended (see --all)\n")
+            format!("no active runs, {ended} finished (see --all)\n")
         }
         ListFormat::Text => {
             let mut rows = vec![["RUN", "NAME", "STATUS", "SAMPLES", "LEFT", "TROUBLE"].map(str::to_owned)];

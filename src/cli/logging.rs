@@ -13,7 +13,7 @@ use crate::notify::log::TARGET;
 /// Sets up logging for the process: on standard error, or in the journal where that reads standard error.
 pub(super) fn init(log: &Log, default: LevelFilter, out: &Out) {
     let levels = log.level.as_deref().and_then(levels).unwrap_or_else(|| ours(default));
-    // The log channel is a way to be told, not a matter of verbosity.
+    // The log channel delivers notifications: verbosity does not change it.
     let levels = levels.with_target(TARGET, LevelFilter::INFO);
     let journal = || Journal::open().ok().map(Layer::boxed);
     let text = || {

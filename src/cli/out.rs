@@ -24,7 +24,7 @@ use super::{readers, safe};
 use crate::notify::log::{Receipt, receipt};
 use crate::run::text::one_line;
 
-/// So much may wait for a reader that has stopped.
+/// Writes that may wait for a reader that has stopped; beyond that, lines are dropped.
 const LONGEST_QUEUE: usize = 10_000;
 
 /// How long the end of a command waits for what it has said to be written.

@@ -1,4 +1,4 @@
-//! `runwatch reload`: tells the daemon to read its configuration again.
+//! `runwatch reload`: asks the daemon to read its configuration again.
 
 use super::exit::Exit;
 use super::flags::Global;
@@ -7,7 +7,7 @@ use super::socket::{Failure, connect, end};
 use crate::control::ClientError;
 use crate::run::text::one_line;
 
-/// Tells the daemon to reload, and shows what became of it.
+/// Asks the daemon to reload, and shows what became of it.
 pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     let result = async {
         let answer = connect(global).await?.reload().await;

@@ -1,4 +1,4 @@
-//! `runwatch remove`: tells the daemon to stop watching runs.
+//! `runwatch remove`: asks the daemon to stop watching runs.
 
 use clap::Args;
 
@@ -17,7 +17,7 @@ pub struct RemoveArgs {
     pub(super) runs: Vec<RunId>,
 }
 
-/// Tells the daemon to stop watching runs.
+/// Asks the daemon to stop watching runs.
 pub(super) async fn run(out: &Out, global: &Global, args: &RemoveArgs) -> Exit {
     end(out, try_remove(out, global, args).await)
 }
@@ -33,7 +33,7 @@ async fn try_remove(out: &Out, global: &Global, args: &RemoveArgs) -> Result<Exi
                 } else {
                     "; the configuration names it, and the next start or reload will watch it again"
                 };
-                out.say(&format!("{id} is watched no more{again}"));
+                out.say(&format!("{id} is no longer watched{again}"));
             }
             // The others are none the worse for it.
             Err(error @ ClientError::NotFound(_)) => {

@@ -14,7 +14,7 @@ use super::{report, setup, table};
 use crate::api::{ApiClient, Listed};
 use crate::{app, words};
 
-/// How long a list that cannot be had is asked for again where nobody waits for a run.
+/// How long fetching the list is retried, where nobody waits for a run.
 const ONE_SHOT: Duration = Duration::from_secs(5);
 
 /// `runwatch runs`.
@@ -67,7 +67,7 @@ async fn runs(out: &Out, global: &Global, args: &RunsArgs) -> Result<Exit, Exit>
             report::line(&serde_json::json!({ "version": 1, "runs": runs, "more": beyond }))
         }
         ListFormat::Text if listed.is_empty() && args.all => "no runs\n".to_owned(),
-        ListFormat::Text if listed.is_empty() => "no run is going (see --all)\n".to_owned(),
+        ListFormat::Text if listed.is_empty() => "no active runs (see --all)\n".to_owned(),
         ListFormat::Text if beyond > 0 => {
             format!("{}… and {beyond} older ones (see --limit)\n", listing(&listed))
         }

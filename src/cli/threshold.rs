@@ -5,19 +5,19 @@ use std::str::FromStr;
 /// A number of samples, or a share of the samples asked for in millionths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threshold {
-    /// So many samples.
+    /// A number of samples.
     Count(u64),
-    /// So many millionths of `number_of_samples`.
+    /// Millionths of `number_of_samples`.
     Share(u32),
 }
 
 impl Threshold {
-    /// Whether `count` samples are more than this; `None` if that cannot be told without a total.
+    /// Whether `count` samples are more than this; `None` if that needs a total and there is none.
     pub fn is_exceeded_by(self, count: u64, total: Option<u64>) -> Option<bool> {
         self.compare(count, total).map(std::cmp::Ordering::is_gt)
     }
 
-    /// Whether `count` samples are at least this; `None` if that cannot be told without a total.
+    /// Whether `count` samples are at least this; `None` if that needs a total and there is none.
     pub fn is_reached_by(self, count: u64, total: Option<u64>) -> Option<bool> {
         self.compare(count, total).map(std::cmp::Ordering::is_ge)
     }

@@ -90,7 +90,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     let session = watch.run(out, source, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
     for judged in judged.iter().filter(|judged| judged.verdict == Exit::TimedOut) {
-        out.error(format_args!("the deadline passed while {} was going", judged.run.watched.subject.label()));
+        out.error(format_args!("the deadline passed before {} ended", judged.run.watched.subject.label()));
     }
     // Everything has been said by now, or is stuck.
     out.finish();

@@ -177,12 +177,12 @@ impl Client {
         self.get(&format!("runs/{}", encoded(id.as_str()))).await
     }
 
-    /// Has runs watched. When this returns, that is durable.
+    /// Adds runs to the watch list; durable when this returns.
     pub async fn add(&self, runs: Vec<NewRun>) -> Result<Added, ClientError> {
         self.post("runs", &AddRequest { runs }).await
     }
 
-    /// Has a run watched no more.
+    /// Removes a run from the watch list.
     pub async fn remove(&self, id: &RunId) -> Result<Run, ClientError> {
         self.ask(Method::DELETE, &format!("runs/{}", encoded(id.as_str())), None, WORK).await
     }
@@ -203,7 +203,7 @@ impl Client {
         self.post("deliveries/resend", request).await
     }
 
-    /// Has the configuration read again.
+    /// Reloads the configuration.
     pub async fn reload(&self) -> Result<ReloadAnswer, ClientError> {
         self.ask(Method::POST, "reload", None, WORK).await
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::connections::{Phase, Progress};
 
-/// So much of a file is read at once, in bytes.
+/// Bytes of a file that are read at once.
 const CHUNK: usize = 256 << 10;
 
 /// Chunks that are read before they are sent.

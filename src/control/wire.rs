@@ -26,7 +26,7 @@ pub struct Status {
     pub started_at: Timestamp,
     /// The API it asks.
     pub api: String,
-    /// Runs that go on.
+    /// Active runs.
     pub going: u64,
     /// Runs that have ended, as long as they are remembered.
     pub ended: u64,
@@ -110,7 +110,7 @@ pub struct Run {
     pub name: Option<String>,
     /// The API's last word; `null` before its first answer.
     pub status: Option<RunStatus>,
-    /// How the watch of it ended: `finished`, or why it was given up; `null` while it goes on.
+    /// How the watch of it ended: `finished`, or why it was given up; `null` while it is active.
     pub ended: Option<String>,
     /// Samples generated.
     pub samples_completed: Option<u64>,
@@ -126,7 +126,7 @@ pub struct Run {
     pub watched_at: Timestamp,
     /// When the end was seen.
     pub ended_at: Option<Timestamp>,
-    /// The channels that tell of it; `null` for all.
+    /// The channels that notify about it; `null` for all.
     pub notify: Option<Vec<String>>,
     /// How long after its creation it is overdue.
     pub deadline_seconds: Option<u64>,
@@ -186,7 +186,7 @@ pub struct NewRun {
     /// What people call it.
     #[serde(default)]
     pub name: Option<String>,
-    /// The channels that tell of it; all by default.
+    /// The channels that notify about it; all by default.
     #[serde(default)]
     pub notify: Option<Vec<String>>,
     /// How long after its creation it is overdue.
@@ -195,7 +195,7 @@ pub struct NewRun {
 }
 
 impl NewRun {
-    /// A run by its id alone, told to all channels.
+    /// A run by its id alone, for all channels.
     pub fn of(id: RunId) -> Self {
         Self { id, name: None, notify: None, deadline_seconds: None }
     }

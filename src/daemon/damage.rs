@@ -29,7 +29,7 @@ impl Daemon {
                 return Err(DaemonError::Internal(error.to_string()));
             }
             Some(error) => {
-                error!("cannot record what was seen: {error}; trying on");
+                error!("cannot record what was seen: {error}; still trying");
                 self.handle.set_trouble("store", Some(format!("cannot record what was seen: {error}")));
             }
             None => {
@@ -75,7 +75,7 @@ impl Daemon {
             if matches!(failed, StateError::InUse(_)) {
                 return Err(failed.into());
             }
-            error!("{failed}; trying on");
+            error!("{failed}; still trying");
             handle.set_trouble("store", Some(format!("cannot record what was seen: {error}; {failed}")));
             self.soon();
             return Ok(());

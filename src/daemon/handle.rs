@@ -42,7 +42,7 @@ pub(super) struct Handle {
     pub(super) state_dir: PathBuf,
     /// What is wrong at the moment, by what it is about.
     pub(super) troubles: Mutex<HashMap<&'static str, String>>,
-    /// The last figures there were, for when they cannot be had.
+    /// The last figures, for when new ones do not come in time.
     pub(super) figures: Mutex<Figures>,
     /// Held by whoever changes what is watched: what was read meanwhile would be out of date.
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -156,7 +156,7 @@ impl Handle {
         }
     }
 
-    /// What does not answer that only a restart would mend, if anything.
+    /// What does not answer that only a restart would fix, if anything.
     pub(super) async fn stuck(&self) -> Option<&'static str> {
         let parts = self.parts_now();
         let (scheduler, store) =

@@ -17,7 +17,7 @@ use crate::http::Hosts;
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
 
-/// So many deliveries are listed where nobody says how many.
+/// How many deliveries are listed without `limit`.
 const DEFAULT_LIMIT: u32 = 100;
 
 /// Runs of one `add` that get a log line each.
@@ -103,7 +103,7 @@ async fn look(handle: &Handle, asked: &Asked) -> Answer {
     }
     match asked.path.as_str() {
         "/metrics" => handle.metrics().await,
-        // Alive is whatever a restart would not mend.
+        // Alive, unless a restart would fix it.
         "/healthz" => match handle.stuck().await {
             None => Answer::text(200, "text/plain", "ok\n".to_owned()),
             Some(stuck) => Answer::text(503, "text/plain", format!("{stuck}\n")),

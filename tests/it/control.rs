@@ -42,7 +42,7 @@ fn a_run_is_added_watched_listed_shown_and_removed() {
     let removed = home.run(&["remove", ID]);
     assert_eq!(
         (removed.code, removed.stdout.as_str()),
-        (Some(0), format!("{ID} is watched no more\n").as_str())
+        (Some(0), format!("{ID} is no longer watched\n").as_str())
     );
     assert_eq!(home.run(&["list", "--all"]).stdout, "no runs\n");
     let missing = home.run(&["remove", ID]);

@@ -87,7 +87,7 @@ fn what_cannot_be_delivered_is_said_and_changes_no_verdict() {
     let (api, receiver) = (api(), Stub::with([answer(429, &[("Retry-After", "3000")], "")]));
     let output = runwatch(&["watch", ID]).api(&api).quick(&webhook(&receiver, "")).run();
     assert_eq!(output.code, Some(1), "{output:?}");
-    let said = "could not deliver \"Run 5eed0000-0000-4000-8000-000000000101 failed\" through `webhook` (told to wait)";
+    let said = "could not deliver \"Run 5eed0000-0000-4000-8000-000000000101 failed\" through `webhook` (asked to wait)";
     assert!(output.stderr.contains(said), "{output:?}");
     assert!(!output.stderr.contains("hunter2"), "{output:?}");
 }

@@ -76,7 +76,7 @@ fn watch_latest_and_mine_do_what_they_say() {
     assert!(output.stdout.contains(NEWEST) && output.stdout.contains(GOING), "{output:?}");
     let stub = Stub::with([json(LIST)]);
     let output = runwatch(&["watch", "--mine=nobody@example.com"]).api(&stub).quick("").run();
-    assert!(output.code == Some(5) && output.stderr.contains("no run is going of nobody@"), "{output:?}");
+    assert!(output.code == Some(5) && output.stderr.contains("no active runs of nobody@"), "{output:?}");
     let output = runwatch(&["watch", "--mine"]).run();
     assert!(output.code == Some(2) && output.stderr.contains("DATAFRAMER_EMAIL"), "{output:?}");
     // Not on a terminal nobody can be asked.

@@ -272,7 +272,7 @@ fn reading_the_fake_requests_works() {
     let output = ask(&path, &["list"]);
     assert_eq!(
         (output.code, output.stdout.as_str()),
-        (Some(0), "no runs are going, 0 have ended (see --all)\n")
+        (Some(0), "no active runs, 0 finished (see --all)\n")
     );
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();

@@ -15,7 +15,7 @@ use crate::run::Subject;
 use crate::store::{Origin, Routes, RunStore as _, StoreError, Watched};
 
 impl Handle {
-    /// Has runs watched; durable when this returns.
+    /// Adds runs to the watch list; durable when this returns.
     pub(in crate::daemon) async fn add(&self, runs: Vec<NewRun>) -> Result<Added, Refusal> {
         let _changing = self.changing.lock().await;
         let parts = self.parts()?;

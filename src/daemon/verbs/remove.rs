@@ -13,7 +13,7 @@ use crate::poll::Command;
 use crate::run::RunId;
 
 impl Handle {
-    /// Has a run watched no more; what is still to be told of it is told.
+    /// Stops watching a run; its pending deliveries are still made.
     pub(in crate::daemon) async fn remove(&self, id: &RunId) -> Result<Run, Refusal> {
         let _changing = self.changing.lock().await;
         let run = self.run(id).await?;
@@ -30,7 +30,7 @@ impl Handle {
 }
 
 impl Parts {
-    /// Has the scheduler let go of a run. Not watched is as good as let go.
+    /// Stops polling a run. One that is not polled is as good as stopped.
     pub(in crate::daemon) async fn stop_watching(&self, id: &RunId) {
         let (reply, done) = oneshot::channel();
         let _ = self.commands.send(Command::Remove(id.clone(), reply)).await;
