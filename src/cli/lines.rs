@@ -246,7 +246,10 @@ mod tests {
         assert_eq!(lines.next_tick(), Some(start + Duration::from_secs(110)));
         tokio::time::advance(Duration::from_secs(60)).await;
         lines.tick();
-        assert_eq!(printed.borrow()[1], "still waiting after 1m 50s, 2 of 2 active: nightly PROCESSING 5/200");
+        assert_eq!(
+            printed.borrow()[1],
+            "still waiting after 1m 50s, 2 of 2 active: nightly PROCESSING 5/200"
+        );
         assert_eq!(lines.next_tick(), Some(start + Duration::from_secs(170)));
     }
 }

@@ -83,6 +83,7 @@ fn bad_requests_are_refused_in_words() {
         (&["add", "'quoted'"], 2, "quotes"),
         (&["show", ID], 5, "does not know the run"),
         (&["deliveries", "show", "7"], 5, "there is no delivery 7"),
+        (&["deliveries", "list", "--run", ID], 5, "does not know the run"),
         (&["deliveries", "retry"], 2, "required"),
         (&["deliveries", "resend", "--since", "1h", "--channel", "ops"], 2, "there is no channel `ops`"),
     ] {
@@ -115,6 +116,7 @@ fn bad_requests_are_refused_in_words() {
         ("POST /v1/runs\n[[]]", 422, "expected a JSON object"),
         ("POST /v1/runs\n{\"runs\":[[\"a\",null,null,null]]}", 422, "expected a JSON object"),
         ("POST /v1/runs\n{\"runs\":[{\"id\":\"a\",\"id\":\"b\"}]}", 422, "duplicate field `id`"),
+        ("POST /v1/deliveries/retry\n{\"run\":\"a\"}", 404, "does not know the run a"),
         ("POST /v1/reload\n[]", 422, "expected a JSON object"),
         ("DELETE /v1/runs/a\n{\"force\":true}", 422, "unknown field"),
     ] {
@@ -184,6 +186,10 @@ fn deliveries_are_listed_retried_and_sent_again() {
     assert!(
         shown.stdout.contains("state     dead") && shown.stdout.contains(first.header("webhook-id").unwrap())
     );
+    // A number that is not what the other conditions say is mistyped.
+    let other_channel = home.run(&["deliveries", "retry", &number, "--channel", "other"]);
+    assert_eq!(other_channel.code, Some(2), "{other_channel:?}");
+    assert!(other_channel.stderr.contains(&format!("it is dead, to `ops`, about {ID}")), "{other_channel:?}");
     let retried = home.run(&["deliveries", "retry", &number]);
     assert_eq!(retried.stdout, "1 delivery is due now\n", "{retried:?}");
     let again = receiver.next();

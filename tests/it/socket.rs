@@ -270,10 +270,7 @@ fn reading_the_fake_requests_works() {
     let path = dir.path().join("socket");
     serve(&path, |stream| respond(stream, 200, "{\"runs\":[]}"));
     let output = ask(&path, &["list"]);
-    assert_eq!(
-        (output.code, output.stdout.as_str()),
-        (Some(0), "no active runs, 0 finished (see --all)\n")
-    );
+    assert_eq!((output.code, output.stdout.as_str()), (Some(0), "no active runs, 0 finished (see --all)\n"));
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut answer = [0; 12];

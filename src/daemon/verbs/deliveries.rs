@@ -5,7 +5,8 @@
 use crate::clock;
 use crate::control::{Deliveries, ResendRequest, RetryRequest, Settled};
 use crate::daemon::handle::{Handle, Parts, Refusal, known};
-use crate::store::{DeliveryFilter, DeliveryState, Retried, Route};
+use crate::run::RunId;
+use crate::store::{DeliveryFilter, DeliveryState, Retried, Route, SqliteStore};
 
 impl Handle {
     pub(in crate::daemon) async fn deliveries(
@@ -22,6 +23,9 @@ impl Handle {
             {
                 return Err(unknown);
             }
+        }
+        if let Some(run) = &filter.run {
+            known_run(&store, run).await?;
         }
         Ok(Deliveries { deliveries: store.deliveries(filter, limit).await? })
     }
@@ -44,6 +48,18 @@ impl Handle {
                 )));
             }
             known(&routes, &delivery.channel)?;
+            if store.deliveries(filter.clone(), 1).await?.is_empty() {
+                let about =
+                    delivery.run_id.as_deref().map(|run| format!(", about {run}")).unwrap_or_default();
+                return Err(Refusal::Bad(format!(
+                    "delivery {id} does not meet the other conditions: it is {}, to `{}`{about}",
+                    delivery.state.as_str(),
+                    delivery.channel
+                )));
+            }
+        }
+        if let Some(run) = &filter.run {
+            known_run(&store, run).await?;
         }
         let channels: Vec<_> = routes.iter().map(|route| route.channel.clone()).collect();
         let Retried { due, skipped } = store.retry(filter, &channels, clock::wall()).await?;
@@ -72,6 +88,15 @@ impl Handle {
         let deliveries = parts.store.resend(request.since, channels, anew, clock::wall()).await?;
         Ok(Settled { deliveries, skipped: 0, skipped_channels: Vec::new() })
     }
+}
+
+/// Refuses a run that is neither known nor in any delivery: its id is mistyped.
+async fn known_run(store: &SqliteStore, run: &RunId) -> Result<(), Refusal> {
+    let about = DeliveryFilter { run: Some(run.clone()), ..DeliveryFilter::default() };
+    if store.run(run.clone()).await?.is_none() && store.deliveries(about, 1).await?.is_empty() {
+        return Err(Refusal::NotFound(format!("the daemon does not know the run {run}")));
+    }
+    Ok(())
 }
 
 /// The deliveries that a request means: never everything by mistake.
