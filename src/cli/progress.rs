@@ -105,8 +105,9 @@ impl Progress {
             self.rows.remove(&at);
             let warning = words::partial(run).map(|warning| format!("\n{warning}")).unwrap_or_default();
             let line = format!("{} {} {}{warning}", mark(run), self.name(&run.subject), words::standing(run));
-            self.out.say(&line);
+            // In this order: the line never stands above a block that still has the run.
             self.out.draw(self.frame());
+            self.out.say(&line);
         }
     }
 }

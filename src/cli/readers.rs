@@ -25,7 +25,8 @@ pub(super) enum Shown {
 
 /// Waits for the readers to go.
 pub(super) struct Readers {
-    gone: oneshot::Receiver<Cut>,
+    /// Nothing once it is known that they cannot go.
+    gone: Option<oneshot::Receiver<Cut>>,
 }
 
 impl Readers {
@@ -38,15 +39,19 @@ impl Readers {
                 let _ = tell.send(cut);
             }
         });
-        Self { gone }
+        Self { gone: Some(gone) }
     }
 
     /// Waits until the readers have gone, and says how the watch ends by that; waits for ever if they stay.
     pub(super) async fn gone(&mut self) -> Cut {
-        match (&mut self.gone).await {
-            Ok(cut) => cut,
-            Err(_) => std::future::pending().await,
+        if let Some(gone) = &mut self.gone {
+            if let Ok(cut) = gone.await {
+                return cut;
+            }
+            // It must not be asked again.
+            self.gone = None;
         }
+        std::future::pending().await
     }
 }
 

@@ -149,6 +149,29 @@ fn a_terminal_that_is_closed_ends_a_quiet_watch() {
     }
 }
 
+#[test]
+fn nohup_on_a_terminal_watches_on_when_it_is_closed() {
+    for command in ["watch", "wait"] {
+        for closed in [false, true] {
+            let stub = Stub::then_forever([going(), going()], ended("FAILED"));
+            let (master, slave) = terminal();
+            let running = runwatch(&[command, "a"])
+                .api(&stub)
+                .config("[poll]\ninitial_interval = \"200ms\"\n")
+                .env("TERM", "dumb")
+                .under(std::path::Path::new("/bin/sh"), &["-c", "trap '' HUP; exec \"$0\" \"$@\""])
+                .stdout(Stdio::from(slave.try_clone().unwrap()))
+                .stderr(Stdio::from(slave))
+                .spawn();
+            stub.next();
+            let master = (!closed).then_some(master);
+            let code = running.wait().code;
+            drop(master);
+            assert_eq!(code, Some(1), "{command}, closed: {closed}");
+        }
+    }
+}
+
 /// Both ends of a pseudo-terminal.
 fn terminal() -> (std::os::fd::OwnedFd, std::os::fd::OwnedFd) {
     use rustix::fs::{Mode, OFlags, open};
