@@ -219,10 +219,14 @@ async fn bounded<T>(what: &'static str, task: &mut JoinHandle<T>) -> Result<T, A
 
 /// The API client's settings, from the configuration.
 pub fn api_settings(config: &Config) -> ApiSettings {
-    let key = config.api.key.clone();
+    let (key, known) = (config.api.key.clone(), config.known.clone());
     ApiSettings {
         base_url: config.api.base_url.clone(),
-        read_key: Arc::new(move || key.read()),
+        read_key: Arc::new(move || {
+            let key = key.read()?;
+            known.learn(|redactor| redactor.add(key.expose()));
+            Ok(key)
+        }),
         headers: config.api.headers.clone(),
         ca_file: config.api.ca_file.clone(),
         connect_timeout: config.api.connect_timeout,

@@ -86,9 +86,8 @@ pub async fn examine(config: &Config, surroundings: &Surroundings) -> Vec<Findin
         // Side by side: each that cannot be reached takes its time.
         let mut looked = tokio::task::JoinSet::new();
         for (at, channel) in config.channels.iter().cloned().enumerate() {
-            let retry_delays = config.retry_delays.clone();
-            let beside_daemon = surroundings.beside_daemon();
-            looked.spawn(async move { (at, self::channel(&retry_delays, &channel, beside_daemon).await) });
+            let (config, beside_daemon) = (config.clone(), surroundings.beside_daemon());
+            looked.spawn(async move { (at, self::channel(&config, &channel, beside_daemon).await) });
         }
         while let Some(done) = looked.join_next().await {
             findings.extend(done.ok());
@@ -284,11 +283,11 @@ fn writable(dir: &Path) -> std::io::Result<bool> {
 }
 
 /// A channel, without telling anything through it.
-async fn channel(retry_delays: &[Duration], configured: &ConfiguredChannel, beside_daemon: bool) -> Finding {
+async fn channel(config: &Config, configured: &ConfiguredChannel, beside_daemon: bool) -> Finding {
     let what = format!("channel {}", configured.name);
     let try_it = || format!("try it: runwatch notify test {}", configured.name);
     if !matches!(configured.kind, ChannelKind::Unusable(_))
-        && let Err(error) = app::channel(configured, retry_delays)
+        && let Err(error) = app::channel(configured, config)
     {
         return finding(what, State::Wrong(error.to_string(), "fix its configuration".to_owned()));
     }

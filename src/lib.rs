@@ -14,7 +14,7 @@
 //!
 //! - [`run`] imports nothing of ours.
 //! - [`blocking`], [`clock`], [`http`], [`secret`], [`small_file`] and [`span`] import nothing but `run`; `http` imports
-//!   `blocking` and `small_file` too.
+//!   `blocking`, `secret` and `small_file` too.
 //! - [`api`] and [`store`] import `run`. They do not know each other.
 //! - [`notify`] imports `run` and `store`: it lives off the outbox.
 //! - [`poll`] imports `api`, `run` and `store`.

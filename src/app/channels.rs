@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use ring::digest::{Context, Digest, SHA256};
 
-use crate::config::{ChannelKind, ConfiguredChannel};
+use crate::config::{ChannelKind, Config, ConfiguredChannel};
 use crate::http::SetupError;
 use crate::notify::{
     Channel, Command, CommandSettings, Desktop, Log, Notifier, RetrySchedule, Webhook, WebhookSettings,
 };
 use crate::run::EventKind;
+use crate::secret::KnownSecrets;
 use crate::small_file;
 use crate::store::{ChannelName, Route, Routes};
 
@@ -25,7 +26,9 @@ const COMMAND_CONCURRENCY: usize = 4;
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(2);
 
 /// Builds a channel. Nothing is sent yet.
-pub fn channel(configured: &ConfiguredChannel, retry_delays: &[Duration]) -> Result<Channel, SetupError> {
+pub fn channel(configured: &ConfiguredChannel, config: &Config) -> Result<Channel, SetupError> {
+    let retry_delays = &config.retry_delays;
+    config.known.learn(|redactor| configured.kind.know(redactor));
     let (kind, notifier, concurrency, timeout): (_, Arc<dyn Notifier>, _, _) = match &configured.kind {
         ChannelKind::Webhook { url, secrets, ca_file } => {
             let settings =
@@ -61,6 +64,7 @@ pub fn channel(configured: &ConfiguredChannel, retry_delays: &[Duration]) -> Res
         },
         fingerprint: fingerprint(&configured.kind)?,
         formerly: vec![former_fingerprint(&configured.kind, retry_delays)],
+        known: config.known.clone(),
     })
 }
 
@@ -158,6 +162,7 @@ pub fn default_desktop(taken: &[ConfiguredChannel]) -> Channel {
         gather: Duration::ZERO,
         fingerprint: "".into(),
         formerly: Vec::new(),
+        known: KnownSecrets::default(),
     }
 }
 

@@ -138,7 +138,7 @@ impl Watch<'_> {
             refused_ends: true,
         };
         let channels: Result<Vec<_>, _> =
-            self.channels.iter().map(|channel| app::channel(channel, &self.config.retry_delays)).collect();
+            self.channels.iter().map(|channel| app::channel(channel, self.config)).collect();
         let mut channels = channels.map_err(setup::refuse)?;
         channels.extend(self.extra.clone());
         let extra = self.extra.iter().map(|extra| (extra.name.clone(), None));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
 use super::exit::Exit;
@@ -33,9 +33,11 @@ async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit
             "there is no channel to test: add a [[notify.…]] table to the configuration (see config.example.toml)",
         ));
     }
+    // A program may complain of it, or with it. Without one there is nothing to hide.
+    let _ = (app::api_settings(&config).read_key)();
     let mut all_well = true;
     for configured in &chosen {
-        let channel = app::channel(configured, &config.retry_delays).map_err(setup::refuse)?;
+        let channel = app::channel(configured, &config).map_err(setup::refuse)?;
         let began = Instant::now();
         let result = send(&channel).await;
         let took = latency(began.elapsed());
@@ -68,7 +70,5 @@ async fn send(channel: &Channel) -> Result<(), NotifyError> {
     let json =
         serde_json::to_string(&event.payload).map_err(|error| NotifyError::retryable(error.to_string()))?;
     let notice = Notice { event_id: event.id, payload: event.payload, json: Arc::from(json), attempt: 1 };
-    timeout(channel.timeout, channel.notifier.send(&notice))
-        .await
-        .unwrap_or_else(|_| Err(NotifyError::retryable("the attempt took too long")))
+    channel.attempt(vec![notice]).await
 }

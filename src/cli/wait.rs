@@ -84,9 +84,10 @@ fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit
     let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     let channels = args.notify.as_deref().map(|names| setup::choose_channels(&config, names)).transpose()?;
     // Nothing is built yet; but a channel that cannot be used is refused before hours have been waited.
-    channels.iter().flatten().try_for_each(|channel| {
-        app::channel(channel, &config.retry_delays).map(|_| ()).map_err(setup::refuse)
-    })?;
+    channels
+        .iter()
+        .flatten()
+        .try_for_each(|channel| app::channel(channel, &config).map(|_| ()).map_err(setup::refuse))?;
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     Ok(Prepared { config, channels: channels.unwrap_or_default(), client })
 }

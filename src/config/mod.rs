@@ -26,7 +26,7 @@ use toml::de::DeTable;
 use crate::notify::{CommandSettings, SigningSecret};
 use crate::poll::{Alerts, Mode, Policy};
 use crate::run::{EventKind, RunId};
-use crate::secret::Secret;
+use crate::secret::{KnownSecrets, Redactor, Secret};
 use crate::small_file;
 
 pub use diagnostic::{Problem, Report, Severity};
@@ -65,6 +65,8 @@ pub struct Config {
     pub discover: Option<Discover>,
     /// The ways out.
     pub channels: Vec<ConfiguredChannel>,
+    /// All secrets that are in it, and those that it points to, once they are read.
+    pub known: KnownSecrets,
 }
 
 /// `[api]`.
@@ -188,6 +190,18 @@ pub enum ChannelKind {
     Command(CommandSettings),
     /// One whose secrets cannot be read here and now; why.
     Unusable(String),
+}
+
+impl ChannelKind {
+    /// Adds its secrets.
+    pub fn know(&self, redactor: &mut Redactor) {
+        if let Self::Webhook { url, secrets, .. } = self {
+            redactor.add_url(&url.0);
+            for secret in secrets {
+                redactor.add(secret.text().expose());
+            }
+        }
+    }
 }
 
 /// A URL that is a credential: it prints as its scheme and host.

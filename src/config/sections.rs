@@ -16,10 +16,10 @@ use tracing_subscriber::filter::Targets;
 
 use reqwest::header::{HeaderName, HeaderValue};
 
-use crate::http::host_name;
+use crate::http::{host_name, know_proxies};
 use crate::notify::RetrySchedule;
 use crate::poll::{Alerts, Curve, Mode, Policy};
-use crate::secret::Secret;
+use crate::secret::{KnownSecrets, Secret};
 
 /// Reads the whole document; `None` if something without a default is wrong.
 pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Config> {
@@ -37,18 +37,19 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
     runs::warn_of_unused(&channels, &choices, root.problems);
     root.unknown_keys();
     proxy::check(env, root.problems);
-    Some(Config {
-        api: api?,
-        poll,
-        alerts,
-        retry_delays,
-        daemon,
-        log,
-        state_dir,
-        runs,
-        discover,
-        channels: channels.list.into_iter().map(|(channel, _)| channel).collect(),
-    })
+    let channels: Vec<_> = channels.list.into_iter().map(|(channel, _)| channel).collect();
+    let api = api?;
+    let known = KnownSecrets::default();
+    known.learn(|redactor| {
+        know_proxies(redactor, env);
+        for (name, value) in &api.headers {
+            redactor.add_header(name, value.expose());
+        }
+        for channel in &channels {
+            channel.kind.know(redactor);
+        }
+    });
+    Some(Config { api, poll, alerts, retry_delays, daemon, log, state_dir, runs, discover, channels, known })
 }
 
 fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Api> {

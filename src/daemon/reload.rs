@@ -37,10 +37,13 @@ impl Daemon {
         reread: &Reread,
         stop: &CancellationToken,
     ) -> Result<String, String> {
-        let config = tokio::select! {
+        let mut config = tokio::select! {
             read = reread.bounded() => read?,
             () = stop.cancelled() => return Err("the daemon is stopping".to_owned()),
         };
+        // One process, one set of secrets: a channel that stays the same learns the new ones, too.
+        self.config.known.learn_all_of(&config.known);
+        config.known = self.config.known.clone();
         // Everything that can fail comes first.
         let source = client(&config).map_err(|error| error.to_string())?;
         let new_channels = channels(&config).map_err(|error| error.to_string())?;

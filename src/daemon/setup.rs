@@ -29,7 +29,7 @@ pub(super) fn client(config: &Config) -> Result<Arc<ApiClient>, DaemonError> {
 }
 
 pub(super) fn channels(config: &Config) -> Result<Vec<Channel>, DaemonError> {
-    let build = |channel: &ConfiguredChannel| app::channel(channel, &config.retry_delays);
+    let build = |channel: &ConfiguredChannel| app::channel(channel, config);
     let channels: Result<_, _> = config.channels.iter().map(build).collect();
     channels.map_err(|error| DaemonError::Config(error.to_string()))
 }

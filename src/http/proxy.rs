@@ -12,6 +12,7 @@ use reqwest::Url;
 
 use super::{SetupError, is_loopback};
 use crate::run::text::printable;
+use crate::secret::Redactor;
 
 /// The variables for a scheme, the first that is set counts; and those for both, where it is not.
 const HTTPS: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
@@ -113,9 +114,26 @@ fn find(
     }
     let origin = printable(&format!("{scheme}://{host}{port}"), 200);
     let login =
-        value.rsplit_once('@').map(|(before, _)| before.split_once("://").map_or(before, |(_, login)| login));
-    let login = login.map(|login| percent_decode_str(login).decode_utf8_lossy().into_owned());
+        written_login(&value).map(|written| percent_decode_str(written).decode_utf8_lossy().into_owned());
     Ok(Some(Proxy { variable, origin, login }))
+}
+
+/// The user and password in a proxy's URL, as they are written.
+fn written_login(value: &str) -> Option<&str> {
+    let (before, _) = value.rsplit_once('@')?;
+    Some(before.split_once("://").map_or(before, |(_, login)| login))
+}
+
+/// Adds the users and passwords of all proxies that the environment names, whatever is asked through them.
+pub fn know_proxies(redactor: &mut Redactor, var: impl Fn(&str) -> Option<String>) {
+    for value in [HTTPS, HTTP, ALL].concat().into_iter().filter_map(var) {
+        let Some(written) = written_login(&value) else { continue };
+        let login = percent_decode_str(written).decode_utf8_lossy();
+        for login in [written, &login] {
+            redactor.add(login);
+            redactor.add(login.split_once(':').map_or(login, |(_, password)| password));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
 use super::delivery::{Told, ToldOutcome};
@@ -136,21 +135,7 @@ async fn send(context: &Arc<Context>, prepared: &[Prepared]) -> Result<(), Notif
         })
     };
     let notices: Vec<Notice> = prepared.iter().filter_map(notice).collect();
-    let notifier = Arc::clone(&context.channel.notifier);
-    // In a task of its own: a notifier that panics has failed like another, and is recorded to have.
-    let mut attempt = JoinSet::new();
-    attempt.spawn(async move {
-        match &notices[..] {
-            [notice] => notifier.send(notice).await,
-            several => notifier.send_all(several).await,
-        }
-    });
-    // Notifiers bound themselves; this bound is what the lease rests on.
-    match timeout(context.channel.timeout, attempt.join_next()).await {
-        Ok(Some(Ok(result))) => result,
-        Ok(Some(Err(panic))) => Err(NotifyError::retryable(format!("the attempt panicked: {panic}"))),
-        Ok(None) | Err(_) => Err(NotifyError::retryable("the attempt took too long")),
-    }
+    context.channel.attempt(notices).await
 }
 
 impl Context {

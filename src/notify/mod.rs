@@ -22,9 +22,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
 use crate::BoxFuture;
 use crate::run::event::Payload;
 use crate::run::{EventId, printable};
+use crate::secret::{KnownSecrets, Redactor};
 use crate::store::ChannelName;
 
 pub use command::{Command, CommandSettings};
@@ -70,9 +74,9 @@ pub trait Notifier: Send + Sync + 'static {
 pub struct NotifyError {
     /// Whether another attempt is worth it.
     pub retry: Retry,
-    /// What happened, for people; no secrets.
+    /// What happened, for people. Secrets are taken out of it by [`Channel::attempt`].
     pub message: String,
-    /// The beginning of what the receiver said, on one line; no secrets.
+    /// The beginning of what the receiver said, on one line.
     pub answer: Option<String>,
 }
 
@@ -115,6 +119,14 @@ impl NotifyError {
     pub fn with_answer(self, answer: String) -> Self {
         Self { answer: Some(answer).filter(|answer| !answer.is_empty()), ..self }
     }
+
+    /// The same without secrets.
+    fn redacted(self, redactor: &Redactor) -> Self {
+        let redact = |text: &str| redactor.redact(text).into_owned();
+        let cut = |text: String| text[..text.floor_char_boundary(LONGEST_ANSWER)].to_owned();
+        let answer = self.answer.map(|answer| cut(redact(&answer)));
+        Self { message: redact(&self.message), answer, ..self }
+    }
 }
 
 impl fmt::Display for NotifyError {
@@ -149,4 +161,69 @@ pub struct Channel {
     pub fingerprint: Arc<str>,
     /// What earlier versions of runwatch had in its place, for the same configuration.
     pub formerly: Vec<String>,
+    /// The secrets that nothing which is said of an attempt has in it.
+    pub known: KnownSecrets,
+}
+
+impl Channel {
+    /// Makes one attempt to tell these, bounded in time. What a receiver or a program says of it is redacted.
+    pub async fn attempt(&self, notices: Vec<Notice>) -> Result<(), NotifyError> {
+        let notifier = Arc::clone(&self.notifier);
+        // In a task of its own: a notifier that panics has failed like another, and is recorded to have.
+        let mut attempt = JoinSet::new();
+        attempt.spawn(async move {
+            match &notices[..] {
+                [notice] => notifier.send(notice).await,
+                several => notifier.send_all(several).await,
+            }
+        });
+        // Notifiers bound themselves; this bound is what the lease rests on.
+        let result = match timeout(self.timeout, attempt.join_next()).await {
+            Ok(Some(Ok(result))) => result,
+            Ok(Some(Err(panic))) => Err(NotifyError::retryable(format!("the attempt panicked: {panic}"))),
+            Ok(None) | Err(_) => Err(NotifyError::retryable("the attempt took too long")),
+        };
+        result.map_err(|error| error.redacted(&self.known.redactor()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// However a receiver or a program writes a secret, and wherever what it says is cut.
+        #[test]
+        fn nothing_that_is_said_of_an_attempt_has_a_secret_in_it(
+            secret in "[!-~]{8,60}", before in "\\PC{0,12}", after in "\\PC{0,12}", form in 0usize..6, cut in 0usize..200,
+        ) {
+            let hex = |format: fn(u8) -> String| secret.bytes().map(format).collect::<Vec<_>>().concat();
+            let shown = match form {
+                0 => secret.clone(),
+                1 => serde_json::json!({ "said": secret }).to_string(),
+                2 => format!("[\"{}\"]", hex(|byte| format!("\\u{byte:04x}"))),
+                3 => hex(|byte| format!("%{byte:02X}")),
+                4 => STANDARD.encode(format!("Bearer {secret}")),
+                _ => secret.replace('/', "\\/"),
+            };
+            let said = printable(&format!("{before}{shown}{after}"), LONGEST_ANSWER);
+            let said = if form == 2 { said } else { said.chars().take(cut).collect() };
+            let redactor = Redactor::new([secret.as_str()]);
+            let error = NotifyError::retryable(said.clone()).with_answer(said).redacted(&redactor);
+            for text in [&error.message, error.answer.as_ref().unwrap_or(&error.message), &error.to_string()] {
+                let lower = text.replace(crate::secret::REDACTED, "\n").to_lowercase();
+                let encoded = STANDARD.encode(&secret).to_lowercase();
+                for part in [secret.to_ascii_lowercase(), hex(|byte| format!("\\u{byte:04x}")), encoded] {
+                    let length = if part.starts_with("\\u") { 8 * 6 } else { 8 };
+                    for window in part.trim_end_matches('=').as_bytes().windows(length) {
+                        prop_assert!(!lower.as_bytes().windows(length).any(|shown| shown == window), "{text}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -11,6 +11,8 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use ring::hmac;
 
+use crate::secret::Secret;
+
 /// How a secret is written.
 const PREFIX: &str = "whsec_";
 
@@ -22,7 +24,10 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 
 /// A signing secret: `whsec_` and the base64 of 24 to 64 bytes. Prints as `[REDACTED]`.
 #[derive(Clone)]
-pub struct SigningSecret(Arc<hmac::Key>);
+pub struct SigningSecret {
+    key: Arc<hmac::Key>,
+    text: Secret,
+}
 
 /// Why a text is no signing secret. The text itself is never shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,12 +55,18 @@ impl SigningSecret {
         if !(24..=64).contains(&bytes.len()) {
             return Err(SecretError::Length(bytes.len()));
         }
-        Ok(Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes))))
+        let key = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &bytes));
+        Ok(Self { key, text: Secret::new(text.trim()) })
+    }
+
+    /// How it is written.
+    pub fn text(&self) -> &Secret {
+        &self.text
     }
 
     /// One entry of a `webhook-signature` header, such as `v1,K5oZ…`. `timestamp` is the attempt's, in Unix seconds.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(&self.key);
         context.update(format!("{id}.{timestamp}.").as_bytes());
         context.update(body);
         format!("v1,{}", STANDARD.encode(context.sign()))
@@ -74,7 +85,7 @@ pub fn verify(secret: &SigningSecret, id: &str, timestamp: i64, body: &[u8], hea
     header
         .split(' ')
         .filter_map(|entry| STANDARD.decode(entry.strip_prefix("v1,")?).ok())
-        .any(|tag| hmac::verify(&secret.0, &signed, &tag).is_ok())
+        .any(|tag| hmac::verify(&secret.key, &signed, &tag).is_ok())
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! Values that must not be seen, and foreign text without them.
 
+mod known;
 mod redact;
 
 use std::fmt;
 
+pub use known::KnownSecrets;
 pub use redact::{REDACTED, Redactor};
 
 /// A string that prints as `[REDACTED]`. Reading it takes [`Secret::expose`], so that every use can be found.

@@ -47,7 +47,10 @@ impl Redactor {
     pub fn add(&mut self, secret: &str) {
         let secret = secret.trim();
         if (SHORTEST..WINDOW).contains(&secret.len()) {
-            self.short.push(secret.to_ascii_lowercase());
+            let secret = secret.to_ascii_lowercase();
+            if !self.short.contains(&secret) {
+                self.short.push(secret);
+            }
         }
         for form in forms(secret) {
             let form = form.to_ascii_lowercase();
@@ -63,10 +66,9 @@ impl Redactor {
     /// Knows the value of a header. What stands behind a scheme (`Bearer …`) counts by itself; so does what is inside
     /// `Basic …`. A short value counts only under a name that promises a secret: others are words such as `true`.
     pub fn add_header(&mut self, name: &str, value: &str) {
-        const TELLING: [&str; 8] = ["auth", "key", "token", "secret", "cookie", "pass", "sign", "session"];
         let name = name.to_ascii_lowercase();
         let (scheme, credentials) = value.trim().split_once(' ').unwrap_or(("", value));
-        if value.len() < WINDOW && !TELLING.iter().any(|word| name.contains(word)) {
+        if value.len() < WINDOW && !is_telling(&name) {
             return;
         }
         self.add(credentials);
@@ -79,15 +81,36 @@ impl Redactor {
         }
     }
 
+    /// Knows all that another one knows.
+    pub fn add_all_of(&mut self, other: &Self) {
+        self.windows.extend(&other.windows);
+        if self.beginnings.len() < other.beginnings.len() {
+            self.beginnings.resize(other.beginnings.len(), 0);
+        }
+        for (bits, more) in self.beginnings.iter_mut().zip(&other.beginnings) {
+            *bits |= more;
+        }
+        for secret in &other.short {
+            if !self.short.contains(secret) {
+                self.short.push(secret.clone());
+            }
+        }
+    }
+
     /// Knows what in a URL may be a secret: the user and password, every part of the path but plain words, the query and
-    /// the fragment.
+    /// the fragment. The last part of the path counts even if it is a word, unless it is as short as `hook`; so does a
+    /// value of the query, but for `wait=true` and the like.
     pub fn add_url(&mut self, url: &Url) {
         let is_word = |part: &str| part.len() <= 12 && part.bytes().all(|byte| byte.is_ascii_lowercase());
+        let is_short = |part: &str| part.len() < WINDOW && is_word(part);
         let path: Vec<&str> = url.path().split('/').filter(|part| !part.is_empty()).collect();
-        let last = path.last().copied();
+        let last = path.last().copied().filter(|part| !is_short(part));
         let words = path.iter().copied().filter(|part| !is_word(part));
         let query = url.query().into_iter().flat_map(|query| query.split('&'));
-        let values = query.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+        let values = query.filter_map(|pair| match pair.split_once('=') {
+            Some((name, value)) => (is_telling(name) || !is_short(value)).then_some(value),
+            None => Some(pair),
+        });
         let login = [Some(url.username()), url.password(), url.fragment()].into_iter().flatten();
         let parts: Vec<&str> = words.chain(last).chain(values).chain(login).collect();
         for part in parts {
@@ -142,8 +165,30 @@ impl Redactor {
         Cow::Owned(out)
     }
 
-    /// Where secrets stand: byte ranges in order, apart, at the borders of characters.
+    /// Where secrets stand: byte ranges in order, apart, at the borders of characters. Escapes hide nothing, whether the
+    /// text is whole JSON or a piece of it.
     fn find(&self, text: &str) -> Vec<(usize, usize)> {
+        let mut found = self.hits(text);
+        if text.contains('\\') {
+            let (plain, places) = unescaped(text);
+            found.extend(
+                self.hits(&plain).into_iter().map(|(begin, end)| (places[begin].0, places[end - 1].1)),
+            );
+        }
+        found.sort_unstable();
+        let mut apart: Vec<(usize, usize)> = Vec::new();
+        for (begin, end) in found {
+            let (begin, end) = (text.floor_char_boundary(begin), text.ceil_char_boundary(end));
+            match apart.last_mut() {
+                Some(last) if begin <= last.1 => last.1 = last.1.max(end),
+                _ => apart.push((begin, end)),
+            }
+        }
+        apart
+    }
+
+    /// Where known pieces stand: byte ranges that may overlap.
+    fn hits(&self, text: &str) -> Vec<(usize, usize)> {
         let lower = text.to_ascii_lowercase();
         let mut found: Vec<(usize, usize)> = Vec::new();
         if !self.windows.is_empty() {
@@ -158,16 +203,7 @@ impl Redactor {
         for secret in &self.short {
             found.extend(lower.match_indices(secret.as_str()).map(|(at, _)| (at, at + secret.len())));
         }
-        found.sort_unstable();
-        let mut apart: Vec<(usize, usize)> = Vec::new();
-        for (begin, end) in found {
-            let (begin, end) = (text.floor_char_boundary(begin), text.ceil_char_boundary(end));
-            match apart.last_mut() {
-                Some(last) if begin <= last.1 => last.1 = last.1.max(end),
-                _ => apart.push((begin, end)),
-            }
-        }
-        apart
+        found
     }
 }
 
@@ -175,6 +211,39 @@ impl fmt::Debug for Redactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Redactor")
     }
+}
+
+/// Text without the escapes of JSON, and where each of its bytes comes from: a byte range of `text`.
+fn unescaped(text: &str) -> (String, Vec<(usize, usize)>) {
+    let (mut plain, mut places) = (String::with_capacity(text.len()), Vec::with_capacity(text.len()));
+    let mut rest = text.char_indices();
+    while let Some((begin, c)) = rest.next() {
+        let mut shown = c;
+        if c == '\\'
+            && let Some((at, escaped)) = rest.next()
+        {
+            let unit = || text.get(at + 1..at + 5).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+            shown = match escaped {
+                'u' if unit().is_some() => {
+                    let unit = unit().and_then(char::from_u32);
+                    rest.by_ref().take(4).for_each(drop);
+                    unit.unwrap_or(char::REPLACEMENT_CHARACTER)
+                }
+                other => other,
+            };
+        }
+        let end = text.len() - rest.as_str().len();
+        plain.push(shown);
+        places.resize(plain.len(), (begin, end));
+    }
+    (plain, places)
+}
+
+/// Whether a name promises that its value is a secret.
+fn is_telling(name: &str) -> bool {
+    const WORDS: [&str; 8] = ["auth", "key", "token", "secret", "cookie", "pass", "sign", "session"];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
 }
 
 /// The word and the bit in it for the first half of a window.
@@ -274,6 +343,34 @@ mod tests {
         let text = "services at hooks.example.com: T0123456 longer token ab12 s3cr3tsig 1 frag-ment";
         let safe = "services at hooks.example.com: [REDACTED] [REDACTED] [REDACTED] [REDACTED] 1 [REDACTED]";
         assert_eq!(redactor.redact(text), safe);
+        let url = "https://h.example/api/hook?wait=true&token=shh&format=correcthorse".parse().unwrap();
+        let mut redactor = Redactor::default();
+        redactor.add_url(&url);
+        redactor.add_url(&"https://h.example/api/webhooks".parse().unwrap());
+        let text = "the hook of the api: wait true, shh, shhh, correcthorse, webhooks";
+        let safe = "the hook of the api: wait true, shh, shhh, [REDACTED], [REDACTED]";
+        assert_eq!(redactor.redact(text), safe, "three characters are no secret");
+    }
+
+    #[test]
+    fn an_echoed_url_is_not_shown_however_it_is_cut_or_written() {
+        let mut redactor = Redactor::default();
+        redactor.add_url(&"https://h/services/T0AB/B1CD/s3cr3t%20t0ken-42".parse().unwrap());
+        for (said, expected) in [
+            ("no text", "no text"),
+            ("POST /services/T0AB/B1CD/s3cr3t%20t0ken-42", "POST /services/[REDACTED]/[REDACTED]/[REDACTED]"),
+            ("unknown token s3cr3t t0ken-42!", "unknown token [REDACTED]!"),
+            (
+                r"https:\/\/h\/services\/T0AB\/B1CD\/s3cr3t%20t0k",
+                r"https:\/\/h\/services\/[REDACTED]\/[REDACTED]\/[REDACTED]",
+            ),
+            ("s3cr3t%20t0ken-42s3cr3t%20t0ken-42", "[REDACTED]"),
+            ("é s3cr3t%2", "é [REDACTED]"),
+        ] {
+            assert_eq!(redactor.redact(said), expected, "{said}");
+        }
+        let slashes = Redactor::new(["abc/def/ghi/jkl"]);
+        assert_eq!(slashes.redact(r#""abc\/def\/ghi\/jkl""#), r#""[REDACTED]""#);
     }
 
     #[test]

@@ -7,7 +7,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
     ("run", &[]),
     ("blocking", &[]),
     ("clock", &["run"]),
-    ("http", &["run", "blocking", "small_file"]),
+    ("http", &["run", "blocking", "secret", "small_file"]),
     ("secret", &[]),
     ("small_file", &[]),
     ("span", &[]),
@@ -27,7 +27,7 @@ const MAY_IMPORT: [(&str, &[&str]); 18] = [
         ],
     ),
     ("doctor", &["api", "app", "blocking", "clock", "config", "control", "http", "notify", "run", "span"]),
-    ("app", &["small_file", "api", "clock", "config", "http", "notify", "poll", "run", "store"]),
+    ("app", &["small_file", "api", "clock", "config", "http", "notify", "poll", "run", "secret", "store"]),
 ];
 
 fn sources(dir: &Path) -> Vec<PathBuf> {

@@ -9,6 +9,7 @@ use runwatch::clock::WallClock;
 use runwatch::notify::delivery::Drain;
 use runwatch::notify::{Channel, Delivery, Notice, Notifier, NotifyError, Retry, RetrySchedule};
 use runwatch::run::{Ending, Event, RunState, Subject, Terminal};
+use runwatch::secret::KnownSecrets;
 use runwatch::store::{Commit, Outbox, Route, Routes, RunStore as _, SqliteStore, Watched};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -90,6 +91,7 @@ fn channel(name: &str, fake: &Arc<Fake>) -> Channel {
         gather: Duration::ZERO,
         fingerprint: "as it is".into(),
         formerly: Vec::new(),
+        known: KnownSecrets::default(),
     }
 }
 

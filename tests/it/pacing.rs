@@ -12,6 +12,7 @@ use runwatch::BoxFuture;
 use runwatch::clock::WallClock;
 use runwatch::notify::{Channel, Delivery, Notice, Notifier, NotifyError, Retry, RetrySchedule};
 use runwatch::run::{Ending, Event, EventKind, RunId, RunState, Subject, Terminal};
+use runwatch::secret::KnownSecrets;
 use runwatch::store::{
     ChannelName, Claim, Claimed, Commit, DeliveryFilter, DeliveryState, Finished, Outbox, Owner, Route,
     Routes, RunStore as _, Settlement, SqliteStore, StoreError, StoreErrorKind, Undelivered, Watched,
@@ -101,6 +102,7 @@ impl Stage {
             gather: Duration::ZERO,
             fingerprint: "as it is".into(),
             formerly: Vec::new(),
+            known: KnownSecrets::default(),
         };
         let routes = Routes::new([Route { channel: "ops".into(), events: None }]).fixed();
         let delivery = Delivery::new(outbox, vec![channel], routes, Arc::clone(&self.wall));

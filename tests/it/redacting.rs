@@ -7,6 +7,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 
 use crate::support::bin::{Runwatch, runwatch};
+use crate::support::body::run;
+use crate::support::daemon::{Home, stop};
+use crate::support::stub::{Stub, answer};
 
 const KEY: &str = "df_live_Qm9ndXNLZXk-7f3a91c2.e5";
 const HEADER: &str = "gateway-secret-0451";
@@ -142,4 +145,68 @@ fn the_log_has_a_line_for_each_request_and_no_key_or_body_in_it() {
     assert!(output.stderr.contains("asked for r1: the API answered 503"), "{}", output.stderr);
     assert!(output.stderr.contains("status=503"), "{}", output.stderr);
     nothing_of_it(&output.stderr, "the log");
+}
+
+const SIGNING: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const TOKEN: &str = "T0123456-s3cr3t~tok3n";
+const PASSWORD: &str = "pr0xy-passw0rd";
+
+/// Every secret of a process that has them all, in several forms.
+fn all_secrets() -> String {
+    let all = [KEY, HEADER, SIGNING, TOKEN, PASSWORD];
+    let forms = all.map(|secret| {
+        let percent = secret.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
+        let cut = &secret[..9];
+        format!("{secret} {percent} {} {} {cut}… ", STANDARD.encode(secret), secret.replace('/', "\\/"))
+    });
+    forms.concat()
+}
+
+fn nothing_of_any(text: &str, what: &str) {
+    nothing_of_it(text, what);
+    for secret in [SIGNING, TOKEN, PASSWORD] {
+        let encoded = STANDARD.encode(secret);
+        for form in [secret, encoded.trim_end_matches('=')] {
+            for window in form.as_bytes().windows(9) {
+                let window = std::str::from_utf8(window).unwrap();
+                assert!(!text.contains(window), "{what} shows `{window}`: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn programs_and_receivers_that_repeat_secrets_of_the_process_show_none() {
+    let said = all_secrets();
+    let receiver =
+        Stub::then_forever([], answer(400, &[], serde_json::json!({ "headers": said }).to_string()));
+    let api = Stub::with([run().status("FAILED").ok()]);
+    let home = Home::new(&api);
+    std::fs::write(home.path("said"), &said).unwrap();
+    home.configure(&format!(
+        "[delivery]\nretry_delays = [\"10ms\"]\n\
+         [[notify.command]]\nname = \"program\"\ncommand = [\"sh\", \"-c\", \"cat {} >&2; exit 3\"]\n\
+         [[notify.webhook]]\nname = \"hook\"\nurl = \"{}/services/{TOKEN}\"\nsecrets = [\"{SIGNING}\"]\n",
+        home.path("said").display(),
+        receiver.url(),
+    ));
+    let prepared = |args: &[&str]| {
+        let prepared = home.prepared(args).env("DATAFRAMER_API_KEY", KEY);
+        let prepared = prepared.env("HTTPS_PROXY", format!("http://me:{PASSWORD}@127.0.0.1:9"));
+        prepared.env("DATAFRAMER_CUSTOM_HEADERS", format!("X-Gateway-Token: {HEADER}"))
+    };
+    let tested = prepared(&["notify", "test"]).run();
+    assert_eq!(tested.stdout.matches("answer: ").count(), 2, "{tested:?}");
+    assert!(tested.stdout.contains("[REDACTED]"), "{tested:?}");
+    nothing_of_any(&format!("{}{}", tested.stdout, tested.stderr), "notify test");
+
+    let daemon =
+        prepared(&["daemon", "--log-level", "debug"]).env("NOTIFY_SOCKET", home.path("notify")).spawn();
+    home.wait_for("READY=1");
+    home.run(&["add", "5eed0000-0000-4000-8000-000000000101"]);
+    home.wait_for("1 finished, 0 deliveries pending");
+    let listed = home.run(&["deliveries", "list", "--output", "json"]).stdout;
+    assert!(listed.contains("[REDACTED]"), "{listed}");
+    nothing_of_any(&listed, "the list");
+    nothing_of_any(&stop(daemon), "the log");
 }

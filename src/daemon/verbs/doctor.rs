@@ -90,7 +90,19 @@ fn remedy(about: &str) -> &'static str {
 /// Whether two configurations come to the same. What files they name contain counts; what takes a restart does, too.
 fn is_same(one: &Config, other: &Config) -> bool {
     // Without `..`: a new setting has to be compared, too.
-    let Config { api, poll, alerts, retry_delays, daemon, log, state_dir, runs, discover, channels } = one;
+    let Config {
+        api,
+        poll,
+        alerts,
+        retry_delays,
+        daemon,
+        log,
+        state_dir,
+        runs,
+        discover,
+        channels,
+        known: _,
+    } = one;
     let print = |channels: &[crate::config::ConfiguredChannel]| {
         let print = |channel: &crate::config::ConfiguredChannel| {
             (channel.name.clone(), channel.events.clone(), app::fingerprint(&channel.kind).ok())
