@@ -1,4 +1,4 @@
-//! One attempt, from the claim to the record: send, judge, record, and only then say so.
+//! One attempt in its steps: send, judge, record, and only then say so.
 //!
 //! Owns what each kind of failure means for the event and for the channel, and what all attempts of a channel share. The loop
 //! that starts attempts is `worker`'s, the words are `report`'s. A delivery is called delivered only when that has been recorded; one that is given up
@@ -73,6 +73,8 @@ pub(super) struct Verdict {
 pub(super) struct Prepared {
     pub(super) claimed: Claimed,
     pub(super) payload: Result<Payload, NotifyError>,
+    /// When it was claimed.
+    pub(super) claimed_at: Instant,
     _in_hand: InHand,
 }
 
@@ -95,33 +97,29 @@ impl Drop for InHand {
     }
 }
 
-/// One attempt; several events are told together.
-pub(super) async fn attempt(context: Arc<Context>, claimed: Vec<(Claimed, InHand)>) {
-    let prepared: Vec<Prepared> = claimed.into_iter().map(|(claimed, held)| prepare(claimed, held)).collect();
-    let (readable, broken): (Vec<_>, Vec<_>) = prepared.into_iter().partition(|one| one.payload.is_ok());
-    for one in broken {
-        let result = one.payload.as_ref().map(|_| ()).map_err(NotifyError::clone);
-        context.settle(&one, result, Duration::ZERO).await;
-    }
-    if readable.is_empty() {
-        return;
-    }
-    let began = Instant::now();
-    let result = send(&context, &readable).await;
-    let took = began.elapsed();
-    for one in &readable {
-        context.settle(one, result.clone(), took).await;
-    }
+/// What a send came to.
+pub(super) struct Sent {
+    pub(super) prepared: Vec<Prepared>,
+    pub(super) result: Result<(), NotifyError>,
+    pub(super) took: Duration,
 }
 
-fn prepare(claimed: Claimed, in_hand: InHand) -> Prepared {
+/// Sends once; several events are told together.
+pub(super) async fn send(context: Arc<Context>, prepared: Vec<Prepared>) -> Sent {
+    let began = Instant::now();
+    let result = send_all(&context, &prepared).await;
+    Sent { prepared, result, took: began.elapsed() }
+}
+
+/// Reads the event of a claimed delivery.
+pub(super) fn prepare(claimed: Claimed, in_hand: InHand) -> Prepared {
     let payload = serde_json::from_str(&claimed.payload).map_err(|error| {
         NotifyError::new(Retry::Undeliverable, format!("the stored event cannot be read: {error}"))
     });
-    Prepared { claimed, payload, _in_hand: in_hand }
+    Prepared { claimed, payload, claimed_at: Instant::now(), _in_hand: in_hand }
 }
 
-async fn send(context: &Arc<Context>, prepared: &[Prepared]) -> Result<(), NotifyError> {
+async fn send_all(context: &Arc<Context>, prepared: &[Prepared]) -> Result<(), NotifyError> {
     if context.disabled.load(Ordering::Relaxed) && context.is_still_disabled().await {
         return Err(NotifyError::new(Retry::Disable, "the channel is disabled"));
     }
@@ -145,9 +143,10 @@ impl Context {
         Self { shared, channel, disabled: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
-    /// How much may be sent at once now.
-    pub(super) fn allowed(&self) -> usize {
-        lock(&self.state).pace.allowed()
+    /// How much may be sent at once now, and whether that is all that the channel ever gets at once.
+    pub(super) fn allowed(&self) -> (usize, bool) {
+        let allowed = lock(&self.state).pace.allowed();
+        (allowed, allowed == self.channel.concurrency)
     }
 
     /// Takes note of how the channel is configured. A receiver that wanted nothing more before a restart wants nothing more
@@ -163,15 +162,27 @@ impl Context {
     }
 
     /// Records an attempt, and says so.
-    async fn settle(&self, one: &Prepared, result: Result<(), NotifyError>, took: Duration) {
-        let verdict = self.judge(one, result);
+    pub(super) async fn settle(&self, one: &Prepared, verdict: &Verdict, took: Duration) {
         // Nothing is called delivered, or given up, that was not recorded.
-        let finished = self.record(&one.claimed, &verdict).await;
-        self.say(one, &verdict, finished, took);
+        let finished = self.record(&one.claimed, verdict).await;
+        self.say(one, verdict, finished, took);
+    }
+
+    /// Gives back what was claimed and is not sent now, in one commit. The rows stay where they are in the order.
+    pub(super) async fn release(&self, unsent: Vec<Prepared>) {
+        let Shared { outbox, owner, .. } = &*self.shared;
+        let rows: Vec<(i64, i64)> = unsent.iter().map(|one| (one.claimed.id, one.claimed.claim)).collect();
+        let mut pause = STORE_PAUSE;
+        while let Err(error) = outbox.release(&rows, owner).await {
+            let channel = &self.channel.name;
+            warn!(%channel, "{channel}: cannot give back deliveries that wait, trying again: {error}");
+            sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_STORE_PAUSE);
+        }
     }
 
     /// What is to be recorded of an attempt.
-    fn judge(&self, one: &Prepared, result: Result<(), NotifyError>) -> Verdict {
+    pub(super) fn judge(&self, one: &Prepared, result: Result<(), NotifyError>) -> Verdict {
         let error = match result {
             Ok(()) => {
                 let mut state = lock(&self.state);

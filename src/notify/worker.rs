@@ -1,21 +1,26 @@
-//! One channel's worker: claims what is due and starts the attempts.
+//! One channel's worker: claims what is due and starts the sends.
 //!
-//! Owns the loop: when to claim, how much, and the gathering of what is told together. What an attempt is and what becomes of
-//! it is `attempt`'s.
+//! Owns the loop: when to claim, how much, and the gathering of what is told together. Claiming, sending and recording overlap: each
+//! claim and each record waits for a commit, and a receiver that answers quickly is not to wait for either. What an attempt is
+//! and what becomes of it is `attempt`'s.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use super::attempt::{Context, InHand, LONGEST_STORE_PAUSE, STORE_PAUSE, attempt, lock};
+use super::attempt::{
+    Context, InHand, LONGEST_STORE_PAUSE, Prepared, STORE_PAUSE, Sent, lock, prepare, send,
+};
+use super::delivery::ToldOutcome;
 use crate::store::{Claim, Claimed, StoreError};
 
-/// A lease outlives the longest attempt by this.
+/// A lease outlives the longest attempt by this. What was claimed longer ago is not sent but given back.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
 /// A pending delivery is looked at this often at least, in case the wall clock was set.
@@ -24,17 +29,51 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// At most this many events are told together.
 const LARGEST_GATHERING: usize = 100;
 
+/// A receiver that answers within this is quick: deliveries are claimed before there is room to send them.
+const QUICK: Duration = Duration::from_millis(100);
+
+/// How many are claimed ahead for a quick receiver, as a multiple of what is sent at once. More shares more commits; less leaves
+/// more for a later event to overtake.
+const AHEAD: usize = 16;
+
+/// At most this many sends are made and not recorded: so many may be made again after a crash.
+const UNRECORDED: usize = 128;
+
 /// One channel's worker.
 pub(super) struct Worker {
     context: Arc<Context>,
     drain: watch::Receiver<Option<Instant>>,
     retire: CancellationToken,
     changed: watch::Receiver<u64>,
-    sends: JoinSet<()>,
+    /// Claimed and not sent yet, in order.
+    ready: VecDeque<Prepared>,
+    claims: JoinSet<Result<Due, StoreError>>,
+    sends: JoinSet<Sent>,
+    /// Each gives whether more may be due since.
+    records: JoinSet<bool>,
+    /// Held by records under way that hold or end the channel. Nothing is sent or claimed until the store knows.
+    halt: Arc<()>,
+    /// When something is due, as far as is known; `None` if nothing is before a change.
+    ask_at: Option<Instant>,
+    asked_at: Instant,
+    /// Whether the receiver answered quickly the last time.
+    is_quick: bool,
+    store_pause: Duration,
     /// When what is being gathered is told.
     gathered_at: Option<Instant>,
     /// Whether the store knows how the channel is configured.
     is_open: bool,
+}
+
+/// What the store has for the channel.
+struct Due {
+    /// Whether anything was to be claimed.
+    claims: bool,
+    claimed: Vec<(Claimed, InHand)>,
+    /// Whether that may not be all that is due.
+    more: bool,
+    /// How long until more is due.
+    next: Option<Duration>,
 }
 
 impl Worker {
@@ -44,7 +83,23 @@ impl Worker {
         retire: CancellationToken,
     ) -> Self {
         let changed = context.shared.outbox.changed();
-        Self { context, drain, retire, changed, sends: JoinSet::new(), gathered_at: None, is_open: false }
+        Self {
+            context,
+            drain,
+            retire,
+            changed,
+            ready: VecDeque::new(),
+            claims: JoinSet::new(),
+            sends: JoinSet::new(),
+            records: JoinSet::new(),
+            halt: Arc::new(()),
+            ask_at: Some(Instant::now()),
+            asked_at: Instant::now(),
+            is_quick: false,
+            store_pause: STORE_PAUSE,
+            gathered_at: None,
+            is_open: false,
+        }
     }
 
     pub(super) async fn run(mut self, cancel: CancellationToken, after: Duration) {
@@ -56,144 +111,258 @@ impl Worker {
             } => {}
         }
         // Attempts that are broken off stay claimed; the store's next owner takes them up.
+        self.claims.shutdown().await;
         self.sends.shutdown().await;
+        self.records.shutdown().await;
     }
 
     async fn work(&mut self) {
-        let mut store_pause = STORE_PAUSE;
         loop {
-            self.changed.mark_unchanged();
-            let next = match self.start_due().await {
-                Ok(next) => {
-                    store_pause = STORE_PAUSE;
-                    next
-                }
-                Err(error) => {
-                    let channel = &self.context.channel.name;
-                    warn!(%channel, "cannot read what is to be sent to {channel}: {error}");
-                    let pause = store_pause;
-                    store_pause = (store_pause * 2).min(LONGEST_STORE_PAUSE);
-                    Some(pause)
-                }
-            };
-            if self.is_done(next) {
+            self.send_ready();
+            self.ask_if_due();
+            if self.is_done() {
                 return;
             }
+            let ask_at = self.ask_at().filter(|_| self.may_ask());
             tokio::select! {
-                Some(ended) = self.sends.join_next() => {
-                    self.ended(ended);
-                    // Those that were recorded in one commit end together: what follows them is claimed in one.
-                    while let Some(ended) = self.sends.try_join_next() {
-                        self.ended(ended);
+                Some(due) = self.claims.join_next() => self.claimed(due),
+                Some(sent) = self.sends.join_next() => {
+                    self.sent(sent);
+                    while let Some(sent) = self.sends.try_join_next() {
+                        self.sent(sent);
                     }
                 }
-                Ok(()) = self.changed.changed() => {}
-                Ok(()) = self.drain.changed() => {}
+                Some(recorded) = self.records.join_next() => {
+                    self.recorded(recorded);
+                    // Those that were recorded in one commit end together: what follows them is claimed in one.
+                    while let Some(recorded) = self.records.try_join_next() {
+                        self.recorded(recorded);
+                    }
+                }
+                Ok(()) = self.changed.changed() => self.ask_now(),
+                Ok(()) = self.drain.changed() => self.ask_now(),
                 () = self.retire.cancelled(), if !self.retire.is_cancelled() => {}
-                () = sleep(next.unwrap_or_default().min(LONGEST_SLEEP)), if next.is_some() => {}
+                () = sleep_until(ask_at.unwrap_or_else(Instant::now)), if ask_at.is_some() => {}
             }
         }
     }
 
-    fn ended(&self, ended: Result<(), JoinError>) {
-        if let Err(panic) = ended {
-            let channel = &self.context.channel.name;
-            error!(%channel, "recording an attempt to send to {channel} panicked: {panic}");
+    fn ask_now(&mut self) {
+        self.ask_at = Some(Instant::now());
+    }
+
+    /// When the store is asked next; `None` to wait for a change.
+    fn ask_at(&self) -> Option<Instant> {
+        let due = self.ask_at?.min(self.asked_at + LONGEST_SLEEP);
+        // Until then more is gathered.
+        let gathered = self.gathered_at.filter(|_| self.drain.borrow().is_none());
+        Some(gathered.map_or(due, |at| due.max(at)))
+    }
+
+    fn is_halted(&self) -> bool {
+        Arc::strong_count(&self.halt) > 1
+    }
+
+    /// Starts the sends that there is room for.
+    fn send_ready(&mut self) {
+        if self.retire.is_cancelled() || self.is_halted() {
+            let unsent = self.ready.drain(..).collect();
+            return self.release(unsent);
+        }
+        if self.gathers() {
+            if !self.ready.is_empty() && self.sends.is_empty() {
+                let together = self.ready.drain(..).collect();
+                self.sends.spawn(send(Arc::clone(&self.context), together));
+            }
+            return;
+        }
+        let (allowed, _) = self.context.allowed();
+        let mut late = Vec::new();
+        while self.sends.len() < allowed && self.records.len() < UNRECORDED {
+            let Some(one) = self.ready.pop_front() else { break };
+            if one.claimed_at.elapsed() > LEASE_MARGIN {
+                late.push(one);
+            } else {
+                self.sends.spawn(send(Arc::clone(&self.context), vec![one]));
+            }
+        }
+        self.release(late);
+    }
+
+    fn release(&mut self, unsent: Vec<Prepared>) {
+        if !unsent.is_empty() {
+            let context = Arc::clone(&self.context);
+            self.records.spawn(async move {
+                context.release(unsent).await;
+                true
+            });
         }
     }
 
-    /// Starts what is due and there is room for; gives how long until more is due, `None` if nothing else is pending or
-    /// there is no room.
-    async fn start_due(&mut self) -> Result<Option<Duration>, StoreError> {
-        if self.retire.is_cancelled() {
-            return Ok(None);
+    /// How many more may be claimed. Ahead of the room to send them only where that is sure to come soon: what is claimed, no later
+    /// event overtakes.
+    fn room(&self) -> usize {
+        if self.gathers() {
+            return if self.sends.is_empty() && self.ready.is_empty() { LARGEST_GATHERING } else { 0 };
         }
-        if !self.is_open {
-            self.context.open().await?;
-            self.is_open = true;
-        }
-        let gathers = !self.context.channel.gather.is_zero();
-        let room = self.context.allowed().saturating_sub(self.sends.len());
-        if room == 0 {
-            return Ok(None);
-        }
-        if gathers && let Some(wait) = self.gathering().await? {
-            return Ok(Some(wait));
-        }
-        let claimed = self.claim(if gathers { LARGEST_GATHERING } else { room }).await?;
-        let context = &self.context;
-        if gathers && !claimed.is_empty() {
-            self.sends.spawn(attempt(Arc::clone(context), claimed));
-            return Ok(None);
-        }
-        let full = claimed.len() == room;
-        for claimed in claimed {
-            self.sends.spawn(attempt(Arc::clone(context), vec![claimed]));
-        }
-        if full {
-            return Ok(None);
-        }
-        self.next_due().await
+        let (allowed, is_all) = self.context.allowed();
+        let ahead = if self.is_quick && is_all { allowed * AHEAD } else { 0 };
+        (allowed + ahead).saturating_sub(self.sends.len() + self.ready.len())
     }
 
-    async fn claim(&self, limit: usize) -> Result<Vec<(Claimed, InHand)>, StoreError> {
-        let Context { shared, channel, .. } = &*self.context;
-        let in_hand = self.in_hand();
-        let claim = Claim {
-            channel: &channel.name,
-            owner: &shared.owner,
-            now: (shared.wall)(),
-            lease: channel.timeout + LEASE_MARGIN,
-            limit,
-            in_hand: &in_hand,
-        };
-        let claimed = shared.outbox.claim(claim).await?;
-        let held = |claimed: Claimed| {
-            let held = InHand::new(shared, claimed.id);
-            (claimed, held)
-        };
-        Ok(claimed.into_iter().map(held).collect())
+    /// Whether it makes sense to ask the store: one question at a time, and not for a few while many wait to be sent.
+    fn may_ask(&self) -> bool {
+        self.claims.is_empty()
+            && !self.is_halted()
+            && self.records.len() < UNRECORDED
+            && !self.retire.is_cancelled()
+            && self.room() > self.ready.len()
     }
 
-    async fn next_due(&self) -> Result<Option<Duration>, StoreError> {
-        let Context { shared, channel, .. } = &*self.context;
-        let now = (shared.wall)();
-        let due = shared.outbox.next_due(&channel.name, now, &self.in_hand()).await?;
-        Ok(due.map(|due| Duration::try_from(due.duration_since((shared.wall)())).unwrap_or_default()))
-    }
-
-    /// Every row that this process has claimed and not settled, of whichever channel.
-    fn in_hand(&self) -> Vec<i64> {
-        lock(&self.context.shared.in_hand).iter().copied().collect()
-    }
-
-    /// How long to wait for more to be told together with what is due; `None` if it is to be told now.
-    async fn gathering(&mut self) -> Result<Option<Duration>, StoreError> {
-        let draining = self.drain.borrow().is_some();
+    /// Asks the store for what is due, if it is time to.
+    fn ask_if_due(&mut self) {
         let now = Instant::now();
-        match self.gathered_at {
-            Some(at) if at > now && !draining => return Ok(Some(at - now)),
-            Some(_) => {
-                self.gathered_at = None;
-                return Ok(None);
-            }
-            None => {}
+        if self.ask_at().is_none_or(|at| at > now) || !self.may_ask() {
+            return;
         }
-        match self.next_due().await? {
-            Some(Duration::ZERO) if !draining => {
-                self.gathered_at = Some(now + self.context.channel.gather);
-                Ok(Some(self.context.channel.gather))
+        (self.ask_at, self.asked_at) = (None, now);
+        let context = Arc::clone(&self.context);
+        let (is_open, room) = (self.is_open, self.room());
+        // What is due now waits for more to be told together with it, once.
+        let limit = if self.gathers() && !self.is_gathered(now) { 0 } else { room };
+        self.claims.spawn(async move {
+            if !is_open {
+                context.open().await?;
             }
-            Some(wait) if !wait.is_zero() => Ok(Some(wait)),
-            _ => Ok(None),
+            due(&context, limit).await
+        });
+    }
+
+    fn claimed(&mut self, due: Result<Result<Due, StoreError>, JoinError>) {
+        let channel = &self.context.channel.name;
+        let now = Instant::now();
+        let due = match due {
+            Ok(Ok(due)) => due,
+            Ok(Err(error)) => {
+                warn!(%channel, "cannot read what is to be sent to {channel}: {error}");
+                self.ask_at = Some(now + self.store_pause);
+                self.store_pause = (self.store_pause * 2).min(LONGEST_STORE_PAUSE);
+                return;
+            }
+            Err(panic) => {
+                error!(%channel, "reading what is to be sent to {channel} panicked: {panic}");
+                self.ask_at = Some(now + self.store_pause);
+                return;
+            }
+        };
+        self.store_pause = STORE_PAUSE;
+        self.is_open = true;
+        for (claimed, in_hand) in due.claimed {
+            let one = prepare(claimed, in_hand);
+            match one.payload.as_ref().err().cloned() {
+                // There is nothing to send.
+                Some(error) => self.judged(one, Err(error), Duration::ZERO),
+                None => self.ready.push_back(one),
+            }
+        }
+        let next = if due.more { Some(Duration::ZERO) } else { due.next };
+        let next = next.map(|wait| now.checked_add(wait).unwrap_or(now + LONGEST_SLEEP));
+        if due.claims {
+            self.gathered_at = None;
+        } else if next.is_some_and(|at| at <= now) {
+            self.gathered_at = Some(now + self.context.channel.gather);
+        }
+        // Something may have changed meanwhile.
+        self.ask_at = [self.ask_at, next].into_iter().flatten().min();
+    }
+
+    fn sent(&mut self, sent: Result<Sent, JoinError>) {
+        let Sent { prepared, result, took } = match sent {
+            Ok(sent) => sent,
+            Err(panic) => {
+                let channel = &self.context.channel.name;
+                return error!(%channel, "an attempt to send to {channel} panicked: {panic}");
+            }
+        };
+        self.is_quick = took < QUICK;
+        for one in prepared {
+            self.judged(one, result.clone(), took);
         }
     }
 
-    fn is_done(&self, next: Option<Duration>) -> bool {
-        if !self.sends.is_empty() {
+    /// What an attempt means takes effect at once; it is said when it has been recorded.
+    fn judged(&mut self, one: Prepared, result: Result<(), super::NotifyError>, took: Duration) {
+        let verdict = self.context.judge(&one, result);
+        let follows = &verdict.settlement.follows;
+        let halt = (follows.hold.is_some() || follows.disable.is_some()).then(|| Arc::clone(&self.halt));
+        let context = Arc::clone(&self.context);
+        self.records.spawn(async move {
+            context.settle(&one, &verdict, took).await;
+            drop(halt);
+            verdict.told != ToldOutcome::Delivered
+        });
+    }
+
+    fn recorded(&mut self, recorded: Result<bool, JoinError>) {
+        match recorded {
+            Ok(true) => self.ask_now(),
+            Ok(false) => {}
+            Err(panic) => {
+                let channel = &self.context.channel.name;
+                error!(%channel, "recording an attempt to send to {channel} panicked: {panic}");
+            }
+        }
+    }
+
+    fn gathers(&self) -> bool {
+        !self.context.channel.gather.is_zero()
+    }
+
+    /// Whether what is due has waited for more.
+    fn is_gathered(&self, now: Instant) -> bool {
+        self.gathered_at.is_some_and(|at| at <= now) || self.drain.borrow().is_some()
+    }
+
+    fn is_done(&self) -> bool {
+        let idle = self.sends.is_empty()
+            && self.records.is_empty()
+            && self.claims.is_empty()
+            && self.ready.is_empty();
+        if !idle {
             return false;
         }
-        let Some(deadline) = *self.drain.borrow() else { return self.retire.is_cancelled() };
-        next.is_none_or(|wait| Instant::now() + wait > deadline)
+        if self.retire.is_cancelled() {
+            return true;
+        }
+        let Some(deadline) = *self.drain.borrow() else { return false };
+        self.ask_at.is_none_or(|at| at > deadline)
     }
+}
+
+/// Claims what is due, at most `limit`, and finds out when more is: in one commit.
+async fn due(context: &Context, limit: usize) -> Result<Due, StoreError> {
+    let super::attempt::Shared { outbox, owner, wall, .. } = &*context.shared;
+    let channel = &context.channel;
+    // Every row that this process has claimed and not settled, of whichever channel.
+    let in_hand: Vec<i64> = lock(&context.shared.in_hand).iter().copied().collect();
+    let now = wall();
+    let claim = Claim {
+        channel: &channel.name,
+        owner,
+        now,
+        lease: channel.timeout + LEASE_MARGIN,
+        limit,
+        in_hand: &in_hand,
+    };
+    let claiming = async { if limit == 0 { Ok(Vec::new()) } else { outbox.claim(claim).await } };
+    let (claimed, next) = tokio::join!(claiming, outbox.next_due(&channel.name, now, &in_hand));
+    let held = |claimed: Claimed| {
+        let held = InHand::new(&context.shared, claimed.id);
+        (claimed, held)
+    };
+    let claimed: Vec<_> = claimed?.into_iter().map(held).collect();
+    let claims = limit > 0;
+    let more = claims && claimed.len() == limit;
+    let next = next?.map(|due| Duration::try_from(due.duration_since(wall())).unwrap_or_default());
+    Ok(Due { claims, claimed, more, next })
 }

@@ -282,6 +282,13 @@ pub trait Outbox: Send + Sync + 'static {
         settlement: Settlement,
     ) -> BoxFuture<'a, Result<Finished, StoreError>>;
 
+    /// Gives back claims (`id`, `claim`) for which nothing was sent. They stay due, and no attempt is counted.
+    fn release<'a>(
+        &'a self,
+        claims: &'a [(i64, i64)],
+        owner: &'a Owner,
+    ) -> BoxFuture<'a, Result<(), StoreError>>;
+
     /// Why a channel, as it is configured now (`fingerprint`), is disabled, if it is.
     fn disabled<'a>(
         &'a self,

@@ -107,6 +107,29 @@ impl Outbox for SqliteStore {
         })
     }
 
+    fn release<'a>(
+        &'a self,
+        claims: &'a [(i64, i64)],
+        owner: &'a Owner,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        let (claims, owner) = (claims.to_vec(), owner.clone());
+        let call = self.queue.call(move |db| {
+            let mut release = db.prepare_cached(
+                "UPDATE deliveries SET owner = NULL, lease_until = NULL \
+                 WHERE id = ?1 AND claims = ?2 AND owner = ?3 AND state = 'pending'",
+            )?;
+            for (id, claim) in claims {
+                release.execute(params![id, claim, owner.0])?;
+            }
+            Ok(())
+        });
+        Box::pin(async move {
+            call.await?;
+            self.filled.send_modify(|count| *count += 1);
+            Ok(())
+        })
+    }
+
     fn disabled<'a>(
         &'a self,
         channel: &'a ChannelName,

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -373,6 +373,7 @@ async fn whatever_fails_no_run_goes_backwards_on_a_channel() {
 struct Flaky {
     store: Arc<SqliteStore>,
     is_away: Arc<AtomicBool>,
+    claims: Arc<AtomicUsize>,
 }
 
 impl Outbox for Flaky {
@@ -387,6 +388,7 @@ impl Outbox for Flaky {
     }
 
     fn claim<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, StoreError>> {
+        self.claims.fetch_add(1, Ordering::Relaxed);
         self.store.claim(claim)
     }
 
@@ -402,6 +404,14 @@ impl Outbox for Flaky {
             return Box::pin(async { Err(error) });
         }
         self.store.finish(claimed, owner, now, settlement)
+    }
+
+    fn release<'a>(
+        &'a self,
+        claims: &'a [(i64, i64)],
+        owner: &'a Owner,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.release(claims, owner)
     }
 
     fn disabled<'a>(
@@ -434,7 +444,8 @@ impl Outbox for Flaky {
 async fn what_is_sent_is_not_sent_again_because_the_store_was_away_for_longer_than_a_lease() {
     let (stage, is_away) = (Stage::new(), Arc::new(AtomicBool::new(true)));
     let receiver = Receiver::new(|_, _| Ok(()));
-    let flaky = Flaky { store: Arc::clone(&stage.store), is_away: Arc::clone(&is_away) };
+    let claims = Arc::default();
+    let flaky = Flaky { store: Arc::clone(&stage.store), is_away: Arc::clone(&is_away), claims };
     stage.deliver_from(Arc::new(flaky), &receiver);
     for run in names(5) {
         stage.end(&run).await;
@@ -449,4 +460,57 @@ async fn what_is_sent_is_not_sent_again_because_the_store_was_away_for_longer_th
     receiver.came().into_iter().for_each(|(_, run, ..)| *times.entry(run).or_default() += 1);
     assert!(times.len() == 6 && times.values().all(|times| *times == 1), "{times:?}");
     assert!(stage.fates().await.iter().all(|(_, state, _)| *state == DeliveryState::Delivered));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quick_receiver_of_many_shares_claims() {
+    let (stage, claims) = (Stage::new(), Arc::new(AtomicUsize::new(0)));
+    let receiver = Receiver::new(|_, _| Ok(()));
+    for run in names(1000) {
+        stage.end(&run).await;
+    }
+    let store = Arc::clone(&stage.store);
+    let flaky = Flaky { store, is_away: Arc::default(), claims: Arc::clone(&claims) };
+    stage.deliver_from(Arc::new(flaky), &receiver);
+    sleep(60 * SECOND).await;
+    assert_eq!(receiver.taken().0, names(1000), "in order");
+    let claims = claims.load(Ordering::Relaxed);
+    assert!(claims <= 40, "{claims} claims for 1000 deliveries");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_claimed_ahead_is_given_back_when_the_receiver_refuses() {
+    let stage = Stage::new();
+    let receiver = Receiver::new(|_, before| {
+        if before < 20 { Ok(()) } else { Err(NotifyError::new(Retry::SlowDown(Some(60 * SECOND)), "429")) }
+    });
+    for run in names(100) {
+        stage.end(&run).await;
+    }
+    stage.warn("late", EventKind::RunStalled).await;
+    stage.deliver(&receiver);
+    sleep(30 * SECOND).await;
+    assert_eq!(receiver.taken().0.len(), 20);
+    let in_flight = stage.store.undelivered().await.unwrap().into_iter().filter(|one| one.in_flight).count();
+    assert_eq!(in_flight, 0, "nothing is kept from other events");
+    // So the end of a run can still overtake a warning about it.
+    stage.end("late").await;
+    let fates = stage.fates().await;
+    let of_late =
+        fates.iter().filter(|(run, ..)| run == "late").map(|(_, state, attempts)| (*state, *attempts));
+    assert_eq!(of_late.collect::<Vec<_>>(), [(DeliveryState::Superseded, 0), (DeliveryState::Pending, 0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_receiver_is_to_get_is_not_claimed_ahead() {
+    let stage = Stage::new();
+    let mut receiver = Receiver::new(|_, _| Ok(()));
+    Arc::get_mut(&mut receiver).unwrap().latency = SECOND;
+    for run in names(100) {
+        stage.end(&run).await;
+    }
+    stage.deliver(&receiver);
+    sleep(SECOND * 5 / 2).await;
+    let in_flight = stage.store.undelivered().await.unwrap().into_iter().filter(|one| one.in_flight).count();
+    assert_eq!(in_flight, 8);
 }

@@ -49,6 +49,14 @@ impl Outbox for Broken {
         self.store.finish(claimed, owner, now, settlement)
     }
 
+    fn release<'a>(
+        &'a self,
+        claims: &'a [(i64, i64)],
+        owner: &'a Owner,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.store.release(claims, owner)
+    }
+
     fn disabled<'a>(
         &'a self,
         channel: &'a ChannelName,
