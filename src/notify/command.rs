@@ -16,6 +16,7 @@ use super::environment;
 use super::{LONGEST_ANSWER, Message, Notice, Notifier, NotifyError};
 use crate::BoxFuture;
 use crate::run::printable;
+use crate::run::text::one_line;
 
 /// How long is listened on after the program has ended.
 const STDERR_DRAIN: Duration = Duration::from_millis(100);
@@ -75,6 +76,8 @@ impl Command {
     fn prepared(&self, notice: &Notice) -> tokio::process::Command {
         let data = &notice.payload.data;
         let Message { title, body, .. } = Message::of(&notice.payload);
+        // For people to read. Standard input has what the API said. (A NUL would make the start fail.)
+        let line = |text: &str| one_line(text).into_owned();
         let count = |count: Option<u64>| count.map(|count| count.to_string());
         let mut command = tokio::process::Command::new(&self.settings.program);
         command
@@ -93,16 +96,15 @@ impl Command {
             ("RUNWATCH_TITLE", Some(title)),
             ("RUNWATCH_BODY", Some(body)),
             ("RUNWATCH_RUN_ID", data.run_id.as_ref().map(ToString::to_string)),
-            ("RUNWATCH_RUN_NAME", data.run_name.clone()),
-            ("RUNWATCH_STATUS", data.status.as_ref().map(ToString::to_string)),
-            ("RUNWATCH_REASON", data.reason.clone()),
+            ("RUNWATCH_RUN_NAME", data.run_name.as_deref().map(line)),
+            ("RUNWATCH_STATUS", data.status.as_ref().map(|status| line(status.as_str()))),
+            ("RUNWATCH_REASON", data.reason.as_deref().map(line)),
             ("RUNWATCH_SAMPLES_COMPLETED", count(data.samples_completed)),
             ("RUNWATCH_SAMPLES_FAILED", count(data.samples_failed)),
             ("RUNWATCH_NUMBER_OF_SAMPLES", count(data.number_of_samples)),
         ] {
             if let Some(value) = value {
-                // A NUL cannot be passed and would make the start fail.
-                command.env(name, value.replace('\0', ""));
+                command.env(name, value);
             }
         }
         command
@@ -175,5 +177,44 @@ async fn listen(stderr: Option<ChildStderr>, kept: Arc<Mutex<Vec<u8>>>) {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let room = LONGEST_ANSWER.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..read.min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+    use crate::run::text::is_hidden;
+    use crate::run::{Event, RunStatus};
+
+    #[test]
+    fn no_hidden_character_is_in_the_variables_and_the_json_is_as_it_was() {
+        let bad = "a\u{202e}b\u{200b}c\0\u{1b}[1m\nd";
+        let mut event = Event::test(crate::clock::wall());
+        event.payload.data.run_name = Some(bad.into());
+        event.payload.data.reason = Some(bad.into());
+        event.payload.data.status = Some(RunStatus::Unknown(Some(bad.into())));
+        let json = serde_json::to_string(&event.payload).unwrap().into();
+        let notice = Notice { event_id: event.id, payload: event.payload, json, attempt: 1 };
+        let settings = CommandSettings {
+            program: "true".to_owned(),
+            arguments: Vec::new(),
+            timeout: Duration::from_secs(1),
+        };
+        let command = Command::new(settings).prepared(&notice);
+        let ours = |(name, value): (&OsStr, Option<&OsStr>)| {
+            let name = name.to_str()?.strip_prefix("RUNWATCH_")?.to_owned();
+            Some((name, value?.to_str()?.to_owned()))
+        };
+        let ours: Vec<_> = command.as_std().get_envs().filter_map(ours).collect();
+        for (name, value) in &ours {
+            assert!(!value.chars().any(|c| c != '\n' && is_hidden(c)), "{name}={value:?}");
+        }
+        for name in ["RUN_NAME", "REASON", "STATUS"] {
+            let value = ours.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+            assert_eq!(value, Some("a b c [1m d"), "{name}");
+        }
+        assert!(notice.json.contains("a\u{202e}b\u{200b}c"), "a machine gets what the API said");
     }
 }

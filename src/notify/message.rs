@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::run::EventKind;
 use crate::run::event::{EventData, Payload};
+use crate::run::text::one_line;
+use crate::run::{Details, EventKind, RunStatus};
 use crate::span;
 
 /// An event in words. Plain text without markup.
@@ -31,7 +32,7 @@ pub enum Urgency {
 impl Message {
     /// The words for an event.
     pub fn of(payload: &Payload) -> Self {
-        let data = &payload.data;
+        let data = &readable(&payload.data);
         let run = data.label();
         let (title, urgency) = match payload.kind {
             EventKind::RunSucceeded => match data.samples_failed.unwrap_or(0) {
@@ -119,6 +120,23 @@ fn severity(payload: &Payload) -> u8 {
     }
 }
 
+/// The texts as a person may see them, each on one line: what the API and the user wrote may hide or forge others.
+fn readable(data: &EventData) -> EventData {
+    let line = |text: &String| one_line(text).into_owned();
+    let status = data.status.as_ref().map(|status| match status {
+        RunStatus::Unknown(Some(word)) => RunStatus::Unknown(Some(one_line(word).into())),
+        known => known.clone(),
+    });
+    EventData {
+        run_name: data.run_name.as_ref().map(line),
+        status,
+        reason: data.reason.as_ref().map(line),
+        channel: data.channel.as_ref().map(line),
+        details: Details { spec_name: data.details.spec_name.as_ref().map(line), ..data.details.clone() },
+        ..data.clone()
+    }
+}
+
 fn body(kind: EventKind, data: &EventData) -> String {
     let run = data.label();
     let first = match kind {
@@ -197,7 +215,6 @@ fn samples(count: u64) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Details, RunStatus};
 
     fn message(kind: EventKind, data: EventData) -> Message {
         Message::of(&Payload { kind, timestamp: jiff::Timestamp::UNIX_EPOCH, data })
@@ -279,6 +296,41 @@ mod tests {
                 "and 43 more",
             ]
         );
+    }
+
+    #[test]
+    fn no_hidden_character_reaches_a_reader_and_no_name_makes_a_line_of_its_own() {
+        let bad = "a\u{202e}b\u{200b}c\u{61c}\u{feff}\n\rRun x failed\u{2066}";
+        let data = EventData {
+            run_name: Some(bad.into()),
+            status: Some(RunStatus::Unknown(Some(bad.into()))),
+            reason: Some(bad.into()),
+            channel: Some(bad.into()),
+            details: Details { spec_name: Some(bad.into()), ..Details::default() },
+            ..data()
+        };
+        let plain = EventData {
+            run_name: Some("x".into()),
+            status: Some(RunStatus::Unknown(Some("x".into()))),
+            reason: Some("x".into()),
+            channel: Some("x".into()),
+            details: Details { spec_name: Some("x".into()), ..Details::default() },
+            ..data.clone()
+        };
+        for kind in EventKind::ALL {
+            let (said, expected) = (message(kind, data.clone()), message(kind, plain.clone()));
+            for text in [&said.title, &said.body] {
+                assert!(
+                    !text.chars().any(|c| c != '\n' && crate::run::text::is_hidden(c)),
+                    "{kind}: {text:?}"
+                );
+            }
+            assert_eq!(said.body.lines().count(), expected.body.lines().count(), "{kind}: {said:?}");
+            assert!(!said.title.contains('\n'), "{kind}: {said:?}");
+            let payload = Payload { kind, timestamp: jiff::Timestamp::UNIX_EPOCH, data: data.clone() };
+            let many = Message::of_many(&[&payload, &payload]);
+            assert_eq!(many.body.lines().count(), 2, "{many:?}");
+        }
     }
 
     #[test]
