@@ -15,7 +15,9 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer};
 
+use super::vital;
 use crate::notify::log::{Receipt, TARGET, receipt};
+use crate::run::text::one_line;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -66,8 +68,7 @@ impl Journal {
         let shared = Arc::new(shared);
         let patient = Arc::clone(&shared);
         let blocking = UnixDatagram::unbound()?;
-        // Never joined: it may be stuck at the end.
-        std::thread::Builder::new().name("journal".to_owned()).spawn(move || patient.work(&blocking))?;
+        vital::spawn("journal", move || patient.work(&blocking))?;
         Ok(Self { shared })
     }
 }
@@ -193,16 +194,22 @@ impl Fields {
     /// The message, and the fields whose values are not in it. An event of a log channel says everything already, but for
     /// which run it is.
     fn text(&self, metadata: &Metadata<'_>) -> String {
-        let mut text = self.message.clone();
+        let mut text = readable(&self.message);
         for (name, value) in &self.others {
             let wanted = metadata.target() != TARGET || *name == "run_id";
-            if wanted && !self.message.contains(value.as_str()) {
+            let value = readable(value);
+            if wanted && !text.contains(&value) {
                 // Writing to a string cannot fail.
                 let _ = write!(text, " {name}={value}");
             }
         }
         text
     }
+}
+
+/// Text for people, line by line. A field that is asked for by its name stays as it is.
+fn readable(text: &str) -> String {
+    text.lines().map(one_line).collect::<Vec<_>>().join("\n")
 }
 
 impl Visit for Fields {
@@ -267,6 +274,7 @@ mod tests {
             tracing::info!(run_id = "run-7", "run-7 is at PROCESSING");
             tracing::error!(target: TARGET, run_id = "run-7", status = "FAILED", "Run nightly failed");
             tracing::info!("{}", "é".repeat(100_000));
+            tracing::info!(run_name = "x\u{202e}y", "a\u{202e}b\u{200b}c\u{1b}[1m\nd");
         });
         let entry = next(&socket);
         assert_eq!(
@@ -281,6 +289,9 @@ mod tests {
         assert_eq!(value(&told, "MESSAGE"), Some("Run nightly failed run_id=run-7"));
         assert_eq!((value(&told, "STATUS"), value(&told, "PRIORITY")), (Some("FAILED"), Some("3")));
         assert_eq!(value(&next(&socket), "MESSAGE").unwrap().len(), LONGEST_FIELD);
+        let hidden = next(&socket);
+        assert_eq!(value(&hidden, "MESSAGE"), Some("a b c [1m\nd run_name=x y"));
+        assert_eq!(value(&hidden, "RUN_NAME"), Some("x\u{202e}y"), "a field is as it was");
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod table;
 mod threshold;
 mod unit;
 mod verdict;
+mod vital;
 mod wait;
 mod watch;
 

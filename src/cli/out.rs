@@ -14,13 +14,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use console::Term;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::block::Block;
-use super::{readers, safe};
+use super::{readers, safe, vital};
 use crate::notify::log::{Receipt, receipt};
 use crate::run::text::one_line;
 
@@ -88,6 +88,16 @@ pub(super) fn error(text: impl std::fmt::Display) {
     stderr(&error_line(text));
 }
 
+/// As [`error`], where nothing may hold up the end of the process: where standard error has no room, nothing is said.
+pub(super) fn last_words(text: &str) {
+    let stderr = io::stderr();
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)).is_ok_and(|ready| ready > 0) {
+        // Past the lock, which a thread that is stuck may have.
+        let _ = rustix::io::write(&stderr, error_line(text).as_bytes());
+    }
+}
+
 /// What is foreign in an error ends with its line.
 fn error_line(text: impl std::fmt::Display) -> String {
     format!("runwatch: {}\n", one_line(&text.to_string()))
@@ -144,8 +154,7 @@ impl Out {
     pub(super) fn start() -> io::Result<Self> {
         let out = Self { shared: Arc::default() };
         let shared = Arc::clone(&out.shared);
-        // It is never joined: one that is stuck in a write must not hold up the end.
-        std::thread::Builder::new().name("output".to_owned()).spawn(move || shared.work())?;
+        vital::spawn("output", move || shared.work())?;
         Ok(out)
     }
 
@@ -270,7 +279,7 @@ fn write(job: Option<Job>, frame: Option<Vec<String>>, block: &mut Block) -> io:
             }
             let written = write_fully(io::stderr().lock(), &bytes);
             if let Some(receipt) = receipt {
-                receipt.give(written);
+                receipt.give(if stderr_was_closed() { Err(closed()) } else { written });
             }
             if no_block { Ok(()) } else { write_stdout(&block.redraw("", lines, width)) }
         }
@@ -280,6 +289,21 @@ fn write(job: Option<Job>, frame: Option<Vec<String>>, block: &mut Block) -> io:
             Ok(())
         }
     }
+}
+
+/// Whether this process was started without a standard error. Rust opens `/dev/null` for reading and writing in its place,
+/// so that no other file gets its number; what is written there, nobody gets.
+fn stderr_was_closed() -> bool {
+    use rustix::fs::{OFlags, fcntl_getfl, fstat, stat};
+    let stderr = io::stderr();
+    let (Ok(here), Ok(null), Ok(flags)) = (fstat(&stderr), stat("/dev/null"), fcntl_getfl(&stderr)) else {
+        return false;
+    };
+    here.st_rdev == null.st_rdev && here.st_mode == null.st_mode && flags.contains(OFlags::RDWR)
+}
+
+fn closed() -> io::Error {
+    io::Error::other("standard error is closed")
 }
 
 /// The lines and columns of the terminal.

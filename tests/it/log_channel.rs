@@ -63,6 +63,22 @@ fn a_line_that_nobody_can_write_is_not_delivered() {
 }
 
 #[test]
+fn a_line_is_not_delivered_where_standard_error_is_closed() {
+    let closed = ["-c", "exec \"$@\" 2>&-", "sh"];
+    let tested = runwatch(&["notify", "test"]).config("[[notify.log]]\n");
+    let tested = tested.under("/bin/sh".as_ref(), &closed).run();
+    assert_eq!(tested.code, Some(78), "{tested:?}");
+    assert!(
+        tested.stdout.contains("FAILED") && tested.stdout.contains("standard error is closed"),
+        "{tested:?}"
+    );
+    let thrown_away = ["-c", "exec \"$@\" 2>/dev/null", "sh"];
+    let tested = runwatch(&["notify", "test"]).config("[[notify.log]]\n");
+    let tested = tested.under("/bin/sh".as_ref(), &thrown_away).run();
+    assert_eq!(tested.code, Some(0), "what somebody throws away on purpose was written: {tested:?}");
+}
+
+#[test]
 fn a_line_that_waits_for_a_reader_is_tried_again_and_comes() {
     for format in ["text", "json"] {
         let (home, _api) = home();
