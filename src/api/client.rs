@@ -15,6 +15,7 @@ use reqwest::{Client, Response, StatusCode, Url, Version};
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::body;
 use super::list::{self, Listed, Splitter};
 use super::wire::{self, NotARun};
 use super::{Answer, Listing, PollError, PollErrorKind, RunSource, Wanted, redacted, refusal};
@@ -156,7 +157,7 @@ impl ApiClient {
         mut keep: impl FnMut(&mut Listed) -> bool + Send,
     ) -> Result<Listing, PollError> {
         let mut response = self.get(&self.runs, call).await?;
-        let html = wire::is_html(response.headers());
+        let html = body::is_html(response.headers());
         let (mut splitter, mut listing) = (Splitter::default(), Listing::default());
         let redactor = self.redactor();
         let mut take = |element: &[u8]| {
@@ -189,7 +190,7 @@ impl ApiClient {
 
     async fn try_to_get_run(&self, call: &mut Call, id: &RunId) -> Result<Answer, PollError> {
         let response = self.get(&self.run_url(id), call).await?;
-        let html = wire::is_html(response.headers());
+        let html = body::is_html(response.headers());
         let body = read_body(response, MAX_BODY, &mut call.bytes).await.map_err(|error| match error {
             BodyError::TooLarge => PollError::transient(format!(
                 "the answer is larger than {} MiB and was not read",

@@ -1,13 +1,17 @@
 //! The DataFramer API, as far as a watcher needs it: ask about one run, and say what came of it.
 //!
-//! `client` speaks HTTP, `wire` reads bodies, `mend` makes near JSON whole, `list` takes a list of them apart, `refusal` reads everything that is not a run,
-//! `redacted` takes our own secrets out of what was read. The rest of the program sees only [`RunSource`], so that tests can put a script in its place. Nothing here knows of schedules or notifications.
+//! `client` speaks HTTP, `wire` reads runs (`scalar` their values, `body` what kind of body it is, `repair` JSON that is nearly
+//! JSON), `list` splits the list of runs, `refusal` reads everything that is not a run, `redacted` takes our own secrets out of
+//! what was read. The rest of the program sees only [`RunSource`], so that tests can put a script in its place. Nothing here
+//! knows of schedules or notifications.
 
+mod body;
 pub mod client;
 mod list;
-mod mend;
 mod redacted;
 mod refusal;
+mod repair;
+mod scalar;
 mod wire;
 
 use std::fmt;

@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION};
 use serde_json::Value;
 
-use super::wire::{is_html, looks_like_html, without_bom};
+use super::body::{is_html, looks_like_html, without_bom};
 use super::{PollError, PollErrorKind};
 use crate::http::retry_after;
 use crate::run::{DoubtKind, printable};

@@ -4,15 +4,14 @@
 //! in a body (`generated_files` can have 20,000 entries) are skipped without building anything; only the answer that ends
 //! a run is read a second time, for its details.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
-use jiff::Timestamp;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 
-use super::mend;
+use super::body::{is_object, looks_like_html, without_bom};
+use super::repair;
+use super::scalar::{Length, NumberOfSamples, Scalar};
 use crate::run::{Details, MAX_TEXT, Progress, Run, RunId, RunStatus, SpecId, printable};
 
 /// Why a body is no run.
@@ -41,12 +40,12 @@ pub(super) fn read(body: &Bytes, asked: &str) -> Result<(Run, Bytes), NotARun> {
     let body = body.slice(body.len() - without_bom(body).len()..);
     match run(&body, asked) {
         Err(NotARun::NotJson(why)) => {
-            let mended = mend::json(&body).ok_or(NotARun::NotJson(why))?;
-            run(&mended, asked).map(|run| (run, mended))
+            let repaired = repair::json(&body).ok_or(NotARun::NotJson(why))?;
+            run(&repaired, asked).map(|run| (run, repaired))
         }
         read => read.map(|run| {
             let is_text = std::str::from_utf8(&body).is_ok();
-            (run, if is_text { body } else { mend::json(&body).unwrap_or_default() })
+            (run, if is_text { body } else { repair::json(&body).unwrap_or_default() })
         }),
     }
 }
@@ -78,7 +77,7 @@ fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
 /// Reads one element of the list of runs, with its details.
 pub(super) fn listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
     match one_listed(element) {
-        Err(NotARun::NotJson(why)) => one_listed(&mend::json(element).ok_or(NotARun::NotJson(why))?),
+        Err(NotARun::NotJson(why)) => one_listed(&repair::json(element).ok_or(NotARun::NotJson(why))?),
         read => read,
     }
 }
@@ -94,31 +93,7 @@ fn one_listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
 
 fn details(body: &[u8]) -> Option<Box<Details>> {
     let read = |body: &[u8]| fields::<WireDetails<'_>>(body).ok().map(|wire| Box::new(wire.into()));
-    read(body).or_else(|| read(&mend::json(body)?))
-}
-
-/// Whether a body says that it is a page for a browser.
-pub(super) fn is_html(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
-    kind.is_some_and(|kind| kind.starts_with(b"text/html") || kind.starts_with(b"application/xhtml"))
-}
-
-/// Whether a body is a page for a browser, whatever its content type says.
-pub(super) fn looks_like_html(body: &[u8]) -> bool {
-    first_byte(without_bom(body)) == Some(b'<')
-}
-
-/// A body without the byte order mark that some gateways put before it (RFC 8259, section 8.1: it may be ignored).
-pub(super) fn without_bom(body: &[u8]) -> &[u8] {
-    body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body)
-}
-
-fn is_object(json: &[u8]) -> bool {
-    first_byte(json) == Some(b'{')
-}
-
-fn first_byte(body: &[u8]) -> Option<u8> {
-    body.iter().copied().find(|byte| !byte.is_ascii_whitespace())
+    read(body).or_else(|| read(&repair::json(body)?))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
@@ -273,130 +248,6 @@ impl From<WireDetails<'_>> for Details {
             total_cost: wire.total_cost.number(),
             generated_files: wire.generated_files.0,
         }
-    }
-}
-
-/// A JSON value of any type, of which only texts and numbers are kept.
-#[derive(Debug, Default)]
-enum Scalar<'a> {
-    #[default]
-    Missing,
-    Text(Cow<'a, str>),
-    Integer(i64),
-    Number(f64),
-    Other,
-}
-
-impl Scalar<'_> {
-    fn text(&self) -> Option<&str> {
-        if let Self::Text(text) = self { Some(text) } else { None }
-    }
-
-    fn time(&self) -> Option<Timestamp> {
-        self.text()?.parse().ok()
-    }
-
-    fn integer(&self) -> Option<i64> {
-        match self {
-            Self::Integer(integer) => Some(*integer),
-            Self::Number(number) if number.fract() == 0.0 && number.abs() < 9e15 =>
-            {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "checked: a whole number within the range"
-                )]
-                Some(*number as i64)
-            }
-            Self::Text(text) => text.trim().parse().ok(),
-            Self::Number(_) | Self::Other | Self::Missing => None,
-        }
-    }
-
-    /// A count: never below zero.
-    fn count(&self) -> Option<u64> {
-        self.integer().and_then(|integer| u64::try_from(integer).ok())
-    }
-
-    fn number(&self) -> Option<f64> {
-        match self {
-            Self::Integer(integer) => Some(*integer as f64),
-            Self::Number(number) => Some(*number).filter(|number| number.is_finite()),
-            Self::Text(text) => text.trim().parse().ok().filter(|number: &f64| number.is_finite()),
-            Self::Other | Self::Missing => None,
-        }
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Scalar<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(text.into()))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Scalar::Text(text.to_owned().into()))
-            }
-            fn visit_i64<E>(self, integer: i64) -> Result<Self::Value, E> {
-                Ok(Scalar::Integer(integer))
-            }
-            fn visit_u64<E>(self, integer: u64) -> Result<Self::Value, E> {
-                Ok(i64::try_from(integer).map_or(Scalar::Other, Scalar::Integer))
-            }
-            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-                Ok(Scalar::Number(number))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Scalar::Other)
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Scalar::Other)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
-}
-
-/// `runtime_params.number_of_samples`, whatever `runtime_params` turns out to be.
-#[derive(Default)]
-struct NumberOfSamples(Option<u64>);
-
-impl<'de> Deserialize<'de> for NumberOfSamples {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        struct Params<'a> {
-            #[serde(borrow, default)]
-            number_of_samples: Scalar<'a>,
-        }
-        let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
-        let object = Some(raw.get()).filter(|raw| is_object(raw.as_bytes()));
-        let params: Option<Params<'_>> = object.and_then(|raw| serde_json::from_str(raw).ok());
-        Ok(Self(params.and_then(|params| params.number_of_samples.count())))
-    }
-}
-
-/// The length of a list, without its entries; none for anything else.
-#[derive(Default)]
-struct Length(Option<u64>);
-
-impl<'de> Deserialize<'de> for Length {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&serde_json::value::RawValue>::deserialize(deserializer)?;
-        let list: Option<Vec<IgnoredAny>> = serde_json::from_str(raw.get()).ok();
-        Ok(Self(list.map(|list| list.len() as u64)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! JSON that is nearly JSON, made whole: what a gateway or a careless server writes around a status that is there to be read.
+//! JSON that is nearly JSON, repaired: what a gateway or a careless server writes around a status that is there to be read.
 //!
 //! Changes values only, never structure: `NaN` and numbers too large for anybody become `null`, raw control characters and
 //! lone surrogates in strings become escapes. What breaks off stays broken. Tried only on what is no JSON as it stands.
@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::wire::without_bom;
+use super::body::without_bom;
 
 /// The body as JSON; `None` where nothing can be changed about it.
 pub(super) fn json(body: &[u8]) -> Option<Bytes> {
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_mended_and_structure_is_not() {
-        for (body, mended) in [
+    fn values_are_repaired_and_structure_is_not() {
+        for (body, repaired) in [
             ("\u{feff}{\"a\":1}", "{\"a\":1}"),
             (
                 r#"{"a":NaN,"b":[-Infinity,Infinity],"c":1e400,"d":-1E999}"#,
@@ -102,7 +102,7 @@ mod tests {
             ("{\"a\":NaNs}", ""),
         ] {
             let said = json(body.as_bytes()).map(|body| String::from_utf8(body.to_vec()).unwrap());
-            assert_eq!(said.unwrap_or_default(), mended, "{body}");
+            assert_eq!(said.unwrap_or_default(), repaired, "{body}");
         }
         let lossy = json(b"{\"a\":\"\xff\",\"b\":NaN}").unwrap();
         assert_eq!(lossy, "{\"a\":\"\u{fffd}\",\"b\":null}");
@@ -114,13 +114,13 @@ mod tests {
         fn json_is_not_touched(text in "\\PC{0,30}", number in any::<f64>(), bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let value = serde_json::json!({ "a": [text, number, true, null], "b": { "c": text } });
             prop_assert_eq!(json(value.to_string().as_bytes()), None);
-            if let Some(mended) = json(&bytes) {
-                prop_assert!(std::str::from_utf8(&mended).is_ok());
+            if let Some(repaired) = json(&bytes) {
+                prop_assert!(std::str::from_utf8(&repaired).is_ok());
             }
             let broken = value.to_string().replace("true", "NaN");
-            let mended: Value = serde_json::from_slice(&json(broken.as_bytes()).unwrap()).unwrap();
-            prop_assert_eq!(&mended["a"][2], &Value::Null);
-            prop_assert_eq!(&mended["b"], &value["b"]);
+            let repaired: Value = serde_json::from_slice(&json(broken.as_bytes()).unwrap()).unwrap();
+            prop_assert_eq!(&repaired["a"][2], &Value::Null);
+            prop_assert_eq!(&repaired["b"], &value["b"]);
         }
     }
 }
