@@ -166,7 +166,7 @@ impl RunSource for Account {
             let all =
                 begun.iter().map(|(id, begun)| Listed { id: id.clone(), run: self.run(id, *begun, false) });
             let runs = all.filter_map(|mut listed| wanted(&mut listed).then_some(listed)).collect();
-            Ok(Listing { runs, bytes: begun.len() * LISTED, newest: None })
+            Ok(Listing { runs, bytes: begun.len() * LISTED, ..Listing::default() })
         })
     }
 

@@ -13,10 +13,10 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, DATE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, Response, StatusCode, Url, Version};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::body;
-use super::list::{self, Listed, Splitter};
+use super::list::{Element, Entries, Listed, Skipped, Splitter};
 use super::wire::{self, NotARun};
 use super::{Answer, Listing, PollError, PollErrorKind, RunSource, Wanted, redacted, refusal};
 use crate::BoxFuture;
@@ -86,6 +86,8 @@ pub struct ApiClient {
     request_timeout: Duration,
     /// How far this machine's clock and the API's were apart at the last answer.
     skew: Mutex<Option<Duration>>,
+    /// What of the last list could not be read.
+    skipped: Mutex<Skipped>,
 }
 
 impl ApiClient {
@@ -123,6 +125,7 @@ impl ApiClient {
             connect_timeout: settings.connect_timeout,
             request_timeout: settings.request_timeout,
             skew: Mutex::default(),
+            skipped: Mutex::default(),
         })
     }
 
@@ -160,8 +163,9 @@ impl ApiClient {
         let html = body::is_html(response.headers());
         let (mut splitter, mut listing) = (Splitter::default(), Listing::default());
         let redactor = self.redactor();
-        let mut take = |element: &[u8]| {
-            let Some(mut listed) = list::element(element) else { return };
+        let mut entries = Entries::default();
+        let mut take = |element: Element<'_>| {
+            let Some(mut listed) = entries.read(element) else { return };
             listing.newest = listing.newest.max(listed.run.created_at);
             if keep(&mut listed) {
                 listed.run = redacted::run(&redactor, listed.run);
@@ -175,7 +179,21 @@ impl ApiClient {
             splitter.feed(&chunk, &mut take)?;
         }
         splitter.finish().map_err(|error| if html { not_a_run(&NotARun::Html) } else { error })?;
-        Ok(Listing { bytes: call.bytes, ..listing })
+        let skipped = entries.skipped;
+        self.warn_of_skipped(&skipped);
+        Ok(Listing { bytes: call.bytes, skipped, ..listing })
+    }
+
+    /// Says what of a list could not be read, unless it was the same in the last one: lists can come every second.
+    fn warn_of_skipped(&self, skipped: &Skipped) {
+        let mut last = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        if skipped.count > 0 && *last != *skipped {
+            warn!(
+                "{}. Skipped runs are polled one by one if they are watched, and are not discovered",
+                self.redactor().redact(&skipped.to_string())
+            );
+        }
+        last.clone_from(skipped);
     }
 
     async fn get_run(&self, id: &RunId) -> Result<Answer, PollError> {

@@ -3,6 +3,8 @@
 //! Owns the splitting of a JSON array into its elements. The list of a company with fifty thousand runs is tens of megabytes
 //! long; nothing of it is kept but what is asked for.
 
+use std::fmt;
+
 use super::PollError;
 use super::wire;
 use crate::run::{Run, RunId};
@@ -19,6 +21,68 @@ pub struct Listed {
     pub run: Run,
 }
 
+/// Entries of a list that could not be read: the runs in them are not listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many there were.
+    pub count: usize,
+    /// What the first one was.
+    first: String,
+}
+
+impl Skipped {
+    /// Adds one: the `number`th entry of the list, from 1.
+    fn add(&mut self, number: usize, id: Option<&RunId>, why: &str) {
+        if self.count == 0 {
+            let run = id.map(|id| format!(", the run {id},")).unwrap_or_default();
+            self.first = format!("entry {number}{run} {why}");
+        }
+        self.count += 1;
+    }
+}
+
+/// Such as `2 entries of the list of runs were skipped; entry 7, the run r1, is larger than 64 KiB`.
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (entries, were) = if self.count == 1 { ("entry", "was") } else { ("entries", "were") };
+        write!(f, "{} {entries} of the list of runs {were} skipped; {}", self.count, self.first)
+    }
+}
+
+/// Reads the entries of a list one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    read: usize,
+    pub(super) skipped: Skipped,
+}
+
+impl Entries {
+    /// Reads one element as the splitter gives it; `None` if it is no run that can be asked about.
+    pub(super) fn read(&mut self, element: Element<'_>) -> Option<Listed> {
+        self.read += 1;
+        match element {
+            Element::Whole(json) => match wire::listed(json) {
+                Ok((id, run)) => return Some(Listed { id, run }),
+                Err(_) => self.skipped.add(self.read, wire::id_in(json).as_ref(), "cannot be read"),
+            },
+            Element::TooLong(head) => {
+                let why = format!("is larger than {} KiB", LONGEST >> 10);
+                self.skipped.add(self.read, wire::id_in(head).as_ref(), &why);
+            }
+        }
+        None
+    }
+}
+
+/// An element of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Element<'a> {
+    /// All of it.
+    Whole(&'a [u8]),
+    /// It is too long to be a run: its beginning.
+    TooLong(&'a [u8]),
+}
+
 /// Takes a list apart as it comes.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
@@ -32,7 +96,7 @@ pub(super) struct Splitter {
     escaped: bool,
     /// The element that is being read.
     element: Vec<u8>,
-    /// The element is too long to be a run: it is passed over, and the run is not listed.
+    /// The element is too long to be a run: no more of it is kept.
     too_long: bool,
     /// The last string outside the list: the name under which a wrapped list stands.
     name: Vec<u8>,
@@ -59,7 +123,7 @@ const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 impl Splitter {
     /// Reads on; gives every element that is complete now to `take`.
-    pub(super) fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
+    pub(super) fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(Element<'_>)) -> Result<(), PollError> {
         for &byte in bytes {
             self.read(byte, take)?;
         }
@@ -78,7 +142,7 @@ impl Splitter {
         self.next == Next::Nothing
     }
 
-    fn read(&mut self, byte: u8, take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
+    fn read(&mut self, byte: u8, take: &mut impl FnMut(Element<'_>)) -> Result<(), PollError> {
         let in_list = self.list.filter(|_| !self.has_ended());
         if in_list.is_some_and(|list| self.depth > list) {
             self.keep(byte);
@@ -157,16 +221,18 @@ impl Splitter {
         }
     }
 
-    fn close(&mut self, byte: u8, take: &mut impl FnMut(&[u8])) -> Result<(), PollError> {
+    fn close(&mut self, byte: u8, take: &mut impl FnMut(Element<'_>)) -> Result<(), PollError> {
         self.depth = self.depth.checked_sub(1).ok_or_else(|| broken("it is no JSON"))?;
         if let Some(list) = self.list.filter(|_| !self.has_ended()) {
             if self.depth == list {
                 if byte != b'}' {
                     return Err(broken("an entry is no run"));
                 }
-                if !self.too_long {
-                    take(&self.element);
-                }
+                take(if self.too_long {
+                    Element::TooLong(&self.element)
+                } else {
+                    Element::Whole(&self.element)
+                });
                 self.element.clear();
                 self.next = Next::Comma;
             } else if self.depth < list {
@@ -175,11 +241,6 @@ impl Splitter {
         }
         Ok(())
     }
-}
-
-/// Reads one element; `None` if it is no run that can be asked about.
-pub(super) fn element(bytes: &[u8]) -> Option<Listed> {
-    wire::listed(bytes).ok().map(|(id, run)| Listed { id, run })
 }
 
 fn broken(why: &str) -> PollError {
@@ -199,7 +260,10 @@ mod tests {
     fn split(json: &[u8], piece: usize) -> Result<Vec<Vec<u8>>, PollError> {
         let (mut splitter, mut elements) = (Splitter::default(), Vec::new());
         for piece in json.chunks(piece) {
-            splitter.feed(piece, &mut |element| elements.push(element.to_vec()))?;
+            splitter.feed(piece, &mut |element| {
+                let (Element::Whole(json) | Element::TooLong(json)) = element;
+                elements.push(json.to_vec());
+            })?;
         }
         splitter.finish()?;
         Ok(elements)
@@ -214,7 +278,7 @@ mod tests {
                 elements.iter().map(|element| serde_json::from_slice(element).unwrap()).collect();
             assert_eq!(parsed, whole, "in pieces of {piece}");
         }
-        let first = element(&split(LIST, 99).unwrap()[0]).unwrap();
+        let first = Entries::default().read(Element::Whole(&split(LIST, 99).unwrap()[0])).unwrap();
         assert_eq!(first.id.as_str(), whole[0]["id"].as_str().unwrap());
         assert_eq!(first.run.status, RunStatus::parse(whole[0]["status"].as_str()));
         assert!(first.run.details.is_some(), "which run it is can be told");
@@ -269,12 +333,26 @@ mod tests {
     }
 
     #[test]
-    fn one_element_that_is_too_long_is_passed_over() {
-        let long = format!(r#"[{{"id":"a"}},{{"id":"b","x":"{}"}},{{"id":"c"}}]"#, "]},".repeat(LONGEST));
-        assert_eq!(split(long.as_bytes(), 1000).unwrap(), [&br#"{"id":"a"}"#[..], br#"{"id":"c"}"#]);
-        let mut splitter = Splitter::default();
-        splitter.feed(&long.as_bytes()[..long.len() - 20], &mut |_| {}).unwrap();
-        assert!(splitter.element.capacity() <= 2 * LONGEST, "it takes no memory");
+    fn an_element_that_cannot_be_read_is_skipped_and_counted() {
+        let long = |id: &str| format!(r#"{{{id}"x":"{}"}}"#, "]},".repeat(LONGEST));
+        let list = format!(r#"[{{"id":"a"}},{},{{"id":"c"}},{{"id":7}},{}]"#, long(r#""id":"b","#), long(""));
+        let (mut splitter, mut entries, mut read) = (Splitter::default(), Entries::default(), Vec::new());
+        for piece in list.as_bytes().chunks(1000) {
+            let mut take =
+                |element: Element<'_>| read.extend(entries.read(element).map(|one| one.id.to_string()));
+            splitter.feed(piece, &mut take).unwrap();
+            assert!(splitter.element.capacity() <= 2 * LONGEST, "it takes no memory");
+        }
+        splitter.finish().unwrap();
+        assert_eq!(read, ["a", "c"]);
+        assert_eq!(
+            entries.skipped.to_string(),
+            "3 entries of the list of runs were skipped; entry 2, the run b, is larger than 64 KiB"
+        );
+        let mut entries = Entries::default();
+        assert_eq!(entries.read(Element::Whole(br#"{"id":"a","status":"FAILED","status":"PENDING"}"#)), None);
+        let said = "1 entry of the list of runs was skipped; entry 1, the run a, cannot be read";
+        assert_eq!(entries.skipped.to_string(), said);
     }
 
     proptest! {

@@ -1,12 +1,13 @@
 //! The DataFramer API, as far as a watcher needs it: ask about one run, and say what came of it.
 //!
-//! `client` speaks HTTP, `wire` reads runs (`scalar` their values, `body` what kind of body it is, `repair` JSON that is nearly
-//! JSON), `list` splits the list of runs, `refusal` reads everything that is not a run, `redacted` takes our own secrets out of
+//! `client` speaks HTTP, `wire` reads runs (`fields` what is in them, `scalar` a value of any type, `body` what kind of body it is,
+//! `repair` JSON that is nearly JSON), `list` splits the list of runs, `refusal` reads everything that is not a run, `redacted` takes our own secrets out of
 //! what was read. The rest of the program sees only [`RunSource`], so that tests can put a script in its place. Nothing here
 //! knows of schedules or notifications.
 
 mod body;
 pub mod client;
+mod fields;
 mod list;
 mod redacted;
 mod refusal;
@@ -25,7 +26,7 @@ use crate::BoxFuture;
 use crate::run::{Authority, DoubtKind, Run, RunId};
 
 pub use client::{ApiClient, ApiSettings, SetupError};
-pub use list::Listed;
+pub use list::{Listed, Skipped};
 
 /// One answer about one run.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +49,8 @@ pub struct Listing {
     pub bytes: usize,
     /// When the newest run of the whole list was created, wanted or not.
     pub newest: Option<Timestamp>,
+    /// What of it could not be read.
+    pub skipped: Skipped,
 }
 
 /// Where runs are asked about.

@@ -1,24 +1,32 @@
 //! JSON that is nearly JSON, repaired: what a gateway or a careless server writes around a status that is there to be read.
 //!
-//! Changes values only, never structure: `NaN` and numbers too large for anybody become `null`, raw control characters and
-//! lone surrogates in strings become escapes. What breaks off stays broken. Tried only on what is no JSON as it stands.
+//! `NaN`, numbers too large for anybody and other bare words become `null`. Raw control characters and lone surrogates in strings
+//! become escapes. A comma before a closing bracket is left out, and UTF-16 becomes UTF-8. What breaks off stays broken. Tried
+//! only on what is no JSON as it stands.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 
-use super::body::without_bom;
+use super::body::{is_object, without_bom};
 
-/// The body as JSON; `None` where nothing can be changed about it.
+/// The body as JSON; `None` if it is not meant to be a JSON object, or nothing in it can be repaired.
 pub(super) fn json(body: &[u8]) -> Option<Bytes> {
-    let text = String::from_utf8_lossy(without_bom(body));
+    let text = text(body);
+    if !is_object(text.as_bytes()) {
+        return None;
+    }
     let mut out = String::with_capacity(text.len());
     let mut rest = &*text;
     while let Some(c) = rest.chars().next() {
         let length = if c == '"' {
             string(rest, &mut out)
-        } else if c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.') {
+        } else if is_in_word(c) {
             word(rest, &mut out)
+        } else if c == ',' && rest[1..].trim_ascii_start().starts_with(['}', ']']) {
+            1
         } else {
             out.push(c);
             c.len_utf8()
@@ -28,17 +36,30 @@ pub(super) fn json(body: &[u8]) -> Option<Bytes> {
     (out.as_bytes() != body).then(|| out.into())
 }
 
-/// Copies a number or a literal; gives its length.
+/// A body as text. UTF-16 is told by its byte order mark, or by the zero beside the first character, which is ASCII in JSON.
+fn text(body: &[u8]) -> Cow<'_, str> {
+    let units = |unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = body.as_chunks().0.iter().map(|bytes| unit(*bytes)).collect();
+        String::from_utf16_lossy(&units).trim_start_matches('\u{feff}').to_owned().into()
+    };
+    match body {
+        [0xff, 0xfe, ..] | [1..=0x7f, 0, ..] => units(u16::from_le_bytes),
+        [0xfe, 0xff, ..] | [0, 1..=0x7f, ..] => units(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(without_bom(body)),
+    }
+}
+
+fn is_in_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.' | '_')
+}
+
+/// Copies a number or a literal, or `null` in the place of what is neither; gives its length.
 fn word(text: &str, out: &mut String) -> usize {
-    let length = text
-        .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.')))
-        .unwrap_or(text.len());
+    let length = text.find(|c| !is_in_word(c)).unwrap_or(text.len());
     let word = &text[..length];
-    let bare = word.trim_start_matches(['-', '+']).to_ascii_lowercase();
-    let is_no_number = matches!(bare.as_str(), "nan" | "inf" | "infinity");
-    let is_too_large =
-        bare.starts_with(|c: char| c.is_ascii_digit()) && word.parse().is_ok_and(f64::is_infinite);
-    out.push_str(if is_no_number || is_too_large { "null" } else { word });
+    let is_json = serde_json::from_str::<IgnoredAny>(word).is_ok();
+    let is_too_large = word.parse().is_ok_and(f64::is_infinite);
+    out.push_str(if is_json && !is_too_large { word } else { "null" });
     length
 }
 
@@ -87,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_repaired_and_structure_is_not() {
+    fn what_has_one_meaning_is_repaired() {
         for (body, repaired) in [
             ("\u{feff}{\"a\":1}", "{\"a\":1}"),
             (
@@ -99,7 +120,12 @@ mod tests {
             (r#"{"a":"\ud83e\uddea \ud83e x \uddea"}"#, r#"{"a":"\ud83e\uddea \ufffd x \ufffd"}"#),
             (r#"{"a":"\\" ,"b":"\"NaN"}"#, ""),
             (r#"{"a":NaN"#, r#"{"a":null"#),
-            ("{\"a\":NaNs}", ""),
+            (
+                r#"{"a":NaNs,"b":undefined,"c":0x1F,"d":True,"e":01}"#,
+                r#"{"a":null,"b":null,"c":null,"d":null,"e":null}"#,
+            ),
+            (r#"{"a":[1,2,],"b":",}", }"#, r#"{"a":[1,2],"b":",}" }"#),
+            (r#"{"a":1,,"b":2}"#, ""),
         ] {
             let said = json(body.as_bytes()).map(|body| String::from_utf8(body.to_vec()).unwrap());
             assert_eq!(said.unwrap_or_default(), repaired, "{body}");

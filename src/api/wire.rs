@@ -4,15 +4,14 @@
 //! in a body (`generated_files` can have 20,000 entries) are skipped without building anything; only the answer that ends
 //! a run is read a second time, for its details.
 
-use std::fmt;
-
 use bytes::Bytes;
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer as _, IgnoredAny};
 
 use super::body::{is_object, looks_like_html, without_bom};
+use super::fields::{Fields, WireDetails, WireRun, fields};
 use super::repair;
-use super::scalar::{Length, NumberOfSamples, Scalar};
-use crate::run::{Details, MAX_TEXT, Progress, Run, RunId, RunStatus, SpecId, printable};
+use super::scalar::Scalar;
+use crate::run::{Details, Run, RunId, RunStatus};
 
 /// Why a body is no run.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +30,9 @@ pub(super) enum NotARun {
 
 /// Reads the body of `GET /runs/{id}/`, which must be about the run that was asked about; gives it as JSON, too.
 ///
-/// The status counts if it is there once. What is odd elsewhere (a byte order mark, `NaN`, a field twice, another type) does
-/// not matter. Ids are compared only where both are UUIDs: what was asked for may be another name of the run.
+/// The status counts if the body has exactly one. What is odd elsewhere (a byte order mark, `NaN`, a field twice, another type,
+/// text after the run) does not matter. Ids are compared only where both are UUIDs: what was asked for may be another name of
+/// the run.
 pub(super) fn read(body: &Bytes, asked: &str) -> Result<(Run, Bytes), NotARun> {
     if looks_like_html(body) {
         return Err(NotARun::Html);
@@ -41,25 +41,27 @@ pub(super) fn read(body: &Bytes, asked: &str) -> Result<(Run, Bytes), NotARun> {
     match run(&body, asked) {
         Err(NotARun::NotJson(why)) => {
             let repaired = repair::json(&body).ok_or(NotARun::NotJson(why))?;
-            run(&repaired, asked).map(|run| (run, repaired))
+            run(&repaired, asked).map(|(run, length)| (run, repaired.slice(..length)))
         }
-        read => read.map(|run| {
+        read => read.map(|(run, length)| {
+            let body = body.slice(..length);
             let is_text = std::str::from_utf8(&body).is_ok();
             (run, if is_text { body } else { repair::json(&body).unwrap_or_default() })
         }),
     }
 }
 
-fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
+/// The run that a body begins with, and how many bytes of the body that is.
+fn run(body: &[u8], asked: &str) -> Result<(Run, usize), NotARun> {
     if !is_object(body) {
         // A list would be taken as a struct's fields in order.
         return Err(serde_json::from_slice::<IgnoredAny>(body).map_or_else(not_json, |_| NotARun::OtherShape));
     }
-    let wire: WireRun<'_> = fields(body)?;
+    let (wire, length): (WireRun<'_>, _) = fields(body).map_err(not_json)?;
     if !wire.is_a_run() {
         return Err(NotARun::OtherShape);
     }
-    if wire.is_ambiguous {
+    if wire.is_ambiguous || has_another_status(&body[length..], &wire.status) {
         return Err(NotARun::Ambiguous);
     }
     let uuid = |text: &str| text.parse().ok().filter(RunId::is_uuid);
@@ -71,7 +73,18 @@ fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
     let run = wire.into_run();
     // The details are worth their allocations once, at the end.
     let details = run.status.terminal().and_then(|_| details(body));
-    Ok(Run { details, ..run })
+    Ok((Run { details, ..run }, length))
+}
+
+/// Whether what follows a run has a field `status` that means something else. Whatever else is there does not matter.
+fn has_another_status(rest: &[u8], status: &Scalar<'_>) -> bool {
+    const NAME: &[u8] = b"\"status\"";
+    let status = RunStatus::parse(status.text());
+    (0..rest.len()).filter(|at| rest[*at..].starts_with(NAME)).any(|at| {
+        let Some(value) = rest[at + NAME.len()..].trim_ascii_start().strip_prefix(b":") else { return false };
+        let value = serde_json::Deserializer::from_slice(value).into_iter::<Scalar<'_>>().next();
+        value.and_then(Result::ok).is_none_or(|value| RunStatus::parse(value.text()) != status)
+    })
 }
 
 /// Reads one element of the list of runs, with its details.
@@ -83,7 +96,7 @@ pub(super) fn listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
 }
 
 fn one_listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
-    let wire: WireRun<'_> = fields(element)?;
+    let (wire, _): (WireRun<'_>, _) = fields(element).map_err(not_json)?;
     if wire.is_ambiguous {
         return Err(NotARun::Ambiguous);
     }
@@ -91,8 +104,16 @@ fn one_listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
     Ok((id, Run { details: details(element), ..wire.into_run() }))
 }
 
+/// The id in the beginning of an element that is too long to be read.
+pub(super) fn id_in(head: &[u8]) -> Option<RunId> {
+    let mut wire = WireRun::default();
+    // It breaks off. What came before that is there.
+    let _ = serde_json::Deserializer::from_slice(head).deserialize_map(Fields(&mut wire));
+    wire.id.text()?.parse().ok()
+}
+
 fn details(body: &[u8]) -> Option<Box<Details>> {
-    let read = |body: &[u8]| fields::<WireDetails<'_>>(body).ok().map(|wire| Box::new(wire.into()));
+    let read = |body: &[u8]| fields::<WireDetails<'_>>(body).ok().map(|(wire, _)| Box::new(wire.into()));
     read(body).or_else(|| read(&repair::json(body)?))
 }
 
@@ -101,162 +122,17 @@ fn not_json(error: serde_json::Error) -> NotARun {
     NotARun::NotJson(error.to_string())
 }
 
-/// What is taken of an object, field by field. The last of several of one name counts.
-trait Wire<'de>: Default {
-    /// Takes the value of a field; false if it is none of its own.
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
-}
-
-/// Reads the fields of an object.
-fn fields<'de, W: Wire<'de>>(json: &'de [u8]) -> Result<W, NotARun> {
-    struct Object<W>(W);
-    impl<'de, W: Wire<'de>> Deserialize<'de> for Object<W> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            deserializer.deserialize_map(Fields(std::marker::PhantomData)).map(Self)
-        }
-    }
-    struct Fields<W>(std::marker::PhantomData<W>);
-    impl<'de, W: Wire<'de>> Visitor<'de> for Fields<W> {
-        type Value = W;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<W, A::Error> {
-            let mut wire = W::default();
-            while let Some(name) = map.next_key::<Scalar<'de>>()? {
-                if !wire.take(name.text().unwrap_or_default(), &mut map)? {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-            Ok(wire)
-        }
-    }
-    serde_json::from_slice::<Object<W>>(json).map(|object| object.0).map_err(not_json)
-}
-
-/// The fields that every poll needs.
-#[derive(Default)]
-struct WireRun<'a> {
-    id: Scalar<'a>,
-    status: Scalar<'a>,
-    samples_completed: Scalar<'a>,
-    samples_failed: Scalar<'a>,
-    created_at: Scalar<'a>,
-    completed_at: Scalar<'a>,
-    spec_id: Scalar<'a>,
-    runtime_params: NumberOfSamples,
-    /// Two statuses that mean different things, or two ids.
-    is_ambiguous: bool,
-}
-
-impl<'de> Wire<'de> for WireRun<'de> {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
-        match name {
-            "id" => {
-                let id: Scalar<'de> = map.next_value()?;
-                self.is_ambiguous |= !matches!(self.id, Scalar::Missing) && self.id.text() != id.text();
-                self.id = id;
-            }
-            "status" => {
-                let status: Scalar<'de> = map.next_value()?;
-                let means = |status: &Scalar<'_>| RunStatus::parse(status.text());
-                self.is_ambiguous |=
-                    !matches!(self.status, Scalar::Missing) && means(&self.status) != means(&status);
-                self.status = status;
-            }
-            "samples_completed" => self.samples_completed = map.next_value()?,
-            "samples_failed" => self.samples_failed = map.next_value()?,
-            "created_at" => self.created_at = map.next_value()?,
-            "completed_at" => self.completed_at = map.next_value()?,
-            "spec_id" => self.spec_id = map.next_value()?,
-            "runtime_params" => self.runtime_params = map.next_value()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-}
-
-impl WireRun<'_> {
-    /// The run, without its details.
-    fn into_run(self) -> Run {
-        Run {
-            status: RunStatus::parse(self.status.text()),
-            progress: Progress {
-                completed: self.samples_completed.count(),
-                failed: self.samples_failed.count(),
-                total: self.runtime_params.0,
-            },
-            created_at: self.created_at.time(),
-            completed_at: self.completed_at.time(),
-            spec_id: self.spec_id.text().and_then(SpecId::parse),
-            details: None,
-        }
-    }
-
-    /// Every field of a run may be missing, but a status alone is not yet a run: `{"status":"ready"}` is what a gateway
-    /// says of its own health. Alone it must be one of the API's five words, to the letter.
-    fn is_a_run(&self) -> bool {
-        let fields =
-            [&self.id, &self.samples_completed, &self.samples_failed, &self.created_at, &self.completed_at];
-        let alone = fields.into_iter().all(|field| matches!(field, Scalar::Missing))
-            && self.runtime_params.0.is_none();
-        match self.status {
-            Scalar::Missing => !matches!(self.id, Scalar::Missing),
-            Scalar::Text(ref word) if alone => {
-                matches!(&**word, "PENDING" | "PROCESSING" | "SUCCEEDED" | "FAILED" | "CANCELED")
-            }
-            _ => true,
-        }
-    }
-}
-
-/// The fields that only the last answer is read for.
-#[derive(Default)]
-struct WireDetails<'a> {
-    spec_name: Scalar<'a>,
-    spec_version: Scalar<'a>,
-    dataset_name: Scalar<'a>,
-    created_by_email: Scalar<'a>,
-    total_cost: Scalar<'a>,
-    generated_files: Length,
-}
-
-impl<'de> Wire<'de> for WireDetails<'de> {
-    fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error> {
-        match name {
-            "spec_name" => self.spec_name = map.next_value()?,
-            "spec_version" => self.spec_version = map.next_value()?,
-            "dataset_name" => self.dataset_name = map.next_value()?,
-            "created_by_email" => self.created_by_email = map.next_value()?,
-            "total_cost" => self.total_cost = map.next_value()?,
-            "generated_files" => self.generated_files = map.next_value()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-}
-
-impl From<WireDetails<'_>> for Details {
-    fn from(wire: WireDetails<'_>) -> Self {
-        let text = |value: Scalar<'_>| value.text().map(|text| printable(text, MAX_TEXT));
-        Self {
-            spec_name: text(wire.spec_name),
-            spec_version: wire.spec_version.integer(),
-            dataset_name: text(wire.dataset_name),
-            created_by_email: text(wire.created_by_email),
-            total_cost: wire.total_cost.number(),
-            generated_files: wire.generated_files.0,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::Progress;
 
     fn run(body: &[u8], asked: &str) -> Result<Run, NotARun> {
-        read(&Bytes::copy_from_slice(body), asked).map(|(run, _)| run)
+        super::read(&Bytes::copy_from_slice(body), asked).map(|(run, _)| run)
+    }
+
+    fn run_of(body: &str) -> Result<Run, NotARun> {
+        run(body.as_bytes(), "r")
     }
 
     fn status(body: &str) -> RunStatus {
@@ -365,6 +241,65 @@ mod tests {
         let (run, json) = read(&Bytes::from_static(bytes), "r").unwrap();
         assert_eq!(run.status, RunStatus::Failed);
         assert!(std::str::from_utf8(&json).is_ok());
+    }
+
+    #[test]
+    fn what_follows_a_run_does_not_matter_unless_it_has_another_status() {
+        let one = r#"{"status":"FAILED","id":"a","spec_name":"x"}"#;
+        for rest in [
+            ",",
+            ";\n",
+            " trailing text, and more",
+            "\0\0",
+            "}}]",
+            "\u{feff}",
+            "\n<!-- cached: 7 s -->",
+            "{\"x\":1",
+            "\n{\"status\": \"failed\"}",
+            r#" {"took":NaN,"status":"FAILED"}"#,
+            r#" the "status" is not said"#,
+        ] {
+            let (run, json) = read(&[one, rest].concat().into(), "r").unwrap();
+            assert_eq!((run.status, &*json), (RunStatus::Failed, one.as_bytes()), "{rest}");
+            assert!(run.details.is_some(), "{rest}");
+        }
+        // What needs a repair, too.
+        let odd = r#"{"status":"FAILED","id":"a","total_cost":NaN,"x":[1,2,],}, and more"#;
+        let (run, json) = read(&odd.into(), "r").unwrap();
+        let repaired = r#"{"status":"FAILED","id":"a","total_cost":null,"x":[1,2]}"#;
+        assert_eq!((run.status, &*json), (RunStatus::Failed, repaired.as_bytes()));
+        for rest in [
+            r#"{"status":"PROCESSING"}"#,
+            r#",{"id":"b","status" : null}"#,
+            r#","status":"SUCCEEDED"}"#,
+            r#" {"x":{"status":"SUCC"#,
+            r#" {"x":NaN,"status":"SUCCEEDED"}"#,
+        ] {
+            assert_eq!(run_of(&[one, rest].concat()).unwrap_err(), NotARun::Ambiguous, "{rest}");
+        }
+    }
+
+    #[test]
+    fn utf_16_is_read_too() {
+        let text = r#"{"status":"FAILED","id":"a","spec_name":"é"}"#;
+        let little = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        let big = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<u8>>();
+        let marked = format!("\u{feff}{text}");
+        for body in [little(text), big(text), little(&marked), big(&marked)] {
+            let (run, json) = read(&body.into(), "r").unwrap();
+            assert_eq!((run.status, &*json), (RunStatus::Failed, text.as_bytes()));
+        }
+        assert_eq!(read(&little("<html>").into(), "r").unwrap_err(), NotARun::Html);
+    }
+
+    #[test]
+    fn the_id_of_an_entry_that_breaks_off_can_be_told() {
+        let head = |text: &str| id_in(text.as_bytes()).map(|id| id.to_string());
+        assert_eq!(head(r#"{"id":"a","spec_name":"xxx"#).as_deref(), Some("a"));
+        assert_eq!(head(r#"{"x":{"id":"b"},"id":"a","y":[1,2"#).as_deref(), Some("a"));
+        for text in [r#"{"spec_name":"xxx"#, r#"{"id":"a"#, r#"{"id":7,"x":"#, "{", ""] {
+            assert_eq!(head(text), None, "{text}");
+        }
     }
 
     #[test]

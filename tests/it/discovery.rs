@@ -94,6 +94,21 @@ fn every_run_that_goes_on_is_found_and_told_of_once_and_the_past_is_not() {
 }
 
 #[test]
+fn an_entry_that_is_too_large_is_logged_and_hides_no_watched_run() {
+    let account = Account::looking(LOOK);
+    let notes = "x".repeat(70_000);
+    account.world.set_course("large", created(1, GOING).with("notes", notes));
+    let daemon = account.home.start();
+    account.world.set_course("small", created(2, GOING));
+    assert_eq!(account.told(1), ["small run.succeeded"]);
+    assert_eq!(account.home.run(&["add", "large"]).code, Some(0));
+    assert_eq!(account.told(2), ["large run.succeeded", "small run.succeeded"]);
+    let log = stop(daemon);
+    let line = "the run large, is larger than 64 KiB";
+    assert_eq!(log.matches(line).count(), 1, "the same is not said again: {log}");
+}
+
+#[test]
 fn globs_choose_and_the_past_is_told_since_when_it_is_asked_for() {
     let account = Account::looking(&format!(
         "{LOOK}spec_name = \"nightly-*\"\ncreated_by_email = [\"ana@*\", \"ben@*\"]\nannounce_past = \"1d\"\n"

@@ -120,7 +120,7 @@ impl RunSource for Api {
             let mut runs = list?;
             let (bytes, newest) = (runs.len() * 600, runs.iter().filter_map(|one| one.run.created_at).max());
             runs.retain_mut(|listed| wanted(listed));
-            Ok(Listing { runs, bytes, newest })
+            Ok(Listing { runs, bytes, newest, ..Listing::default() })
         })
     }
 
