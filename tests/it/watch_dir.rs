@@ -90,12 +90,41 @@ fn a_link_that_is_swapped_is_followed() {
 }
 
 #[test]
+fn without_inotify_files_are_found_and_a_link_that_is_swapped_is_followed() {
+    let Some(strace) = need::program("strace") else { return };
+    let (home, receiver) = home();
+    for release in ["one", "two"] {
+        std::fs::create_dir(home.path(release)).unwrap();
+    }
+    symlink(home.path("one"), home.path("spool")).unwrap();
+    let spool = home.path("spool");
+    // As where the user's limit of instances is reached.
+    let tracer = ["-D", "-I", "1", "-f", "-qq", "-o", "/dev/null", "-e", "inject=inotify_init1:error=EMFILE"];
+    let daemon = home.prepared(&["daemon", "--watch-dir", spool.to_str().unwrap()]);
+    let daemon = daemon.env("NOTIFY_SOCKET", home.path("notify")).under(&strace, &tracer);
+    let log = home.path("log");
+    let daemon = daemon.log(&log).stdout(std::process::Stdio::null()).spawn();
+    home.wait_for("READY=1");
+    touch(&home.path("one"), "first");
+    assert_eq!(next(&receiver), "first");
+    touch(&home.path("two"), "second");
+    symlink(home.path("two"), home.path("new")).unwrap();
+    std::fs::rename(home.path("new"), home.path("spool")).unwrap();
+    assert_eq!(next(&receiver), "second");
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code, Some(0));
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("new files in it are found within 5s"), "{log}");
+}
+
+#[test]
 fn what_is_no_file_or_no_id_holds_nothing_up_and_is_said_once() {
     let (home, receiver) = home();
     let spool = home.path("spool");
     std::fs::create_dir_all(spool.join("directory")).unwrap();
     rustix::fs::mkfifoat(rustix::fs::CWD, spool.join("fifo"), 0o600.into()).unwrap();
-    for name in ["two words", "a\n::error::b", "\u{1b}[2Jc", "-", ".hidden", "d.tmp"] {
+    symlink("/nowhere", spool.join("link")).unwrap();
+    for name in ["two words", "a\n::error::b", "\u{1b}[2Jc", "-", " spaces \r", ".hidden", "d.tmp"] {
         touch(&spool, name);
     }
     let daemon = home.start_with(&["--watch-dir", spool.to_str().unwrap()]);
@@ -105,9 +134,11 @@ fn what_is_no_file_or_no_id_holds_nothing_up_and_is_said_once() {
     seen.push(next(&receiver));
     assert_eq!(seen[2], "last");
     seen.sort();
-    assert_eq!(seen, ["-", "fifo", "last"]);
+    assert_eq!(seen, ["-", "last", "spaces"]);
     let log = stop(daemon);
-    for name in ["two words", "a ::error::b", "[2Jc", "e f"] {
+    for name in
+        ["two words", "a ::error::b", "[2Jc", "e f", "`fifo` is a FIFO", "`link` is a link to nothing"]
+    {
         assert_eq!(log.matches(name).count(), 1, "{name}: {log}");
     }
     assert!(!log.contains("\n::error") && !log.contains('\u{1b}'), "{log}");

@@ -1,33 +1,33 @@
 //! The watched directory, looked at by a thread of its own: a file in it whose name is a run id has that run watched.
 //!
 //! A thread, because every call on a directory can hang for as long as its file server does, and because one that hangs
-//! must hold up nothing. Events say what comes at once; a listing finds what came without one (NFS, CIFS, overlayfs). The
-//! path is what counts: a directory that takes the place of another is followed. Names are hostile, files are never
-//! opened. `spool` decides what becomes of it.
+//! must hold up nothing. `events` say what comes at once; a listing finds what came without one (NFS, CIFS, overlayfs). The
+//! path is what counts: a directory that takes the place of another is followed. Names are hostile, and `entry` reads them;
+//! files are never opened. `spool` decides what becomes of it.
+
+mod entry;
+mod events;
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use rustix::io::Errno;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::run::{RunId, printable};
+use self::entry::{Entry, Warnings};
+use self::events::Events;
+use crate::run::RunId;
 
-/// How often the directory is listed, whatever events say.
+/// How often the directory is listed, whatever events say. The documentation promises it, and `CHECK_EVERY`.
 pub(super) const LIST_EVERY: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether the path leads to the same directory still.
+/// How often it is checked whether the path leads to the same directory still. Where there are no events, it is listed this
+/// often: nothing else would tell.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether a directory that is gone is back.
@@ -35,9 +35,6 @@ const MISSING_CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Entries that are read in one listing. A directory that others may write to must not cost more.
 const MOST_ENTRIES: usize = 200_000;
-
-/// Names that are said between two listings because they are no ids.
-const MOST_SAID: usize = 10;
 
 /// What was seen in the directory.
 #[derive(Debug, PartialEq, Eq)]
@@ -72,22 +69,12 @@ struct Looker {
     has_said: bool,
     /// The runs that were handed over and whose files are there.
     known: HashSet<RunId>,
-    /// The names that were said to be no ids and are there.
-    said: HashSet<OsString>,
-    /// How many were said since the last listing.
-    said_lately: usize,
+    warnings: Warnings,
     /// That there is too much in the directory was said.
     has_said_too_much: bool,
     listed_at: Option<Instant>,
     /// When it was last said that it cannot be looked at.
     failed_at: Option<Instant>,
-}
-
-/// The kernel's events of one directory.
-struct Events {
-    inotify: OwnedFd,
-    /// The watch of the directory that the path led to last.
-    watch: i32,
 }
 
 impl Looker {
@@ -98,8 +85,7 @@ impl Looker {
             events: None,
             has_said: false,
             known: HashSet::new(),
-            said: HashSet::new(),
-            said_lately: 0,
+            warnings: Warnings::default(),
             has_said_too_much: false,
             listed_at: None,
             failed_at: None,
@@ -112,10 +98,12 @@ impl Looker {
             Ok(is_another) => is_another,
             Err(error) => return self.failed(&error),
         };
-        if is_another || self.listed_at.is_none_or(|at| at.elapsed() >= LIST_EVERY) {
+        let every = if self.events.is_some() { LIST_EVERY } else { CHECK_EVERY };
+        let next = self.listed_at.map_or(Duration::ZERO, |at| every.saturating_sub(at.elapsed()));
+        if is_another || next.is_zero() {
             return self.list().map_or_else(|error| self.failed(&error), |seen| vec![seen]);
         }
-        self.wait(CHECK_EVERY)
+        self.wait(next.min(CHECK_EVERY))
     }
 
     /// Sees to it that events are those of the directory that the path leads to; whether it is another than before.
@@ -124,39 +112,27 @@ impl Looker {
             // 0700 from the start, whatever the umask.
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         }
-        let new = match &self.events {
-            Some(events) => add(&events.inotify, &self.dir).map(|watch| (watch, None)),
-            None => init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)
-                .and_then(|inotify| add(&inotify, &self.dir).map(|watch| (watch, Some(inotify)))),
+        let followed = match &mut self.events {
+            Some(events) => events.follow(&self.dir),
+            None => Events::of(&self.dir).map(|events| {
+                self.events = Some(events);
+                true
+            }),
         };
-        match (new, &mut self.events) {
-            (Ok((watch, None)), Some(events)) => {
-                // The same directory has the same watch.
-                let is_another = watch != events.watch;
-                if is_another {
-                    // Its directory is gone, perhaps, and the watch with it.
-                    let _ = remove_watch(&events.inotify, events.watch);
-                }
-                events.watch = watch;
-                Ok(is_another)
-            }
-            (Ok((watch, Some(inotify))), _) => {
-                self.events = Some(Events { inotify, watch });
-                Ok(true)
-            }
-            (Err(Errno::NOENT | Errno::NOTDIR), _) => {
+        match followed {
+            Ok(is_another) => Ok(is_another),
+            Err(Errno::NOENT | Errno::NOTDIR) => {
                 Err(io::Error::new(io::ErrorKind::NotFound, "there is no such directory"))
             }
-            (Err(error), _) => {
+            Err(error) => {
                 self.events = None;
                 if !std::mem::replace(&mut self.has_said, true) {
-                    let every = crate::span::human(LIST_EVERY);
+                    let every = crate::span::human(CHECK_EVERY);
                     let dir = self.dir.display();
                     warn!("no events for {dir} ({error}): new files in it are found within {every}");
                 }
                 Ok(false)
             }
-            (Ok((_, None)), None) => Ok(false),
         }
     }
 
@@ -176,7 +152,7 @@ impl Looker {
     /// Everything in the directory.
     fn list(&mut self) -> io::Result<Seen> {
         let mut all = HashSet::new();
-        let mut others = Vec::new();
+        let mut ignored = Vec::new();
         let mut count = 0;
         for entry in std::fs::read_dir(&self.dir)? {
             let entry = entry?;
@@ -188,17 +164,16 @@ impl Looker {
                 break;
             }
             // One that has gone meanwhile is no file any more.
-            if entry.file_type().is_ok_and(|kind| !kind.is_dir()) {
-                match run_of(&entry.file_name()) {
-                    Name::Run(run) => drop(all.insert(run)),
-                    Name::Nothing => {}
-                    Name::Bad(why) => others.push((entry.file_name(), why)),
-                }
+            let Ok(kind) = entry.file_type() else { continue };
+            match entry::read(&self.dir, &entry.file_name(), Some(kind)) {
+                Entry::Run(run) => drop(all.insert(run)),
+                Entry::Nothing => {}
+                Entry::Ignored(why) => ignored.push((entry.file_name(), why)),
             }
         }
         self.may_make = false;
         (self.listed_at, self.failed_at) = (Some(Instant::now()), None);
-        self.say(others, true);
+        self.warnings.warn(ignored, true);
         let new = all.difference(&self.known).cloned().collect();
         self.known = all;
         Ok(Seen::Listed { all: self.known.iter().cloned().collect(), new })
@@ -210,98 +185,30 @@ impl Looker {
             std::thread::sleep(bound);
             return Vec::new();
         };
-        // Its seconds are few.
-        let bound = Timespec::try_from(bound).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        // Broken off by a signal is as good as over.
-        let _ = poll(&mut [PollFd::new(&events.inotify, PollFlags::IN)], Some(&bound));
-        // Since it was moved away, events are of a directory that the path does not lead to, as far as is known.
-        let (mut names, mut missed, mut moved) = (Vec::new(), false, false);
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = Reader::new(&events.inotify, &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => missed = true,
-                Ok(event) if event.wd() != events.watch => {}
-                Ok(event) if event.events().contains(ReadFlags::MOVE_SELF) => moved = true,
-                Ok(_) if moved => {}
-                Ok(event) if event.events().contains(ReadFlags::ISDIR) => {}
-                Ok(event) => {
-                    names.extend(event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned()));
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => break,
-                Err(error) => {
-                    debug!("cannot read events: {error}");
-                    self.events = None;
-                    return Vec::new();
-                }
+        let batch = match events.wait(bound) {
+            Ok(batch) => batch,
+            Err(error) => {
+                debug!("cannot read events: {error}");
+                self.events = None;
+                return Vec::new();
             }
-        }
-        if missed || moved {
+        };
+        if batch.must_list {
             self.listed_at = None;
         }
-        let (mut runs, mut others) = (Vec::new(), Vec::new());
-        for name in names {
-            match run_of(&name) {
-                Name::Run(run) => runs.push(run),
-                Name::Nothing => {}
-                Name::Bad(why) => others.push((name, why)),
+        let (mut runs, mut ignored) = (Vec::new(), Vec::new());
+        for name in batch.names {
+            let kind = std::fs::symlink_metadata(self.dir.join(&name)).ok().map(|entry| entry.file_type());
+            match entry::read(&self.dir, &name, kind) {
+                Entry::Run(run) => runs.push(run),
+                Entry::Nothing => {}
+                Entry::Ignored(why) => ignored.push((name, why)),
             }
         }
-        self.say(others, false);
+        self.warnings.warn(ignored, false);
         self.known.extend(runs.iter().cloned());
         if runs.is_empty() { Vec::new() } else { vec![Seen::Came(runs)] }
     }
-
-    /// Says of names that they are no ids, once each, and few at a time. `is_all` if these are all there are.
-    fn say(&mut self, names: Vec<(OsString, String)>, is_all: bool) {
-        let before = self.said_lately;
-        let mut there = HashSet::new();
-        for (name, why) in names {
-            if !self.said.contains(&name) && !there.contains(&name) {
-                self.said_lately += 1;
-                if self.said_lately <= MOST_SAID {
-                    warn!("a file in the watched directory is ignored: {why}");
-                }
-            }
-            there.insert(name);
-        }
-        if before <= MOST_SAID && self.said_lately > MOST_SAID {
-            warn!("more files in the watched directory are ignored: their names are no run ids");
-        }
-        if is_all {
-            (self.said, self.said_lately) = (there, 0);
-        } else {
-            self.said.extend(there);
-        }
-    }
-}
-
-fn add(inotify: &OwnedFd, dir: &Path) -> rustix::io::Result<i32> {
-    let what = WatchFlags::CREATE | WatchFlags::MOVED_TO;
-    // Its own end and its renaming wake the thread, which then looks where the path leads.
-    let itself = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
-    add_watch(inotify, dir, what | itself)
-}
-
-/// What the name of a file says.
-enum Name {
-    /// It is a run's id.
-    Run(RunId),
-    /// It is hidden or unfinished (`.x`, `x~`, `x.tmp`, `x.part`).
-    Nothing,
-    /// It is no id; why.
-    Bad(String),
-}
-
-fn run_of(name: &OsStr) -> Name {
-    let Some(text) = name.to_str() else {
-        return Name::Bad(format!("`{}` is not UTF-8", printable(&name.to_string_lossy(), 60)));
-    };
-    if text.starts_with('.') || [".tmp", ".part", "~"].iter().any(|end| text.ends_with(end)) {
-        return Name::Nothing;
-    }
-    text.parse().map_or_else(|error: crate::run::RunIdError| Name::Bad(error.to_string()), Name::Run)
 }
 
 #[cfg(test)]
@@ -355,12 +262,15 @@ mod tests {
         for name in ["a", ".hidden", "b.tmp", "two words"] {
             touch(&spool, name);
         }
+        let fifo = |name| rustix::fs::mkfifoat(rustix::fs::CWD, spool.join(name), 0o600.into()).unwrap();
         std::fs::create_dir(spool.join("directory")).unwrap();
-        rustix::fs::mkfifoat(rustix::fs::CWD, spool.join("fifo"), 0o600.into()).unwrap();
+        fifo("fifo");
         symlink("/nowhere", spool.join("link")).unwrap();
         let mut looker = Looker::new(&spool);
-        assert_eq!(next(&mut looker), ["a", "fifo", "link"]);
+        assert_eq!(next(&mut looker), ["a"]);
         std::fs::create_dir(spool.join("directory-2")).unwrap();
+        fifo("fifo-2");
+        symlink("/nowhere", spool.join("link-2")).unwrap();
         std::fs::rename(spool.join("b.tmp"), spool.join("b")).unwrap();
         assert_eq!(next(&mut looker), ["b"]);
         // A file that comes again is news, by an event; by a listing it is not.
@@ -369,7 +279,7 @@ mod tests {
         assert_eq!(next(&mut looker), ["b"]);
         looker.listed_at = None;
         let Some(Seen::Listed { all, new }) = looker.round().pop() else { panic!("no listing") };
-        assert_eq!((ids(&all), ids(&new)), (["a", "b", "fifo", "link"].map(String::from).to_vec(), vec![]));
+        assert_eq!((ids(&all), ids(&new)), (["a", "b"].map(String::from).to_vec(), vec![]));
     }
 
     #[test]
@@ -436,34 +346,9 @@ mod tests {
         let mut looker = Looker::new(&spool);
         looker.round();
         touch(&spool, "a");
-        // As on a file system that has none: the event is lost.
-        let inotify = &looker.events.as_ref().unwrap().inotify;
-        rustix::io::read(inotify, &mut [0; 4096]).unwrap();
+        // As on a file system that has none.
+        looker.events.as_ref().unwrap().lose();
         tokio::time::advance(LIST_EVERY).await;
         assert_eq!(next(&mut looker), ["a"]);
-    }
-
-    #[test]
-    fn what_is_no_id_is_said_once() {
-        let Place { spool, _dir, .. } = place();
-        std::fs::create_dir_all(&spool).unwrap();
-        let mut looker = Looker::new(&spool);
-        touch(&spool, "two words");
-        std::fs::write(spool.join(OsStr::from_bytes(b"\xff\n::error::x")), "").unwrap();
-        for _ in 0..2 {
-            looker.listed_at = None;
-            looker.list().unwrap();
-            assert_eq!(looker.said.len(), 2);
-        }
-        std::fs::remove_file(spool.join("two words")).unwrap();
-        looker.list().unwrap();
-        assert_eq!((looker.said.len(), looker.said_lately), (1, 0), "it is forgotten with its file");
-        // Whoever makes many of them fills no log.
-        looker.round();
-        for name in 0..5 * MOST_SAID {
-            touch(&spool, &format!("no id {name}"));
-            looker.wait(Duration::ZERO);
-        }
-        assert_eq!(looker.said_lately, 5 * MOST_SAID);
     }
 }
