@@ -136,7 +136,7 @@ async fn api(config: &Config, beside_daemon: bool) -> Vec<Finding> {
         let is_absent = matches!(config.api.key, KeySource::Environment(None));
         let state = match (is_absent, beside_daemon) {
             (true, true) => State::Missing(
-                "this user has no API key; the daemon has its own".to_owned(),
+                "this user has no API key; the daemon reads its own".to_owned(),
                 "for commands that ask the API themselves, such as watch: set DATAFRAMER_API_KEY".to_owned(),
             ),
             (true, false) => State::Wrong(

@@ -177,7 +177,7 @@ fn what_only_the_daemon_may_read_is_not_wrong_for_others() {
     let output = doctor(&home, &[]).of_user(1234, &setpriv).run();
     assert_eq!((output.code, wrong(&output).len()), (Some(0), 0), "{output:?}");
     for part in [
-        "-       key: this user has no API key; the daemon has its own\n",
+        "-       key: this user has no API key; the daemon reads its own\n",
         "-       channel webhook: cannot read the webhook secret",
         "-       daemon: you may not use ",
         "`sudo runwatch doctor` asks the daemon",
