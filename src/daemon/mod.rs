@@ -177,7 +177,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 let _ = reply.send(reloaded);
             }
             came = spool.next() => {
-                if spool.take(came).await {
+                if spool.take(came) {
                     daemon.soon();
                 }
             }

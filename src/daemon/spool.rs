@@ -1,7 +1,8 @@
 //! Watches the runs whose files are in the watched directory.
 //!
 //! `watch_dir` looks at the directory, on a thread of its own; this owns what becomes of what it sees, on the runtime, and
-//! the trouble with it. Called by the daemon's loop, which it never holds up.
+//! the trouble with it. Called by the daemon's loop, which it never holds up: runs are added by a task, since the store may
+//! be slow.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -9,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
-use super::handle::Handle;
+use super::handle::{Handle, Refusal};
 use super::watch_dir::{self, LIST_EVERY, Seen};
-use crate::control::NewRun;
+use crate::control::{Added, NewRun};
 use crate::run::RunId;
 
 /// How long after files could not be added, or the thread could not be started, that is tried again.
@@ -34,18 +36,25 @@ pub(super) struct Spool {
     seen: Option<UnboundedReceiver<Seen>>,
     /// The runs whose files are there; `None` until it was listed.
     present: Option<HashSet<RunId>>,
-    /// Those that are not watched yet.
+    /// Those that are not watched yet, but for those that are being added.
     to_add: HashSet<RunId>,
+    /// Runs that are being added.
+    adding: Option<JoinHandle<Batch>>,
     /// How many were added.
-    added: usize,
+    count: usize,
     /// When the thread is to be started, or files are to be added, again.
     again_at: Option<Instant>,
     /// When a directory that was not listed meanwhile hangs.
     hangs_at: Instant,
 }
 
+/// Runs that were to be added, and what became of that.
+type Batch = (HashSet<RunId>, Result<Added, Refusal>);
+
 /// What there is to do.
 pub(super) enum Came {
+    /// Runs were added, or not.
+    Added(Result<Batch, JoinError>),
     /// Something was seen; nothing if the thread has ended.
     Seen(Option<Seen>),
     /// The time to try something again.
@@ -64,16 +73,25 @@ impl Spool {
             seen: None,
             present: None,
             to_add: HashSet::new(),
-            added: 0,
+            adding: None,
+            count: 0,
             again_at: None,
             hangs_at,
         };
         spool.start();
-        if spool.seen.is_some()
-            && let Ok(came) = timeout(FIRST_LISTING, spool.next()).await
-        {
-            spool.take(came).await;
-        }
+        // Out of time, the loop goes on with it.
+        let _ = timeout(FIRST_LISTING, async {
+            while spool.seen.is_some() && (spool.present.is_none() || spool.adding.is_some()) {
+                let came = spool.next().await;
+                let is_over =
+                    !matches!(came, Came::Added(Ok((_, Ok(_)))) | Came::Seen(Some(Seen::Listed { .. })));
+                spool.take(came);
+                if is_over {
+                    return;
+                }
+            }
+        })
+        .await;
         spool
     }
 
@@ -101,25 +119,36 @@ impl Spool {
                 None => std::future::pending().await,
             }
         };
+        let added = async {
+            match &mut self.adding {
+                Some(adding) => adding.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             seen = seen => Came::Seen(seen),
+            added = added => Came::Added(added),
             () = sleep_until(again_at.unwrap_or(hangs_at)), if again_at.is_some() => Came::Again,
             () = sleep_until(hangs_at), if watches => Came::Hangs,
         }
     }
 
     /// Does it. Whether that changed anything.
-    pub(super) async fn take(&mut self, came: Came) -> bool {
-        let before = (self.handle.is_in_trouble("watch_dir"), self.added);
-        self.do_it(came).await;
-        before != (self.handle.is_in_trouble("watch_dir"), self.added)
+    pub(super) fn take(&mut self, came: Came) -> bool {
+        let before = (self.handle.is_in_trouble("watch_dir"), self.count);
+        self.do_it(came);
+        before != (self.handle.is_in_trouble("watch_dir"), self.count)
     }
 
-    async fn do_it(&mut self, came: Came) {
+    fn do_it(&mut self, came: Came) {
         match came {
             Came::Seen(Some(seen)) => {
                 self.hangs_at = Instant::now() + HANGS_AFTER;
-                self.see(seen).await;
+                self.see(seen);
+            }
+            Came::Added(batch) => {
+                self.adding = None;
+                self.added(batch);
             }
             Came::Seen(None) => {
                 self.seen = None;
@@ -131,7 +160,7 @@ impl Spool {
                 if self.seen.is_none() {
                     self.start();
                 }
-                self.add().await;
+                self.add();
             }
             Came::Hangs => {
                 self.hangs_at = Instant::now() + HANGS_AFTER;
@@ -149,7 +178,7 @@ impl Spool {
         self.present.as_ref().map(|present| present.iter().cloned().collect())
     }
 
-    async fn see(&mut self, seen: Seen) {
+    fn see(&mut self, seen: Seen) {
         let new = match seen {
             Seen::Failed(why) => return self.failed(&why),
             Seen::Listed { all, new } => {
@@ -163,7 +192,7 @@ impl Spool {
             }
         };
         self.to_add.extend(new);
-        self.add().await;
+        self.add();
     }
 
     /// It can be looked at.
@@ -185,23 +214,39 @@ impl Spool {
             .set_trouble("watch_dir", Some(format!("cannot watch the directory {}: {why}", dir.display())));
     }
 
-    async fn add(&mut self) {
-        if self.to_add.is_empty() {
+    /// Begins to add what is not watched yet, one batch after the other.
+    fn add(&mut self) {
+        if self.to_add.is_empty() || self.adding.is_some() {
             return;
         }
-        match self.handle.add(self.to_add.iter().cloned().map(NewRun::of).collect()).await {
-            Ok(added) => {
-                self.added += self.to_add.len();
-                self.to_add.clear();
+        let (batch, handle) = (std::mem::take(&mut self.to_add), Arc::clone(&self.handle));
+        self.adding = Some(tokio::spawn(async move {
+            let added = handle.add(batch.iter().cloned().map(NewRun::of).collect()).await;
+            (batch, added)
+        }));
+    }
+
+    fn added(&mut self, batch: Result<Batch, JoinError>) {
+        let refusal = match batch {
+            Ok((batch, Ok(added))) => {
+                self.count += batch.len();
                 for run in added.runs.iter().filter(|run| run.finished.is_none()) {
                     info!(run_id = run.id.as_str(), "watched for a file");
                 }
+                return self.add();
             }
-            Err(refusal) => {
-                let again = crate::span::human(AGAIN_AFTER);
-                warn!("cannot add what the watched directory has, trying again in {again}: {refusal}");
-                self.again_at = Some(Instant::now() + AGAIN_AFTER);
+            Ok((batch, Err(refusal))) => {
+                self.to_add.extend(batch);
+                refusal.to_string()
             }
-        }
+            Err(panic) => {
+                // What is there is added again: to add twice is to add once.
+                self.to_add.extend(self.present.iter().flatten().cloned());
+                panic.to_string()
+            }
+        };
+        let again = crate::span::human(AGAIN_AFTER);
+        warn!("cannot add what the watched directory has, trying again in {again}: {refusal}");
+        self.again_at = Some(Instant::now() + AGAIN_AFTER);
     }
 }
