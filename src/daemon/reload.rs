@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
+use super::handle::{Handle, Parts};
 use super::setup::{announce_discovery, channels, client, routes, settings, warn_of_unknown_channels};
 use super::watching::watch_list;
 use super::{Daemon, Reread};
@@ -17,6 +18,9 @@ use crate::store::StoreError;
 
 /// How long reading the configuration and the files it names may take.
 const READ_BOUND: Duration = Duration::from_secs(10);
+
+/// Pause before what could not be given up is given up again.
+const GIVE_UP_AGAIN: Duration = Duration::from_secs(5);
 
 impl Reread {
     /// Reads the file on a thread of its own: a file system that hangs must not hold up the daemon, nor its end.
@@ -74,14 +78,18 @@ impl Daemon {
         let _ = self.running.channels.send(new_channels.clone()).await;
         let channels: Vec<_> = new_channels.iter().map(|channel| channel.name.clone()).collect();
         handle.metrics.set_channels(channels.clone());
-        if let Err(error) = store.give_up_on_others(channels, crate::clock::wall()).await {
-            warn!("cannot give up on what is for channels that are gone: {error}");
-        }
+        let given_up = store.give_up_on_others(channels, crate::clock::wall()).await;
         handle.exchange(|parts| {
             parts.api = config.api.base_url.as_str().into();
             parts.requests_per_minute = config.poll.requests_per_minute;
             parts.config = Arc::new(config.clone());
         });
+        if let Err(error) = given_up {
+            warn!(
+                "cannot give up on what is for channels that are gone, trying again until it works: {error}"
+            );
+            tokio::spawn(give_up_later(Arc::clone(&handle)));
+        }
         if config.discover.is_none() && going == 0 {
             // Nobody asks: nobody would find out that it is over.
             for about in ["api", "key"] {
@@ -111,5 +119,48 @@ impl Daemon {
         for (what, _) in changed.iter().filter(|(_, changed)| *changed) {
             warn!("`{what}` has changed: that takes a restart");
         }
+    }
+}
+
+/// Gives up on what is for channels that are gone, as soon as the store can be written to. Until then it would stay pending,
+/// and nobody would send it.
+async fn give_up_later(handle: Arc<Handle>) {
+    let give_up = || async {
+        // By the configuration of that moment: another reload may have brought a channel back.
+        let _changing = handle.changing.lock().await;
+        let Parts { store, config, .. } = handle.parts_now();
+        let channels = config.channels.iter().map(|channel| channel.name.clone()).collect();
+        let given_up = store.give_up_on_others(channels, crate::clock::wall()).await;
+        given_up.inspect_err(|error| debug!("cannot give up on what is for channels that are gone: {error}"))
+    };
+    until_done(give_up).await;
+}
+
+/// Does something until it works.
+async fn until_done<E, F: Future<Output = Result<usize, E>>>(mut attempt: impl FnMut() -> F) {
+    loop {
+        sleep(GIVE_UP_AGAIN).await;
+        match attempt().await {
+            Ok(0) => return,
+            Ok(count) => return info!(count, "gave up on what is for channels that are gone"),
+            Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_given_up_is_given_up_before_long() {
+        let began = tokio::time::Instant::now();
+        let mut attempts = 0;
+        until_done(|| {
+            attempts += 1;
+            std::future::ready(if attempts < 4 { Err("the store is away") } else { Ok(1) })
+        })
+        .await;
+        assert_eq!((attempts, began.elapsed()), (4, 4 * GIVE_UP_AGAIN));
     }
 }
