@@ -307,11 +307,11 @@ async fn channel(config: &Config, configured: &ConfiguredChannel, beside_daemon:
             match found.unwrap_or_else(|_| Err(hangs())) {
                 Ok(true) => State::Well(try_it()),
                 Ok(false) => State::Wrong(
-                    format!("{} is no program here", settings.program),
+                    format!("{} is no program here", settings.shown_program()),
                     "give the whole path of one that may be executed".to_owned(),
                 ),
                 Err(error) => State::Wrong(
-                    format!("{}: {error}", settings.program),
+                    format!("{}: {error}", settings.shown_program()),
                     "check the file system it is on".to_owned(),
                 ),
             }

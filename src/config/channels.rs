@@ -284,6 +284,10 @@ fn command(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
     }))
 }
 
+/// What to do where the program and its arguments are one string.
+const SPLIT: &str =
+    "give each argument as a string of its own, such as [\"program\", \"argument\"]; no shell is involved";
+
 /// What is wrong with a program and what to do, if it cannot be started from here.
 fn program_error(program: &str, env: Environment<'_>) -> Option<(String, &'static str)> {
     use rustix::fs::{Access, access};
@@ -295,6 +299,8 @@ fn program_error(program: &str, env: Environment<'_>) -> Option<(String, &'stati
             None
         } else if program.starts_with("~/") {
             Some((format!("there is no program {shown}: no shell replaces the ~"), "write the whole path"))
+        } else if program.contains(char::is_whitespace) && !path.exists() {
+            Some((format!("there is no program {shown}"), SPLIT))
         } else if path.exists() {
             Some((format!("{shown} may not be executed"), "chmod +x it, or name another program"))
         } else {
@@ -304,6 +310,7 @@ fn program_error(program: &str, env: Environment<'_>) -> Option<(String, &'stati
         let path = env("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
         let found = std::env::split_paths(&path).any(|dir| executable(&dir.join(program)));
         let title = || format!("there is no program `{}` in PATH", mask::quoted(program));
-        (!found).then(|| (title(), "give the whole path; no shell is involved"))
+        let is_line = program.contains(char::is_whitespace);
+        (!found).then(|| (title(), if is_line { SPLIT } else { "give the whole path; no shell is involved" }))
     }
 }

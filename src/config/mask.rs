@@ -251,8 +251,12 @@ impl Line<'_> {
             }
             return;
         }
-        // The sign may be part of a secret that is no key.
-        self.show_text(start..key_end, UNKNOWN - 1);
+        if equals > key_end || has_only_words(&text) {
+            self.show_text(start..key_end, UNKNOWN - 1);
+        } else {
+            // The sign may be part of a secret that is no key.
+            self.show(start..key_end.min(start + UNKNOWN - 1));
+        }
         self.show(key_end..equals + 1);
         let value = self.skip_blank(equals + 1);
         self.show(equals + 1..value);
@@ -470,6 +474,11 @@ fn is_plain(text: &str) -> bool {
     text.len() <= PLAIN && runs(text).all(&mut known) && digits <= DIGITS
 }
 
+/// This program's words, perhaps misspelt, with single marks between them.
+fn has_only_words(key: &str) -> bool {
+    runs(key).all(|run| is_word(run) || matches!(run, "." | "-" | "_"))
+}
+
 /// A day, perhaps with a time and a zone.
 fn is_date(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -584,6 +593,10 @@ mod tests {
             ("timeout = \"\"\"5", "timeout = ****"),
             ("timeout = \"a\\u0041\"", "timeout = *********"),
             ("[\"hunter2hunter2\"]", "******************"),
+            ("max_intervall=", "max_intervall="),
+            ("nightly_jobs = 1", "nightly_jobs = *"),
+            ("abcdefg=", "abcdef*="),
+            ("_aa_0-a=A-=-00A_", "_aa_0-*=********"),
             ("whsec_hunter2hunter2= 1", "whsec_**************= *"),
             ("ключ = 1", "********"),
         ] {

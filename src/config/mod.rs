@@ -15,6 +15,7 @@ mod runs;
 mod sections;
 mod url;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use toml::de::DeTable;
 use crate::notify::{CommandSettings, SigningSecret};
 use crate::poll::{Alerts, Mode, Policy};
 use crate::run::{EventKind, RunId};
-use crate::secret::{KnownSecrets, Redactor, Secret};
+use crate::secret::{KnownSecrets, REDACTED, Redactor, Secret};
 use crate::small_file;
 
 pub use diagnostic::{Problem, Report, Severity};
@@ -208,14 +209,14 @@ impl ChannelKind {
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(pub Url);
 
-impl std::fmt::Debug for SecretUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/[REDACTED]", self.0.origin().ascii_serialization())
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{REDACTED}", self.0.origin().ascii_serialization())
     }
 }
 
-/// What flags set; each wins over everything else.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What flags set; each wins over everything else. `Debug` does not show the base URL, which may have a password in it.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--base-url`.
     pub base_url: Option<String>,
@@ -229,6 +230,20 @@ pub struct Overrides {
     pub log_format: Option<LogFormat>,
     /// `--grace`.
     pub grace: Option<Duration>,
+}
+
+impl fmt::Debug for Overrides {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { base_url, api_key_file, allow_http, log_level, log_format, grace } = self;
+        f.debug_struct("Overrides")
+            .field("base_url", &base_url.as_ref().map(|_| REDACTED))
+            .field("api_key_file", api_key_file)
+            .field("allow_http", allow_http)
+            .field("log_level", log_level)
+            .field("log_format", log_format)
+            .field("grace", grace)
+            .finish()
+    }
 }
 
 /// A configuration and what was noticed on the way.

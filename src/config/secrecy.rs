@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// Keys of every section, and some that are none.
-const KEYS: [&str; 44] = [
+const KEYS: [&str; 50] = [
     "allow_http",
     "announce_past",
     "api_key",
@@ -17,12 +17,15 @@ const KEYS: [&str; 44] = [
     "batch",
     "ca_file",
     "command",
+    "connect_timeout",
     "created_after",
     "created_by_email",
+    "dataset_name",
     "deadline",
     "email",
     "events",
     "format",
+    "gather",
     "grace",
     "headers",
     "id",
@@ -30,6 +33,7 @@ const KEYS: [&str; 44] = [
     "keep",
     "level",
     "listen",
+    "listen_names",
     "max_in_flight",
     "multiplier",
     "name",
@@ -37,6 +41,7 @@ const KEYS: [&str; 44] = [
     "password",
     "poll",
     "requests_per_minute",
+    "remind_every",
     "retry_delays",
     "run",
     "secert",
@@ -47,6 +52,7 @@ const KEYS: [&str; 44] = [
     "spec_name",
     "state_dir",
     "timeout",
+    "token",
     "unsigned",
     "url",
     "url_file",
@@ -55,7 +61,7 @@ const KEYS: [&str; 44] = [
 ];
 
 /// Heads of tables; `@` stands for the secret.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 30] = [
     "",
     "[api]",
     "[api.headers]",
@@ -74,10 +80,22 @@ const TABLES: [&str; 18] = [
     "[@]",
     "[[@]]",
     "[notify.\"@\"]",
+    "[[notify.desktop]]",
+    "[[notify.@]]",
+    "[[notify.pager]]",
+    "[notify.webhook.@]",
+    "[[notify.webhook]]\n[notify.webhook.secret]",
+    "[api.\"@\"]",
+    "[discover.@]",
+    "[ notify . '@' ]",
+    "[[notify.webhook]",
+    "[notify.webhook",
+    "[[run]]\n[[run.@]]",
+    "notify:\n  webhook:\n    - url: @",
 ];
 
 /// Ways of writing a setting; `K` stands for its key, `@` for the secret, `&` for the secret in escapes.
-const LAYOUTS: [&str; 56] = [
+const LAYOUTS: [&str; 102] = [
     "K = \"@\"",
     "K = '@'",
     "K = @",
@@ -134,6 +152,57 @@ const LAYOUTS: [&str; 56] = [
     "K = \"Authorization: Bearer @\"",
     "K = \"x @ y\"",
     "K = [\"sh\", \"-c\", \"curl -H @\"]",
+    "K = [\"curl -H @\"]",
+    // Inline tables and dotted keys, in their right place and elsewhere.
+    "notify.webhook = [{ url = \"@\", secret = \"@\", K = \"@\" }]",
+    "notify = { webhook = [{ K = '@' }] }",
+    "notify.webhook.K = \"@\"",
+    "K.\"@\".x = 1",
+    "K . K = \"@\"",
+    "\"K\".'@' = 1",
+    "K = { K = { @ = '@' } }",
+    "K = { url = \"https://x/@\", secrets = [\"@\"] }",
+    "K = [[\"@\"], ['@']]",
+    "K = [{ a = ['@'] }, \"@\"]",
+    "K = [{ url = \"@\",\n secret = \"@\" }]",
+    // As in YAML, JSON, shell and other files.
+    "- K: \"@\"",
+    "- @",
+    "K:\n  - @\n  - \"@\"",
+    "K: |\n  @",
+    "{ \"K\": \"@\" }",
+    "\"K\": \"@\",",
+    "; K = @",
+    "// K = \"@\"",
+    "K := \"@\"",
+    "K = \"@\";",
+    "set K @",
+    "<K>@</K>",
+    // The same key again.
+    "K = \"@\"\nK = \"@\"",
+    "K = 1\nK.@ = 2",
+    "@ = 1\n@ = 2",
+    // Every other type of value, spoilt.
+    "K = 2026-11-01T@",
+    "K = 0x@",
+    "K = 1.@",
+    "K = -@",
+    "K = 1e@",
+    "K = true@",
+    "K = inf@",
+    // Values that begin or end like good ones.
+    "K = \"30s@\"",
+    "K = \"@ 30s\"",
+    "K = \"auto@\"",
+    "K = [\"5s\", \"@\"]",
+    "K = \"info,@=debug\"",
+    "K = \"127.0.0.1:@\"",
+    "K = \"2026-11-01 @\"",
+    "K = \"a\" + \"@\"",
+    "K = \"\\q@\"",
+    "K = \"@\\\"@\"",
+    "K = \"\"\"@",
+    "K = '''\n@=",
 ];
 
 fn escaped(secret: &str) -> String {
@@ -146,9 +215,14 @@ fn document() -> impl Strategy<Value = String> {
         (0..LAYOUTS.len(), 0..KEYS.len()).prop_map(|(layout, key)| LAYOUTS[layout].replace('K', KEYS[key]));
     let table = (0..TABLES.len(), prop::collection::vec(setting, 0..4))
         .prop_map(|(table, settings)| format!("{}\n{}\n", TABLES[table], settings.join("\n")));
-    (prop::collection::vec(table, 1..4), any::<bool>()).prop_map(|(tables, dos)| {
+    (prop::collection::vec(table, 1..4), 0..8).prop_map(|(tables, odd)| {
         let text = tables.concat();
-        if dos { text.replace('\n', "\r\n") } else { text }
+        match odd {
+            0 | 1 => text.replace('\n', "\r\n"),
+            2 => format!("\u{feff}{text}"),
+            3 => text.replace('\n', "\0\n"),
+            _ => text,
+        }
     })
 }
 
@@ -157,7 +231,8 @@ fn secret() -> impl Strategy<Value = String> {
     let mixed = "[A-Za-z0-9+/_=-]{16,48}".prop_filter("mixed", |text| {
         text.contains(|c: char| c.is_ascii_digit()) && text.contains(|c: char| c.is_ascii_uppercase())
     });
-    prop_oneof![mixed, "whsec_[A-Za-z0-9+/]{42}[0-9A-Z]=", "[a-z]{16,40}", "[0-9a-f]{32}"]
+    let grouped = "[a-z][0-9][a-z0-9]{2}(-[a-z][0-9][a-z0-9]{2}){3,5}";
+    prop_oneof![mixed, grouped, "whsec_[A-Za-z0-9+/]{42}[0-9A-Z]=", "[a-z]{16,40}", "[0-9a-f]{32}"]
 }
 
 #[track_caller]
@@ -186,13 +261,18 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_layout_of_a_file_shows_a_secret(document in document(), secret in secret()) {
-        let text = document.replace('&', &escaped(&secret)).replace('@', &secret);
+    fn no_layout_of_a_file_shows_a_secret(
+        document in document(), secret in secret(), invalid in prop::option::weighted(0.05, any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = document.replace('&', &escaped(&secret)).replace('@', &secret).into_bytes();
+        if let Some(at) = invalid {
+            bytes.insert(at.index(bytes.len()), 0xff);
+        }
         let dir = tempfile::tempdir().unwrap();
         // A file that everybody can read gets a word about its secrets, too.
         let path = dir.path().join("config.toml");
-        std::fs::write(&path, &text).unwrap();
-        let parsed = parse(Some((&path, &text)), &|_| None, &Overrides::default());
+        std::fs::write(&path, bytes).unwrap();
+        let parsed = read(Located::Named(path), &|_| None, &Overrides::default());
         assert_hides(&secret, &everything_shown(&parsed));
     }
 
@@ -211,6 +291,33 @@ proptest! {
             let key = parsed.as_ref().ok().and_then(|loaded| loaded.config.api.key.read().err());
             assert_hides(&secret, &format!("{}\n{key:?}", everything_shown(&parsed)));
         }
+    }
+}
+
+/// A configuration without a mistake, which holds a secret wherever one may be.
+const SECRETS_IN_PLACE: &str = "[api]\nheaders = { X-Token = \"@\" }\n\
+    [[notify.webhook]]\nname = \"a\"\nurl = \"https://hooks.example.com/@?k=@\"\nsecret = \"whsec_@\"\n\
+    [[notify.webhook]]\nname = \"b\"\nurl = '''https://hooks.example.com/@'''\nsecrets = [\n  \"whsec_@\",\n  'whsec_@',\n]\n\
+    [[notify.command]]\ncommand = [\"sh\", \"-c\", \"curl -H 'Authorization: Bearer @'\", '@']\n\
+    [[notify.command]]\nname = \"c\"\ncommand = [\"/bin/curl -H @\"]\n\
+    [[notify.log]]\nname = \"d\"\n";
+
+#[test]
+fn debug_shows_no_secret() {
+    let secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let text = SECRETS_IN_PLACE.replace('@', secret);
+    let env = |name: &str| match name {
+        "DATAFRAMER_API_KEY" => Some(secret.to_owned()),
+        "DATAFRAMER_CUSTOM_HEADERS" => Some(format!("X-Other: {secret}")),
+        _ => None,
+    };
+    let overrides = Overrides { base_url: Some(format!("https://me:{secret}@h")), ..Overrides::default() };
+    let loaded = parse(Some((Path::new("c"), &text)), &env, &Overrides::default()).unwrap();
+    assert_eq!(loaded.config.channels.len(), 5);
+    let shown = format!("{loaded:?}\n{loaded:#?}\n{overrides:?}\n{}", everything_shown(&Ok(loaded.clone())));
+    assert_hides(secret, &shown);
+    for part in ["CommandSettings", "\"sh\"", "30s", "hooks.example.com", "X-Token"] {
+        assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");
     }
 }
 

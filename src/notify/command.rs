@@ -3,6 +3,7 @@
 //! Owns its environment (`RUNWATCH_*` in; what is inherited is `environment`'s), its standard input (the event as JSON) and its end: when the
 //! time is up, the whole process group is killed.
 
+use std::fmt;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,12 +18,13 @@ use super::{LONGEST_ANSWER, Message, Notice, Notifier, NotifyError};
 use crate::BoxFuture;
 use crate::run::printable;
 use crate::run::text::one_line;
+use crate::secret::REDACTED;
 
 /// How long is listened on after the program has ended.
 const STDERR_DRAIN: Duration = Duration::from_millis(100);
 
-/// What a command channel needs to know.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a command channel needs to know. Arguments can hold tokens: `Debug` shows none of them.
+#[derive(Clone, PartialEq, Eq)]
 pub struct CommandSettings {
     /// The program.
     pub program: String,
@@ -30,6 +32,26 @@ pub struct CommandSettings {
     pub arguments: Vec<String>,
     /// How long it may take.
     pub timeout: Duration,
+}
+
+impl CommandSettings {
+    /// The program as messages name it. A whole command line in its place ends at the first blank: arguments can hold tokens.
+    pub fn shown_program(&self) -> String {
+        match self.program.split_once(char::is_whitespace) {
+            Some((program, _)) => format!("{program} …"),
+            None => self.program.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for CommandSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandSettings")
+            .field("program", &self.shown_program())
+            .field("arguments", &vec![REDACTED; self.arguments.len()])
+            .field("timeout", &self.timeout)
+            .finish()
+    }
 }
 
 /// Tells events to a program.
@@ -45,7 +67,7 @@ impl Command {
     }
 
     async fn run(&self, notice: &Notice) -> Result<(), NotifyError> {
-        let program = &self.settings.program;
+        let program = self.settings.shown_program();
         let mut child = self
             .prepared(notice)
             .spawn()

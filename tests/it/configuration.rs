@@ -280,3 +280,18 @@ fn a_proxy_that_is_none_is_warned_of() {
     assert!(output.stderr.contains("warning: HTTPS_PROXY names no proxy"), "{output:?}");
     assert!(!output.stderr.contains("Kq8zX"), "{output:?}");
 }
+
+#[test]
+fn a_command_line_in_place_of_a_program_is_cut_before_its_arguments() {
+    let config = "[[notify.command]]\ncommand = [\"/nowhere/curl -H Kq8zX91vvT\", \"Kq8zX91vvT\"]\n";
+    for (args, says) in [
+        (&["config", "check"][..], "give each argument as a string of its own"),
+        (&["notify", "test"], "cannot start /nowhere/curl …: "),
+        (&["doctor"], "/nowhere/curl … is no program here"),
+    ] {
+        let output = runwatch(args).config(config).run();
+        let shown = format!("{}{}", output.stdout, output.stderr);
+        assert!(shown.contains(says), "{args:?}: {output:?}");
+        assert!(!shown.contains("Kq8zX91v"), "{output:?}");
+    }
+}
