@@ -13,10 +13,16 @@ use tracing::{error, warn};
 use super::DaemonError;
 use super::state_dir::{self, Unfit};
 use crate::clock;
-use crate::store::{InUse, Lock, Original, SqliteStore, StoreError, StoreErrorKind, set_aside};
+use crate::store::{
+    InUse, Lock, Original, Salvaged, SqliteStore, StoreError, StoreErrorKind, roll_forward, salvage,
+    set_aside,
+};
 
 /// The database's name in the directory.
 const DATABASE: &str = "runwatch.db";
+
+/// The name of a database that is to take its place.
+const NEW: &str = "runwatch.db.new";
 
 /// A daemon's state: the right to it, and the store in it.
 pub(super) struct State {
@@ -93,7 +99,7 @@ impl State {
             let lock = if has_lock { None } else { Some(take(&dir)?) };
             let aside = match kind {
                 StoreErrorKind::Moved => write_anew(&dir, original)?,
-                _ => put_aside(&dir)?,
+                _ => renew(&dir, |new| original.salvage_to(new))?,
             };
             Ok((open_store(&dir)?, aside, lock))
         });
@@ -135,16 +141,23 @@ fn take(dir: &Path) -> Result<Lock, StateError> {
 
 fn open_store(dir: &Path) -> Result<(SqliteStore, Option<Aside>), StateError> {
     let path = dir.join(DATABASE);
-    let opened = SqliteStore::open(&path);
-    let (opened, aside) = match opened {
-        Err(error) if error.kind == StoreErrorKind::Corrupt => {
-            error!("{} is damaged: {error}", path.display());
-            let aside = put_aside(dir)?;
-            warn!("runs that were added by a command are only in there, too: see `runwatch add`");
-            (SqliteStore::open(&path), aside)
-        }
-        opened => (opened, None),
+    // What a kill has left undone: the database was set aside, and the new one is not at its place.
+    put_in_place(dir)?;
+    let is_damaged = |opened: &Result<_, StoreError>| {
+        let error = opened.as_ref().err().filter(|error| error.kind == StoreErrorKind::Corrupt)?;
+        error!("{} is damaged: {error}", path.display());
+        Some(())
     };
+    let (mut opened, mut aside) = (SqliteStore::open(&path), None);
+    if is_damaged(&opened).is_some() {
+        aside = renew(dir, |new| salvage(&path, new))?;
+        opened = SqliteStore::open(&path);
+    }
+    if is_damaged(&opened).is_some() {
+        // What was saved of it is no better.
+        aside = put_aside(dir)?.or(aside);
+        opened = SqliteStore::open(&path);
+    }
     let store = opened.map_err(|error| refused(dir, &path, &error))?;
     Ok((store, aside))
 }
@@ -175,9 +188,27 @@ fn put_aside(dir: &Path) -> Result<Option<Aside>, StateError> {
     })?;
     let aside = aside.map(|path| Aside { what: "a damaged state", path });
     if let Some(aside) = &aside {
+        warn!("{aside}");
+    }
+    Ok(aside)
+}
+
+/// Sets a damaged store aside and puts a new one in its place that has every row `salvage` can read.
+fn renew(
+    dir: &Path,
+    salvage: impl FnOnce(&Path) -> Result<Salvaged, StoreError>,
+) -> Result<Option<Aside>, StateError> {
+    let salvaged = write_new(dir, salvage)?;
+    let aside = put_aside(dir)?;
+    put_in_place(dir)?;
+    let lost = salvaged.as_ref().map_or(Some("everything".to_owned()), Salvaged::lost);
+    if let Some(salvaged) = salvaged {
+        warn!("saved from the damaged state: {salvaged}");
+    }
+    if let Some(lost) = lost {
         warn!(
-            "{aside}; what was still to be sent is only in there, and so is which runs were removed: those that are still \
-             active are found again where runs are looked for"
+            "could not be read in the damaged state: {lost}; add runs that are missing again (`runwatch add`), and \
+             expect that some notifications are not sent, or sent twice"
         );
     }
     Ok(aside)
@@ -187,23 +218,11 @@ fn put_aside(dir: &Path) -> Result<Option<Aside>, StateError> {
 /// has taken their place is set aside.
 fn write_anew(dir: &Path, original: &Original<'_>) -> Result<Option<Aside>, StateError> {
     let path = dir.join(DATABASE);
-    let new = dir.join(format!("{DATABASE}.new"));
-    let failed = |error: &dyn fmt::Display| StateError::Failed(cannot(dir, error));
-    // One that a kill left behind.
-    match std::fs::remove_file(&new) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
-        _ => {}
-    }
-    match original.copy_to(&new) {
-        Ok(()) => {}
-        Err(error) if error.kind == StoreErrorKind::Corrupt => {
-            error!("what was in the state cannot be saved: {error}; beginning a new one from what is known");
-        }
-        Err(error) => return Err(failed(&error)),
-    }
-    let aside = set_aside(&path, "replaced", clock::wall()).map_err(|error| failed(&error))?;
-    if new.exists() {
-        std::fs::rename(&new, &path).map_err(|error| failed(&error))?;
+    let written = write_new(dir, |new| original.copy_to(new))?;
+    let aside = set_aside(&path, "replaced", clock::wall())
+        .map_err(|error| StateError::Failed(cannot(dir, &error)))?;
+    put_in_place(dir)?;
+    if written.is_some() {
         warn!("everything that was recorded has been written into a new {}", path.display());
     }
     let aside = aside.map(|path| Aside { what: "the file that took the place of the state", path });
@@ -211,6 +230,38 @@ fn write_anew(dir: &Path, original: &Original<'_>) -> Result<Option<Aside>, Stat
         warn!("{aside}");
     }
     Ok(aside)
+}
+
+/// Writes what there is into a new file, which gets its name when it is whole; `None` if nothing can be read.
+fn write_new<T>(
+    dir: &Path,
+    write: impl FnOnce(&Path) -> Result<T, StoreError>,
+) -> Result<Option<T>, StateError> {
+    let (part, new) = (dir.join(format!("{DATABASE}.part")), dir.join(NEW));
+    let failed = |error: &dyn fmt::Display| StateError::Failed(cannot(dir, error));
+    for left_over in [&part, &new] {
+        match std::fs::remove_file(left_over) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+            _ => {}
+        }
+    }
+    match write(&part) {
+        Ok(written) => {
+            std::fs::rename(&part, &new).map_err(|error| failed(&error))?;
+            Ok(Some(written))
+        }
+        Err(error) if error.kind == StoreErrorKind::Corrupt => {
+            error!("what was in the state cannot be saved: {error}; beginning a new one from what is known");
+            Ok(None)
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Gives a new store that is whole its place, if there is one, and nothing has the place.
+fn put_in_place(dir: &Path) -> Result<(), StateError> {
+    roll_forward(&dir.join(NEW), &dir.join(DATABASE), clock::wall())
+        .map_err(|error| StateError::Failed(cannot(dir, &error)))
 }
 
 /// `state_dir`, else `$STATE_DIRECTORY` (systemd's; the first of several), else `$XDG_STATE_HOME/runwatch`, else

@@ -32,6 +32,19 @@ pub fn set_aside(database: &Path, why: &str, now: Timestamp) -> io::Result<Optio
     Ok(Some(aside))
 }
 
+/// Gives a new database that is whole the place of one that was set aside, if nothing has that place. Also after a kill in
+/// between.
+pub fn roll_forward(new: &Path, database: &Path, now: Timestamp) -> io::Result<()> {
+    if is_there(database)? || !is_there(new)? {
+        return Ok(());
+    }
+    // The log of the old one is not to be taken for its own.
+    set_orphans_aside(database, now)?;
+    std::fs::rename(new, database)?;
+    sync_dir(database);
+    Ok(())
+}
+
 /// A log without its database: whoever set the database aside was killed before the end. What is aside has it already, or
 /// else it is kept under a name of its own: a new database is not to take it for its own.
 pub(super) fn set_orphans_aside(database: &Path, now: Timestamp) -> io::Result<()> {

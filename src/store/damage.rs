@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Error, ErrorCode, ffi};
 
-use super::sqlite::NEW;
+use super::schema::NEW;
 use super::{StoreError, StoreErrorKind};
 
 /// What kind of error it is. [`StoreErrorKind::Other`] may still be damage: see [`missing`].

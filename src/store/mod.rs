@@ -23,6 +23,8 @@ mod queue;
 mod routes;
 mod row;
 mod runs;
+mod salvage;
+mod schema;
 mod sqlite;
 #[cfg(test)]
 mod testing;
@@ -43,11 +45,12 @@ use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 pub use self::took::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
 pub use adopt::{Adopted, Adoption, Fate};
-pub use aside::set_aside;
+pub use aside::{roll_forward, set_aside};
 pub use copy::copy_unused;
 pub use lock::{InUse, Lock};
 pub use purge::Kept;
 pub use routes::{Route, Routes};
+pub use salvage::{Salvaged, salvage};
 pub use sqlite::{Original, SqliteStore};
 
 /// The name of a notification channel.

@@ -17,6 +17,7 @@ mod commands;
 mod configuration;
 mod control;
 mod daemon;
+mod damage;
 mod deliveries;
 mod delivery;
 mod desktop;

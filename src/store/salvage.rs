@@ -1,0 +1,519 @@
+//! Copies whatever can still be read of a damaged database into a new one, row by row.
+//!
+//! A page that is damaged hides the rows on it, and SQLite reads no further. So a table is read from both ends, and what is
+//! left between is split in two and read again. Rows that runwatch never wrote are left out: they would be damage again.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi, params_from_iter};
+
+use super::files::{make, resolved};
+use super::schema::{SCHEMA, schema_of};
+use super::sqlite::leave_files;
+use super::sqlite::unusable;
+use super::{StoreError, StoreErrorKind};
+
+/// At most this many attempts to read on in one table of one source: each may fail at once.
+const ATTEMPTS: u32 = 8000;
+
+/// Every table: events come before their deliveries.
+const TABLES: [Table; 7] = [
+    Table { name: "runs", key: "id", rows: "runs", rules: &[] },
+    Table { name: "removed_runs", key: "id", rows: "removed runs", rules: &[] },
+    Table { name: "events", key: "id", rows: "events", rules: &[("payload", "json_valid(payload)")] },
+    Table {
+        name: "deliveries",
+        key: "id",
+        rows: "deliveries",
+        rules: &[
+            ("attempts", "attempts BETWEEN 0 AND 1000000000"),
+            ("claims", "claims BETWEEN 0 AND 1000000000000"),
+            ("cut_off", "cut_off BETWEEN 0 AND 1000000000"),
+        ],
+    },
+    Table { name: "channels", key: "name", rows: "channels", rules: &[] },
+    Table { name: "disabled_channels", key: "name", rows: "disabled channels", rules: &[] },
+    Table { name: "moments", key: "name", rows: "remembered times", rules: &[] },
+];
+
+struct Table {
+    name: &'static str,
+    key: &'static str,
+    /// What its rows are called.
+    rows: &'static str,
+    /// What runwatch writes into a column, beyond what the schema says of it.
+    rules: &'static [(&'static str, &'static str)],
+}
+
+/// What was read of a damaged database.
+#[derive(Debug, Default)]
+pub struct Salvaged {
+    parts: Vec<Part>,
+}
+
+/// What was read of one table.
+#[derive(Debug)]
+struct Part {
+    rows: &'static str,
+    saved: u64,
+    /// Rows that are none of ours, or lack what belongs to them.
+    refused: u64,
+    /// Some of it could not be read.
+    has_gaps: bool,
+}
+
+impl Salvaged {
+    /// What could not be read, for people; `None` if everything could.
+    pub fn lost(&self) -> Option<String> {
+        let of = |part: &Part| match (part.has_gaps, part.refused) {
+            (false, 0) => None,
+            (true, _) if part.saved == 0 => Some(format!("the {}", part.rows)),
+            (true, _) => Some(format!("some {}", part.rows)),
+            (false, refused) => Some(format!("{refused} of the {}", part.rows)),
+        };
+        let lost: Vec<String> = self.parts.iter().filter_map(of).collect();
+        (!lost.is_empty()).then(|| lost.join(", "))
+    }
+}
+
+impl fmt::Display for Salvaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let saved: Vec<String> =
+            self.parts.iter().map(|part| format!("{} {}", part.saved, part.rows)).collect();
+        f.write_str(&saved.join(", "))
+    }
+}
+
+/// Copies what can be read of the database at a path, which nobody has open, into a new file. The database stays as it is.
+/// Blocks.
+pub fn salvage(database: &Path, to: &Path) -> Result<Salvaged, StoreError> {
+    copy_readable(&[&open(database, "unix")?], to)
+}
+
+/// The same for a database that this process has open as `live`. What that does not see, because somebody else has changed the
+/// files, is read from them; the database is not locked any more after that.
+pub(super) fn salvage_open(live: &Connection, database: &Path, to: &Path) -> Result<Salvaged, StoreError> {
+    match open(database, "unix-none") {
+        Ok(files) => copy_readable(&[live, &files], to),
+        Err(_) => copy_readable(&[live], to),
+    }
+}
+
+/// The file system by its name in SQLite: `unix-none` does not look at locks.
+fn open(database: &Path, file_system: &str) -> Result<Connection, StoreError> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags_and_vfs(resolved(database), flags, file_system)?;
+    leave_files(&connection);
+    connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE")?;
+    Ok(connection)
+}
+
+/// An error leaves no file.
+fn copy_readable(from: &[&Connection], to: &Path) -> Result<Salvaged, StoreError> {
+    make(to).map_err(|error| unusable(&error))?;
+    // So that a file that was cut off and a schema that makes no sense are read as far as they go.
+    let lenient = |is_so| {
+        for source in from {
+            let _ = source.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, is_so);
+        }
+    };
+    lenient(true);
+    let copied = copy_tables(from, to).and_then(|salvaged| {
+        let is_readable = salvaged.parts.iter().any(|part| part.saved > 0 || !part.has_gaps);
+        let message = "nothing in it can be read".to_owned();
+        if is_readable { Ok(salvaged) } else { Err(StoreError { kind: StoreErrorKind::Corrupt, message }) }
+    });
+    lenient(false);
+    copied.inspect_err(|_| drop(std::fs::remove_file(to)))
+}
+
+fn copy_tables(from: &[&Connection], path: &Path) -> Result<Salvaged, StoreError> {
+    let to = open(path, "unix")?;
+    to.execute_batch("PRAGMA synchronous = FULL; BEGIN")?;
+    // Of the version that the database was: what is between it and today's is done when it is opened.
+    let version = |db: &&Connection| db.query_row("PRAGMA user_version", (), |row| row.get::<_, i64>(0)).ok();
+    let version = from.iter().find_map(version).and_then(|version| usize::try_from(version).ok());
+    let version = version.filter(|version| (1..=SCHEMA).contains(version)).unwrap_or(SCHEMA);
+    to.execute_batch(&schema_of(version))?;
+    let mut salvaged = Salvaged::default();
+    for table in &TABLES {
+        let wanted = columns(&to, table.name)?;
+        if wanted.is_empty() {
+            // That version had no such table.
+            continue;
+        }
+        let mut part = Part { rows: table.rows, saved: 0, refused: 0, has_gaps: true };
+        for from in from {
+            if part.has_gaps {
+                let wanted = wanted.clone();
+                let more = Copy { from, to: &to, table, wanted, attempts: 0 }.run()?;
+                part = Part { saved: part.saved + more.saved, ..more };
+            }
+        }
+        salvaged.parts.push(part);
+    }
+    to.execute_batch(&format!("PRAGMA user_version = {version}; COMMIT"))?;
+    to.close().map_err(|(_, error)| StoreError::from(error))?;
+    Ok(salvaged)
+}
+
+fn columns(db: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    let mut select = db.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let names = select.query_map([table], |row| row.get(0))?;
+    names.collect()
+}
+
+/// The copy of one table.
+struct Copy<'c> {
+    from: &'c Connection,
+    to: &'c Connection,
+    table: &'c Table,
+    /// The columns of the new table.
+    wanted: Vec<String>,
+    attempts: u32,
+}
+
+/// Between two keys, neither of them included; `None` is the end of the table.
+type Range = (Option<Value>, Option<Value>);
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Up,
+    Down,
+}
+
+/// How far reading came.
+enum Reached {
+    /// To the end of what was asked for.
+    End,
+    /// Nothing could be read after this key; `None` if nothing could be read at all.
+    Key(Option<Value>),
+}
+
+impl Copy<'_> {
+    fn run(mut self) -> Result<Part, StoreError> {
+        let mut part = Part { rows: self.table.rows, saved: 0, refused: 0, has_gaps: false };
+        let there = columns(self.from, self.table.name).unwrap_or_default();
+        self.wanted.retain(|column| there.contains(column));
+        if !self.wanted.iter().any(|column| column == self.table.key) {
+            part.has_gaps = true;
+            return Ok(part);
+        }
+        self.ranges(&mut part, VecDeque::from([(None, None)]))?;
+        for (column, rule) in self.table.rules {
+            if self.wanted.iter().any(|wanted| wanted == column) {
+                let delete = format!("DELETE FROM {} WHERE NOT ({rule})", self.table.name);
+                let deleted = self.to.execute(&delete, ())? as u64;
+                part.saved -= deleted;
+                part.refused += deleted;
+            }
+        }
+        Ok(part)
+    }
+
+    /// Copies the rows whose keys are between each two of these. The widest gaps come first, so that a page that stays
+    /// unreadable does not keep others from being tried.
+    fn ranges(&mut self, part: &mut Part, mut ranges: VecDeque<Range>) -> Result<(), StoreError> {
+        while let Some((low, high)) = ranges.pop_front() {
+            let Reached::Key(last) = self.read(part, Direction::Up, low.as_ref(), high.as_ref())? else {
+                continue;
+            };
+            let low = last.or(low);
+            let Reached::Key(first) = self.read(part, Direction::Down, low.as_ref(), high.as_ref())? else {
+                continue;
+            };
+            let high = first.or(high);
+            part.has_gaps = true;
+            if let Some(middle) = between(low.as_ref(), high.as_ref())
+                && self.attempts < ATTEMPTS
+            {
+                self.one(part, &middle)?;
+                ranges.push_back((low, Some(middle.clone())));
+                ranges.push_back((Some(middle), high));
+            }
+        }
+        Ok(())
+    }
+
+    fn select(&self) -> String {
+        format!("SELECT {}, {} FROM {}", self.table.key, self.wanted.join(", "), self.table.name)
+    }
+
+    /// Copies the row with this key, if there is one.
+    fn one(&mut self, part: &mut Part, key: &Value) -> Result<(), StoreError> {
+        let sql = format!("{} WHERE {} = ?1", self.select(), self.table.key);
+        self.copy(part, &sql, &[key]).map(drop)
+    }
+
+    fn read(
+        &mut self,
+        part: &mut Part,
+        direction: Direction,
+        low: Option<&Value>,
+        high: Option<&Value>,
+    ) -> Result<Reached, StoreError> {
+        let key = self.table.key;
+        let mut bounds = Vec::new();
+        let mut limits = Vec::new();
+        for (sign, limit) in [('>', low), ('<', high)] {
+            if let Some(limit) = limit {
+                limits.push(limit);
+                bounds.push(format!("{key} {sign} ?{}", limits.len()));
+            }
+        }
+        let bounds =
+            if bounds.is_empty() { String::new() } else { format!(" WHERE {}", bounds.join(" AND ")) };
+        let order = match direction {
+            Direction::Up => "ASC",
+            Direction::Down => "DESC",
+        };
+        let sql = format!("{}{bounds} ORDER BY {key} {order}", self.select());
+        self.copy(part, &sql, &limits)
+    }
+
+    /// Copies rows until one cannot be read. An error is one of the new file.
+    fn copy(&mut self, part: &mut Part, sql: &str, parameters: &[&Value]) -> Result<Reached, StoreError> {
+        self.attempts += 1;
+        let marks = vec!["?"; self.wanted.len()].join(", ");
+        let insert = format!("INSERT INTO {} ({}) VALUES ({marks})", self.table.name, self.wanted.join(", "));
+        let mut insert = self.to.prepare_cached(&insert)?;
+        let mut last = None;
+        let Ok(mut select) = self.from.prepare_cached(sql) else { return Ok(Reached::Key(None)) };
+        let Ok(mut rows) = select.query(params_from_iter(parameters)) else { return Ok(Reached::Key(None)) };
+        loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => return Ok(Reached::End),
+                Err(_) => return Ok(Reached::Key(last)),
+            };
+            let Ok(key) = row.get_ref(0).map(Value::try_from) else { return Ok(Reached::Key(last)) };
+            last = key.ok().or(last);
+            let values = (1..=self.wanted.len()).map(|column| row.get_ref(column).ok().and_then(owned));
+            let Some(values) = values.collect::<Option<Vec<Value>>>() else {
+                part.refused += 1;
+                continue;
+            };
+            match insert.execute(params_from_iter(values)) {
+                Ok(_) => part.saved += 1,
+                Err(error) => part.refused += refused(error)?,
+            }
+        }
+    }
+}
+
+/// A value of a row, unless it is text that is none.
+fn owned(value: ValueRef<'_>) -> Option<Value> {
+    Value::try_from(value).ok()
+}
+
+/// Whether the new file refuses the row; any other error is one of the file. One that is there already is not lost.
+fn refused(error: rusqlite::Error) -> Result<u64, StoreError> {
+    match &error {
+        rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::ConstraintViolation => {
+            let is_there = [
+                ffi::SQLITE_CONSTRAINT_PRIMARYKEY,
+                ffi::SQLITE_CONSTRAINT_ROWID,
+                ffi::SQLITE_CONSTRAINT_UNIQUE,
+            ];
+            Ok(u64::from(!is_there.contains(&failure.extended_code)))
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// A key between two keys; `None` where there is none.
+fn between(low: Option<&Value>, high: Option<&Value>) -> Option<Value> {
+    if let (Some(Value::Integer(_)), _) | (_, Some(Value::Integer(_))) = (low, high) {
+        let integer = |value: Option<&Value>| match value {
+            Some(Value::Integer(number)) => Some(i128::from(*number)),
+            _ => None,
+        };
+        let (low, high) = (integer(low).unwrap_or(0), integer(high).unwrap_or(1 << 40));
+        let middle = low + (high - low) / 2;
+        return (low < middle && middle < high)
+            .then_some(middle)
+            .and_then(|n| i64::try_from(n).ok().map(Value::Integer));
+    }
+    let text = |value: Option<&Value>| match value {
+        Some(Value::Text(text)) => Some(text.clone().into_bytes()),
+        _ => None,
+    };
+    middle(&text(low).unwrap_or_default(), text(high).as_deref()).map(Value::Text)
+}
+
+/// A printable text between two, in the order of their bytes. Most keys are printable ASCII.
+fn middle(low: &[u8], high: Option<&[u8]>) -> Option<String> {
+    const FIRST: u8 = b' ';
+    const LAST: u8 = b'~';
+    let mut middle = Vec::new();
+    let mut limit = high;
+    for at in 0..64 {
+        let from = low.get(at).copied().unwrap_or(FIRST).clamp(FIRST, LAST);
+        let to = limit.map_or(LAST + 1, |limit| limit.get(at).copied().unwrap_or(FIRST));
+        let to = to.clamp(FIRST, LAST + 1);
+        if to > from + 1 {
+            middle.push(from + (to - from) / 2);
+            break;
+        }
+        middle.push(from);
+        if to > from {
+            // Whatever begins like this is below the limit from here on.
+            limit = None;
+        }
+    }
+    let is_between = *middle > *low && high.is_none_or(|high| *middle < *high);
+    String::from_utf8(middle).ok().filter(|_| is_between)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::store::testing::at;
+    use crate::store::{RunStore as _, SqliteStore, Watched};
+
+    const RUNS: usize = 2000;
+
+    fn run(n: usize) -> Watched {
+        let id = format!("{:08x}-0d44-4b50-8888-8dd25736052a", n * 2_000_003);
+        Watched::new(
+            crate::run::Subject { id: id.parse().unwrap(), name: Some("x".repeat(100).into()) },
+            at(0),
+        )
+    }
+
+    /// A database with runs in many pages, in one file.
+    async fn database(dir: &Path) -> PathBuf {
+        let path = dir.join("runwatch.db");
+        let store = SqliteStore::open(&path).unwrap();
+        store.add((0..RUNS).map(run).collect()).await.unwrap();
+        store.remove("gone".parse().unwrap(), at(0)).await.unwrap();
+        store.close().await.unwrap();
+        path
+    }
+
+    /// The numbers of the pages that hold rows of runs.
+    fn leaves(database: &Path) -> Vec<u64> {
+        let marker = "xxxxxxxx".as_bytes();
+        let bytes = std::fs::read(database).unwrap();
+        let pages = bytes.chunks(4096).enumerate();
+        let is_leaf = |page: &[u8]| page[0] == 10 && page.windows(8).any(|window| window == marker);
+        pages.filter(|(_, page)| is_leaf(page)).map(|(at, _)| at as u64).collect()
+    }
+
+    fn write(database: &Path, page: u64, bytes: &[u8]) {
+        let mut file = std::fs::File::options().write(true).open(database).unwrap();
+        file.seek(SeekFrom::Start(page * 4096)).unwrap();
+        file.write_all(bytes).unwrap();
+    }
+
+    async fn read(path: &Path) -> Vec<Watched> {
+        SqliteStore::open(path).unwrap().load().await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn all_rows_but_those_on_damaged_pages_are_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(dir.path()).await;
+        let leaves = leaves(&path);
+        assert!(leaves.len() > 60, "{leaves:?}");
+        for nth in [3, 20, 21, 40] {
+            write(&path, leaves[nth], &[0; 4096]);
+        }
+        let before = std::fs::read(&path).unwrap();
+        assert_eq!(SqliteStore::open(&path).err().unwrap().kind, crate::store::StoreErrorKind::Corrupt);
+        let to = dir.path().join("new");
+        let salvaged = salvage(&path, &to).unwrap();
+        assert!(std::fs::read(&path).unwrap() == before, "it is left as it is");
+        assert_eq!(salvaged.lost().as_deref(), Some("some runs"));
+        let saved = read(&to).await.len();
+        // A page holds fewer than thirty, and there are keys in the pages above, too.
+        assert!(saved > RUNS - 5 * 30 && saved < RUNS, "{saved}");
+        assert!(salvaged.to_string().starts_with(&format!("{saved} runs, 1 removed runs")), "{salvaged}");
+    }
+
+    #[tokio::test]
+    async fn what_a_file_has_that_was_cut_off_is_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(dir.path()).await;
+        let length = path.metadata().unwrap().len();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(length / 2).unwrap();
+        let to = dir.path().join("new");
+        let salvaged = salvage(&path, &to).unwrap();
+        assert!(salvaged.lost().unwrap().contains("some runs"), "{salvaged:?}");
+        let saved = read(&to).await.len();
+        assert!(saved > RUNS / 3, "{saved}");
+    }
+
+    #[tokio::test]
+    async fn a_table_that_is_gone_takes_no_other_along() {
+        for sql in [
+            "DROP TABLE moments",
+            "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = 'nonsense' WHERE name = 'moments'",
+            "ALTER TABLE runs DROP COLUMN overdue_told_at",
+            "DROP INDEX deliveries_run; PRAGMA user_version = 77",
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = database(dir.path()).await;
+            Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            let to = dir.path().join("new");
+            let salvaged = salvage(&path, &to).unwrap();
+            assert_eq!(salvaged.lost().is_some(), sql.contains("moments"), "{sql}: {salvaged:?}");
+            assert_eq!(read(&to).await.len(), RUNS, "{sql}");
+        }
+    }
+
+    #[tokio::test]
+    async fn rows_that_runwatch_never_wrote_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = database(dir.path()).await;
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(
+            "INSERT INTO events VALUES ('e1', 'r', 1, '{}'), ('e2', 'r', 1, '{'), ('e3', CAST(x'ff' AS TEXT), 1, '{}'); \
+             INSERT INTO deliveries (event_id, channel, state, attempts, due_at) VALUES \
+             ('e1', 'a', 'pending', 0, 1), ('e1', 'b', 'pending', -1, 1), ('e2', 'a', 'pending', 0, 1)",
+        )
+        .unwrap();
+        drop(db);
+        let to = dir.path().join("new");
+        let salvaged = salvage(&path, &to).unwrap();
+        assert_eq!(salvaged.lost().as_deref(), Some("2 of the events, 2 of the deliveries"));
+        let db = Connection::open(&to).unwrap();
+        let left: i64 = db.query_row("SELECT count(*) FROM deliveries", (), |row| row.get(0)).unwrap();
+        assert_eq!(left, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_database_is_an_error_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, to) = (dir.path().join("db"), dir.path().join("new"));
+        std::fs::write(&path, b"no database".repeat(1000)).unwrap();
+        assert_eq!(salvage(&path, &to).unwrap_err().kind, crate::store::StoreErrorKind::Corrupt);
+        assert!(!to.exists());
+    }
+
+    #[test]
+    fn there_is_a_key_between_any_two() {
+        let text = |low: &str, high: Option<&str>| middle(low.as_bytes(), high.map(str::as_bytes));
+        for (low, high) in
+            [("", None), ("", Some("b")), ("a", Some("b")), ("a", Some("az")), ("run-19", Some("run-2"))]
+        {
+            let found = text(low, high).unwrap();
+            assert!(
+                found.as_str() > low && high.is_none_or(|high| found.as_str() < high),
+                "{low} {high:?}: {found}"
+            );
+        }
+        assert_eq!(text("a", Some("a ")), None);
+        let integer = |low, high| between(Some(&Value::Integer(low)), Some(&Value::Integer(high)));
+        assert_eq!(integer(1, 9), Some(Value::Integer(5)));
+        assert_eq!(integer(1, 2), None);
+    }
+}
