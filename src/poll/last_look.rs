@@ -1,14 +1,15 @@
-//! One more look at everything, when a deadline passes.
+//! One more look at everything, when a deadline passes: which runs are still to be polled for it, and who waits for its end.
 
 use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use super::scheduler::Scheduler;
+/// The look that is being taken, if one is.
+#[derive(Debug, Default)]
+pub(super) struct LastLook(Option<Look>);
 
-/// A look that is being taken.
-pub(super) struct LastLook {
+#[derive(Debug)]
+struct Look {
     /// Runs that have not been looked at yet.
     remaining: BTreeSet<u32>,
     /// Those of them of which something older is being recorded: it does not count.
@@ -17,59 +18,91 @@ pub(super) struct LastLook {
 }
 
 impl LastLook {
-    /// Whether a run's next poll is part of this look.
-    pub(super) fn includes(&self, index: u32) -> bool {
-        self.remaining.contains(&index)
-    }
-}
-
-impl Scheduler {
-    /// Makes every run due that the API has not asked to leave alone. Polls under way began too early to count, and may
-    /// hang: they are broken off and made again.
-    pub(super) fn look_once_more(&mut self, reply: oneshot::Sender<()>) {
-        self.break_off_list();
-        let now = Instant::now();
-        let recalled = self.slots.recall(now);
-        for task in &recalled.tasks {
-            self.polled.remove(task);
-        }
-        let stale: BTreeSet<u32> = recalled.recording.into_iter().collect();
-        let remaining = recalled.due.into_iter().chain(stale.iter().copied()).collect();
-        let look = LastLook { remaining, stale, reply };
-        let held = self.limiter.is_held(now);
-        self.last_look = Some(look);
-        if held {
-            self.end_look();
-        }
-        self.end_look_if_done();
+    /// Begins a look at the runs that are due, and at those of which something older is being recorded.
+    pub(super) fn begin(&mut self, due: Vec<u32>, recording: Vec<u32>, reply: oneshot::Sender<()>) {
+        let stale: BTreeSet<u32> = recording.into_iter().collect();
+        let remaining = due.into_iter().chain(stale.iter().copied()).collect();
+        self.0 = Some(Look { remaining, stale, reply });
     }
 
-    /// Ticks a run off the look, or sends it round once more if what came of it is older than the look.
-    pub(super) fn looked_at(&mut self, index: u32) {
-        let Some(look) = &mut self.last_look else { return };
-        let slot = self.slots.get(index);
-        let may_ask = slot
-            .is_some_and(|slot| slot.is_active() && slot.not_before.is_none_or(|at| at <= Instant::now()));
-        if look.stale.remove(&index) && may_ask {
-            self.slots.schedule(index, Instant::now());
-            return;
-        }
-        look.remaining.remove(&index);
-        self.end_look_if_done();
+    /// Whether one is being taken.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.0.is_some()
     }
 
-    /// The API wants no more requests: the look is over as far as it has come.
-    pub(super) fn end_look(&mut self) {
-        if let Some(look) = &mut self.last_look {
+    /// Whether a run's next poll is part of it.
+    pub(super) fn includes(&self, run: u32) -> bool {
+        self.0.as_ref().is_some_and(|look| look.remaining.contains(&run))
+    }
+
+    /// What came of a run is recorded. Gives whether it is to be polled once more, as that is older than the look; `may_ask` says
+    /// whether it can be.
+    pub(super) fn saw(&mut self, run: u32, may_ask: bool) -> bool {
+        let Some(look) = &mut self.0 else { return false };
+        if look.stale.remove(&run) && may_ask {
+            return true;
+        }
+        look.remaining.remove(&run);
+        self.answer_if_done();
+        false
+    }
+
+    /// The API wants no more requests: the look is over as far as it has come. That is answered with the next run that was seen.
+    pub(super) fn cut_short(&mut self) {
+        if let Some(look) = &mut self.0 {
             look.remaining.clear();
             look.stale.clear();
         }
     }
 
-    fn end_look_if_done(&mut self) {
-        if let Some(look) = self.last_look.take_if(|look| look.remaining.is_empty()) {
+    /// Answers whoever waits, if every run has been looked at.
+    pub(super) fn answer_if_done(&mut self) {
+        if let Some(look) = self.0.take_if(|look| look.remaining.is_empty()) {
             // Whoever asked may have given up waiting.
             let _ = look.reply.send(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    fn begun(due: Vec<u32>, recording: Vec<u32>) -> (LastLook, oneshot::Receiver<()>) {
+        let (reply, done) = oneshot::channel();
+        let mut look = LastLook::default();
+        look.begin(due, recording, reply);
+        (look, done)
+    }
+
+    #[test]
+    fn it_is_over_when_every_run_was_seen() {
+        let (mut look, mut done) = begun(vec![1, 2], Vec::new());
+        assert!(look.includes(1) && !look.includes(3));
+        assert!(!look.saw(1, true) && !look.saw(3, true));
+        assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
+        assert!(!look.saw(2, true) && !look.is_under_way());
+        assert_eq!(done.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn what_was_being_recorded_is_polled_once_more_if_it_may_be() {
+        let (mut look, mut done) = begun(Vec::new(), vec![1, 2]);
+        assert!(look.saw(1, true), "older than the look");
+        assert!(!look.saw(1, true));
+        assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
+        assert!(!look.saw(2, false));
+        assert_eq!(done.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn cut_short_it_is_over_with_the_next_run() {
+        let (mut look, mut done) = begun(vec![1, 2, 3], Vec::new());
+        look.cut_short();
+        assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
+        look.saw(1, true);
+        assert_eq!(done.try_recv(), Ok(()));
     }
 }

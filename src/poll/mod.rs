@@ -1,24 +1,30 @@
 //! When to ask, and asking.
 //!
-//! `schedule`, `limiter`, `health`, `alerts` and `outlook` decide, without I/O; `slots` holds the runs in the order in which they are
-//! due; `scheduler` is the loop that sends polls, `poller` has what they bring
-//! recorded before it is believed, `lister` asks for the list of all runs, `outage` has told what lasts, and `update` is what whoever
-//! looks on is told.
+//! `scheduler` is the loop, and the only file that knows all others. Some decide, without I/O: `schedule`, `outlook` and `prior` when a run is
+//! polled; `lister` and `batch` when the list of all runs is fetched; `judge` what an answer means for its run; `account` (with `limiter`,
+//! `throttle`, `outage` and `health`) what it means for all; `alerts` when to warn. Others do one thing each: `slots` keeps the runs
+//! in the order in which they are due, `requests` asks, `recorder` writes, `histories` reads, and `update` is what
+//! whoever looks on is told.
 
+mod account;
 mod alerts;
 mod batch;
+mod command;
 mod counters;
 mod health;
+mod histories;
+mod judge;
 mod last_look;
 mod limiter;
 mod lister;
 mod outage;
 mod outlook;
-mod poller;
 mod prior;
 mod recorder;
+mod requests;
 mod schedule;
 mod scheduler;
+mod settings;
 mod slot;
 mod slots;
 mod throttle;
@@ -27,6 +33,7 @@ mod update;
 pub use crate::store::Watched;
 pub use alerts::{Alerts, Warning};
 pub use batch::{Costs, Mode};
+pub use command::Command;
 pub use counters::{Counters, Standing};
 pub use health::{Down, Up};
 pub use limiter::Limiter;
@@ -35,5 +42,6 @@ pub use outage::{Outage, OutagesTold};
 pub use outlook::{Outlook, Remaining};
 pub use prior::Prior;
 pub use schedule::{Curve, Pace, Policy};
-pub use scheduler::{Command, Scheduler, Settings};
+pub use scheduler::Scheduler;
+pub use settings::Settings;
 pub use update::{FinalRun, Found, LAST_POLL, RunView, Trouble, Update, Updates};

@@ -8,9 +8,10 @@ use jiff::Timestamp;
 
 use super::alerts::Alerts;
 use super::health::Health;
+use super::recorder::{Draft, Recording};
 use super::update::Update;
 use crate::api::{PollError, PollErrorKind};
-use crate::run::{Authority, DoubtKind, Moment};
+use crate::run::{Authority, DoubtKind, Event, Moment};
 use crate::store::{RunStore, StoreError};
 
 /// What there is an outage of.
@@ -68,6 +69,32 @@ pub(super) enum Notice {
     Notify { outage: Outage, reason: &'static str, since: Timestamp },
     /// That it is over is recorded.
     Over(Outage),
+}
+
+impl Notice {
+    /// What is recorded of it, for a `source` of events; or, where nothing is, what whoever looks on is told.
+    pub(super) fn draft(self, source: &str, now: Moment) -> Result<(Draft, Recording), Update> {
+        let (outage, events, told_at) = match self {
+            Self::Tell(update) => return Err(update),
+            Self::Notify { outage, reason, since } => {
+                tracing::warn!(%since, "{}", lasting(outage, reason));
+                (outage, vec![Event::of_outage(source, reason, since, now.wall)], Some(now.wall))
+            }
+            Self::Over(outage) => (outage, Vec::new(), None),
+        };
+        let draft = Draft { run: None, events, moment: Some((outage.moment().into(), told_at)) };
+        Ok((draft, Recording::Outage(outage, told_at)))
+    }
+}
+
+/// An outage that lasts, for the log.
+fn lasting(outage: Outage, reason: &str) -> &'static str {
+    match (outage, reason) {
+        (Outage::List, _) => "the list of runs has not been fetched for long: new runs are not found",
+        (Outage::Api, "key_refused") => "the API has refused the key for long",
+        (Outage::Api, "throttled") => "the API has answered nothing but 429 for long",
+        (Outage::Api, _) => "the API has been unreachable for long",
+    }
 }
 
 /// What is known of outages.

@@ -1,115 +1,54 @@
 //! The loop that asks: one queue of due runs, a bounded number of polls in flight, one budget.
 //!
-//! Owns when polls start and how the loop ends. What a poll brought is `poller`'s; nothing here knows of notifications.
+//! Owns the order of a poll's steps: ask, judge, record, and only then believe. What cannot be recorded is not believed: the run
+//! is polled again until it can be. The parts decide (`lister`, `judge`, `account`, `last_look`) or do one thing each
+//! (`requests`, `recorder`, `histories`); this file carries out what they say. Nothing here knows of notifications.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{Id, JoinSet};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::alerts::Alerts;
-use super::batch::{Costs, Mode};
-use super::counters::{Counters, Standing};
+use super::account::{Account, Fallout};
+use super::command::Command;
+use super::counters::Standing;
+use super::histories::Histories;
+use super::judge::{self, Verdict};
 use super::last_look::LastLook;
-use super::limiter::Limiter;
-use super::lister::{Discovery, Lister};
-use super::outage::{Outages, OutagesTold};
-use super::poller::Polled;
-use super::prior::Prior;
-use super::recorder::Recorder;
-use super::schedule::Policy;
+use super::lister::{Lister, Rules, Step, View};
+use super::outage::{Notice, Outage, OutagesTold};
+use super::recorder::{Done, Draft, Recorder, Recording};
+use super::requests::{Came, Polled, Requests};
+use super::settings::Settings;
 use super::slot::{Slot, Stage};
 use super::slots::Slots;
-use super::throttle::Throttle;
 use super::update::{FinalRun, RunView, Update, Updates};
-use crate::api::{Listing, PollError, RunSource};
+use crate::api::{Answer, Listing, PollError, PollErrorKind, RunSource};
 use crate::clock;
-use crate::run::{Patience, RunId, RunStatus, SpecId};
-use crate::store::{Routes, RunStore, StoreError, Took, Watched};
+use crate::run::{Change, Moment, RunId, Transition};
+use crate::store::{RunStore, Watched};
 
-/// What the scheduler needs to know.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The backoff curves.
-    pub policy: Policy,
-    /// Requests a minute, for all runs together.
-    pub requests_per_minute: u32,
-    /// Polls in flight at once.
-    pub max_in_flight: usize,
-    /// How long doubts are borne.
-    pub patience: Patience,
-    /// The API's base URL: part of every event's id.
-    pub source: Arc<str>,
-    /// Who is told what: read when a commit is made.
-    pub routes: watch::Receiver<Routes>,
-    /// When to warn of what goes on.
-    pub alerts: Alerts,
-    /// Whether the list of all runs is asked for in place of many runs.
-    pub batch: Mode,
-    /// Whether runs are looked for that nobody named.
-    pub discovery: Option<Discovery>,
-    /// Whether the last answer about each run is kept, for the report.
-    pub keep_bodies: bool,
-    /// Whether runs that have ended are kept, for the report.
-    pub keep_ended: bool,
-    /// Where polls are counted.
-    pub counters: Arc<Counters>,
-    /// How often counts are written down, which change nothing that is told; `None` never.
-    pub save_every: Option<Duration>,
-}
-
-/// What the scheduler can be asked while it runs.
-pub enum Command {
-    /// Poll every run that has not ended once more, now, and answer when that is done. The budget does not count for
-    /// this; what the API asked for (`Retry-After`) does.
-    LastPoll(oneshot::Sender<()>),
-    /// Watch these runs too. Those that are watched already stay as they are, but for their names, channels and deadlines.
-    Add(Vec<Watched>),
-    /// Watch a run no more. Answered when nothing more is recorded of it; nothing comes back if it is not watched.
-    Remove(RunId, oneshot::Sender<()>),
-    /// What is watched, as it looks now.
-    Snapshot(oneshot::Sender<Vec<RunView>>),
-    /// Go about it differently from now on, asking there.
-    Reconfigure(Box<Settings>, Arc<dyn RunSource>),
-    /// The machine was asleep: what was waited for may have happened.
-    Resumed,
-    /// How it stands.
-    Standing(oneshot::Sender<Standing>),
-    /// One of what is watched, as it looks now.
-    View(RunId, oneshot::Sender<Option<RunView>>),
-    /// Answer. Whoever asks learns that the loop moves.
-    Ping(oneshot::Sender<()>),
-}
+/// Who asked, where it was no run.
+const LIST: u32 = u32::MAX;
 
 /// The polling half. Made with [`Scheduler::new`], given runs with [`Scheduler::watch`], then [`Scheduler::run`].
 pub struct Scheduler {
-    pub(super) settings: Settings,
-    pub(super) source: Arc<dyn RunSource>,
-    pub(super) store: Arc<dyn RunStore>,
-    pub(super) slots: Slots,
-    pub(super) limiter: Limiter,
-    pub(super) outages: Outages,
-    pub(super) throttle: Throttle,
-    pub(super) recorder: Recorder,
+    settings: Settings,
+    slots: Slots,
+    account: Account,
+    requests: Requests,
+    lister: Lister,
+    recorder: Recorder,
+    histories: Histories,
+    last_look: LastLook,
     updates: Updates,
     commands: mpsc::Receiver<Command>,
-    pub(super) polls: JoinSet<Polled>,
-    pub(super) polled: HashMap<Id, u32>,
-    pub(super) last_look: Option<LastLook>,
-    pub(super) lists: JoinSet<Result<Listing, PollError>>,
-    pub(super) lister: Lister,
-    /// How many runs in a row were asked about to confirm what a list said.
-    pub(super) confirmed: u32,
+    /// How many polls in a row confirmed what a list said.
+    confirmed: u32,
     /// When a run last answered.
-    pub(super) answered_at: Option<Instant>,
-    pub(super) costs: Costs,
-    /// What runs of a spec may take; `None` where none is known, or not yet.
-    pub(super) priors: HashMap<SpecId, Option<Prior>>,
-    pub(super) histories: JoinSet<(SpecId, Result<Vec<Took>, StoreError>)>,
+    answered_at: Option<Instant>,
 }
 
 impl Scheduler {
@@ -121,30 +60,20 @@ impl Scheduler {
         updates: Updates,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let limiter = Limiter::new(settings.requests_per_minute, Instant::now());
-        let lister = Lister::new(&settings.policy);
-        let recorder = Recorder::new(Arc::clone(&store), settings.routes.clone(), settings.save_every);
+        let now = Instant::now();
         Self {
-            lister,
+            slots: Slots::default(),
+            account: Account::new(settings.requests_per_minute, now),
+            requests: Requests::new(source),
+            lister: Lister::new(Rules::of(&settings), now),
+            recorder: Recorder::new(Arc::clone(&store), settings.routes.clone(), settings.save_every),
+            histories: Histories::new(store),
+            last_look: LastLook::default(),
+            updates,
+            commands,
             confirmed: 0,
             answered_at: None,
             settings,
-            source,
-            store,
-            slots: Slots::default(),
-            limiter,
-            outages: Outages::default(),
-            throttle: Throttle::default(),
-            recorder,
-            updates,
-            commands,
-            polls: JoinSet::new(),
-            polled: HashMap::new(),
-            last_look: None,
-            lists: JoinSet::new(),
-            costs: Costs::default(),
-            priors: HashMap::new(),
-            histories: JoinSet::new(),
         }
     }
 
@@ -155,7 +84,7 @@ impl Scheduler {
 
     /// Takes note of what outages, should they go on, were told before this process began.
     pub fn outages_were_told(&mut self, told: OutagesTold) {
-        self.outages.were_told(told);
+        self.account.outages.were_told(told);
     }
 
     /// Polls until cancelled, then lets what is being recorded finish, and gives the account of every run.
@@ -169,15 +98,18 @@ impl Scheduler {
                 () = cancel.cancelled() => break,
                 Some(command) = self.commands.recv() => self.command(command),
                 Some(done) = self.recorder.next() => self.written(done),
-                Some(done) = self.polls.join_next_with_id() => self.answered(done),
-                Some(listed) = self.lists.join_next() => self.listed(listed),
-                Some(Ok((spec, took))) = self.histories.join_next() => self.learned(spec, &took.unwrap_or_default()),
+                Some(came) = self.requests.next() => match came {
+                    Came::Poll(Some(index), polled) => self.polled(index, polled),
+                    Came::List(Some(listed)) => self.listed(listed),
+                    // It was broken off.
+                    Came::Poll(None, _) | Came::List(None) => {}
+                },
+                Some(()) = self.histories.next() => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
         // A poll that is broken off has changed nothing; a commit under way may be durable already.
-        self.polls.shutdown().await;
-        self.lists.shutdown().await;
+        self.requests.shutdown().await;
         while let Some(done) = self.recorder.next().await {
             self.written(done);
         }
@@ -190,51 +122,49 @@ impl Scheduler {
         self.slots.into_final()
     }
 
-    /// Sends the polls that are due, as far as the budget and the bound on polls in flight allow.
+    /// Sends what is due, as far as the budget and the bound on polls in flight allow.
     fn start_due(&mut self) {
         let now = Instant::now();
-        self.list_if_due(now);
-        while self.polls.len() < self.room() {
+        let steps = self.lister.decide(now, &self.view_for_list(now));
+        self.take_steps(steps, clock::now());
+        while self.requests.polls() < self.account.room(&self.settings) {
             let Some(index) = self.slots.first_due(now, self.room_for_slow(), self.confirmed) else { return };
-            if self.last_look.as_ref().is_some_and(|look| look.includes(index)) {
-                self.limiter.spend(now);
-            } else if self.limiter.take(now).is_err() {
+            if self.last_look.includes(index) {
+                self.account.limiter.spend(now);
+            } else if self.account.limiter.take(now).is_err() {
                 return;
             }
             self.poll(index);
         }
     }
 
-    /// How many polls may be in flight. A key that is refused is tried with one at a time.
-    fn room(&self) -> usize {
-        let trying = self.outages.is_key_refused() && !self.settings.patience.refused_ends;
-        if trying { 1 } else { self.settings.max_in_flight }
+    /// When something is to be done even if nothing happens; `None` if nothing is.
+    fn wake_at(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let room = self.requests.polls() < self.account.room(&self.settings);
+        let due = self.slots.next_due(self.room_for_slow()).filter(|_| room);
+        let due = due.map(|due| due.max(self.account.limiter.next_at(now)));
+        let list = self.lister.wake_at(now, &self.view_for_list(now));
+        [due, list, self.recorder.save_at()].into_iter().flatten().min()
     }
 
     /// Whether one more request may be sent that is likely to hang: such runs share the requests in flight with the others, by
     /// their numbers.
-    pub(super) fn room_for_slow(&self) -> bool {
-        let is_slow = |index: &&u32| self.slots.get(**index).is_some_and(|slot| slot.slow);
-        let under_way = self.polled.values().filter(is_slow).count();
+    fn room_for_slow(&self) -> bool {
+        let is_slow = |index: &u32| self.slots.get(*index).is_some_and(|slot| slot.slow);
+        let under_way = self.requests.polled_runs().filter(is_slow).count();
         let (slow, active) = (self.slots.slow() + under_way, self.slots.active().max(1));
         let most = if slow < active { self.settings.max_in_flight.saturating_sub(1) } else { usize::MAX };
         under_way < (self.settings.max_in_flight * slow / active).min(most).max(1)
     }
 
-    /// When something is to be done even if nothing happens; `None` if nothing is.
-    fn wake_at(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let room = self.polls.len() < self.room();
-        let due = self
-            .slots
-            .next_due(self.room_for_slow())
-            .filter(|_| room)
-            .map(|due| due.max(self.limiter.next_at(now)));
-        let save = self.recorder.save_at();
-        [due, self.list_at(now), save].into_iter().flatten().min()
+    fn save_if_due(&mut self) {
+        let slots = &self.slots;
+        let state = |index| slots.get(index).map(|slot| slot.watched.clone());
+        self.recorder.save_if_due(Instant::now(), state);
     }
 
-    pub(super) fn tell(&self, update: Update) {
+    fn tell(&self, update: Update) {
         // Nobody looks on any more: the watch goes on all the same.
         let _ = self.updates.send(update);
     }
@@ -248,21 +178,22 @@ impl Scheduler {
                 let now = clock::now();
                 let _ = reply.send(self.slots.iter().map(|(_, slot)| self.view(slot, now)).collect());
             }
-            Command::Reconfigure(settings, source) => {
-                self.limiter.set_rate(settings.requests_per_minute, Instant::now());
-                self.settings = *settings;
-                self.source = source;
-                self.recorder.reconfigure(self.settings.routes.clone(), self.settings.save_every);
-                // One that is under way was asked for other runs.
-                self.look_anew();
+            Command::Reconfigure(settings, source) => self.reconfigure(*settings, source),
+            Command::Resumed => {
+                // Whoever was to answer the polls under way is not there any more.
+                self.break_off_list();
+                self.recall();
             }
-            Command::Resumed => self.catch_up(),
             Command::View(id, reply) => {
                 let slot = self.slots.find(&id).and_then(|index| self.slots.get(index));
                 let _ = reply.send(slot.map(|slot| self.view(slot, clock::now())));
             }
             Command::Standing(reply) => {
-                let _ = reply.send(self.standing());
+                let _ = reply.send(Standing {
+                    runs: self.slots.by_status(),
+                    in_flight: self.requests.len(),
+                    budget_used: self.account.limiter.used(Instant::now()),
+                });
             }
             Command::Ping(reply) => {
                 let _ = reply.send(());
@@ -270,20 +201,19 @@ impl Scheduler {
         }
     }
 
-    fn standing(&self) -> Standing {
-        let mut runs = BTreeMap::new();
-        for (_, slot) in self.slots.iter().filter(|(_, slot)| slot.is_active()) {
-            let status = slot.watched.state.status.as_ref().map_or("UNSEEN", RunStatus::as_str);
-            // Not `entry`: that would make a string of every one of many runs.
-            match runs.get_mut(status) {
-                Some(count) => *count += 1,
-                None => drop(runs.insert(status.to_owned(), 1)),
-            }
-        }
-        Standing {
-            runs,
-            in_flight: self.polls.len() + self.lists.len(),
-            budget_used: self.limiter.used(Instant::now()),
+    fn reconfigure(&mut self, settings: Settings, source: Arc<dyn RunSource>) {
+        self.account.limiter.set_rate(settings.requests_per_minute, Instant::now());
+        self.settings = settings;
+        self.requests.reconfigure(source);
+        self.recorder.reconfigure(self.settings.routes.clone(), self.settings.save_every);
+        // A list that is under way was fetched for other runs.
+        self.break_off_list();
+        self.lister.reconfigure(Rules::of(&self.settings));
+        if self.settings.discovery.is_none() {
+            let now = clock::now();
+            let over = self.account.outages.over(Outage::List);
+            self.carry_out(over, now);
+            self.end_outages_if_nobody_polls(now);
         }
     }
 
@@ -306,53 +236,340 @@ impl Scheduler {
     }
 
     /// Takes a run out that is to be, once nothing of it is being written any more.
-    pub(super) fn leave_if_written(&mut self, index: u32) {
+    fn leave_if_written(&mut self, index: u32) {
         let leaves = self.slots.get(index).is_some_and(|slot| !slot.leaving.is_empty());
         if leaves && !self.recorder.is_writing(index) {
             self.leave(index);
         }
     }
 
-    /// Whether nothing is asked of the API any more, so that nobody would see an outage end.
-    pub(super) fn nobody_polls(&self) -> bool {
-        self.slots.active() == 0 && self.settings.discovery.is_none()
-    }
-
     /// Takes a run out, and breaks off what is under way for it.
-    pub(super) fn leave(&mut self, index: u32) {
+    fn leave(&mut self, index: u32) {
         let Some(slot) = self.slots.remove(index) else { return };
         self.recorder.forget(index);
-        self.throttle.answered(index);
+        self.account.release(index);
         self.tell(Update::WatchList);
         let Slot { stage, leaving, .. } = slot;
         if let Stage::Polling { task } = stage {
-            self.polled.remove(&task.id());
-            task.abort();
+            self.requests.abort(&task);
         }
         for reply in leaving {
             let _ = reply.send(());
         }
         self.looked_at(index);
-        if self.nobody_polls() {
-            let now = clock::now();
-            let notices = self.outages.nobody_polls(now);
+        self.end_outages_if_nobody_polls(clock::now());
+    }
+
+    /// Where nothing is asked of the API any more, nobody would see an outage end.
+    fn end_outages_if_nobody_polls(&mut self, now: Moment) {
+        if self.slots.active() == 0 && self.settings.discovery.is_none() {
+            let notices = self.account.outages.nobody_polls(now);
             self.carry_out(notices, now);
         }
     }
 
-    /// Makes every run due that the API has not asked to leave alone. Polls under way are broken off: whoever was to answer
-    /// them is not there any more.
-    fn catch_up(&mut self) {
-        self.break_off_list();
+    /// Makes every run due that the API has not asked to leave alone, and breaks off polls under way. Gives those runs, and those
+    /// of which something older is being recorded.
+    fn recall(&mut self) -> (Vec<u32>, Vec<u32>) {
         let recalled = self.slots.recall(Instant::now());
         for task in &recalled.tasks {
-            self.polled.remove(task);
+            self.requests.abort(task);
+        }
+        (recalled.due, recalled.recording)
+    }
+
+    /// Polls every run once more. Polls under way began too early to count, and may hang.
+    fn look_once_more(&mut self, reply: oneshot::Sender<()>) {
+        self.break_off_list();
+        let (due, recording) = self.recall();
+        self.last_look.begin(due, recording, reply);
+        if self.account.limiter.is_held(Instant::now()) {
+            self.last_look.cut_short();
+        }
+        self.last_look.answer_if_done();
+    }
+
+    /// Ticks a run off the last look, or sends it round once more if what came of it is older.
+    fn looked_at(&mut self, index: u32) {
+        let now = Instant::now();
+        let may_ask = |slot: &Slot| slot.is_active() && slot.not_before.is_none_or(|at| at <= now);
+        if self.last_look.saw(index, self.slots.get(index).is_some_and(may_ask)) {
+            self.slots.schedule(index, now);
         }
     }
 
-    fn save_if_due(&mut self) {
-        let slots = &self.slots;
-        let state = |index| slots.get(index).map(|slot| slot.watched.clone());
-        self.recorder.save_if_due(Instant::now(), state);
+    /// What the lister needs to know.
+    fn view_for_list(&self, now: Instant) -> View<'_> {
+        View {
+            slots: &self.slots,
+            budget_at: self.account.limiter.next_at(now),
+            key_refused: self.account.outages.is_key_refused(),
+            last_look: self.last_look.is_under_way(),
+            room_for_slow: self.room_for_slow(),
+            confirmed: self.confirmed,
+        }
+    }
+
+    /// Does what the lister says.
+    fn take_steps(&mut self, steps: Vec<Step>, now: Moment) {
+        for step in steps {
+            match step {
+                Step::StopWaiting => self.stop_waiting_for_list(now.mono),
+                Step::Hold { until } => {
+                    self.slots.hold_for_list(now.mono, until, self.settings.policy.healthy.max);
+                }
+                Step::Fetch { why, gather } => self.fetch_list(why, gather, now.mono),
+                Step::Found(found) => self.tell(Update::Found(found)),
+                Step::Unlisted { run, until } => {
+                    if let Some(slot) = self.slots.get_mut(run) {
+                        slot.unlisted_until = until;
+                    }
+                }
+                Step::Observe { run, said } => {
+                    self.slots.hold(run);
+                    self.observed(run, Answer { run: *said, body: bytes::Bytes::new() }, now);
+                }
+                Step::Confirm { run } => self.slots.confirm(run, now.mono),
+            }
+        }
+    }
+
+    fn fetch_list(&mut self, why: &str, gather: Option<Instant>, now: Instant) {
+        let due_within = gather.map(|soon| crate::span::human(soon.saturating_duration_since(now)));
+        tracing::debug!(why, due_within, "fetching the list of runs");
+        self.account.limiter.spend(now);
+        if let Some(soon) = gather {
+            self.slots.gather_for_list(soon);
+        }
+        self.slots.forget_answers();
+        self.lister.began(now);
+        self.requests.list(self.slots.ids(), self.settings.discovery.clone());
+    }
+
+    fn stop_waiting_for_list(&mut self, now: Instant) {
+        self.lister.stop_waiting();
+        self.slots.recall_listing(now);
+    }
+
+    fn break_off_list(&mut self) {
+        self.requests.abort_list();
+        self.lister.broken_off();
+        self.slots.recall_listing(Instant::now());
+    }
+
+    fn listed(&mut self, listed: Result<Listing, PollError>) {
+        self.lister.ended();
+        let now = clock::now();
+        self.settings.counters.count(listed.as_ref().err(), now.wall);
+        match listed {
+            Ok(listing) => self.read_list(listing, now),
+            Err(error) => self.no_list(&error, now),
+        }
+    }
+
+    fn read_list(&mut self, listing: Listing, now: Moment) {
+        if self.slots.active() == 0 {
+            // Where there are runs, it is they who say whether the API is of use: a list brings no end.
+            let notices = self.account.outages.answered(now);
+            self.carry_out(notices, now);
+        }
+        self.account.release(LIST);
+        self.lister.came(listing.bytes, now.mono);
+        let over = self.account.outages.over(Outage::List);
+        self.carry_out(over, now);
+        if self.last_look.is_under_way() {
+            // It came too early to count.
+            return self.break_off_list();
+        }
+        self.lister.used(listing.bytes, now.mono);
+        let steps = self.lister.read(listing, now.mono, &self.view_for_list(now.mono));
+        self.take_steps(steps, now);
+    }
+
+    fn no_list(&mut self, error: &PollError, now: Moment) {
+        let alone = self.slots.active() == 0;
+        let failure = self.lister.failed(error, alone, now.mono);
+        if alone && !(failure.others_answer && error.kind == PollErrorKind::Transient) {
+            // Nobody else asks: what the API is worth shows here.
+            self.api_failed(LIST, error, failure.hold, now);
+        } else if error.kind != PollErrorKind::Throttled {
+            self.account.release(LIST);
+        } else if self.account.throttled(LIST, now.mono + failure.hold, now.mono) {
+            self.last_look.cut_short();
+        }
+        if self.settings.discovery.is_some() {
+            if failure.is_trouble {
+                self.tell(Update::LookFailed(error.message.clone()));
+            }
+            // New runs go unseen, however well the watched ones are; an API that is of no use at all is told of as such.
+            if let Some(since) = self.lister.failing_since(self.account.outages.is_api_out(), now) {
+                let alerts = self.settings.alerts;
+                let lasts = self.account.outages.lasts(Outage::List, "list_failed", since, &alerts, now);
+                self.carry_out(lasts, now);
+            }
+        }
+        self.stop_waiting_for_list(now.mono);
+    }
+
+    /// Sends the poll of a run.
+    fn poll(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.polls = slot.polls.saturating_add(1);
+        slot.sent_at = Instant::now();
+        self.confirmed = if slot.confirm { self.confirmed.saturating_add(1) } else { 0 };
+        self.lister.polled();
+        let task = self.requests.poll(index, slot.watched.subject.id.clone());
+        self.slots.sent(index, task);
+    }
+
+    /// A poll came back.
+    fn polled(&mut self, index: u32, polled: Polled) {
+        let now = clock::now();
+        self.settings.counters.count_poll(&polled, now.wall);
+        let Some(slot) = self.slots.hold(index) else { return };
+        slot.answered_meanwhile = self.lister.is_under_way();
+        match polled {
+            Ok(answer) => {
+                judge::polled(slot, now);
+                self.account.release(index);
+                self.answered_at = Some(now.mono);
+                self.lister.run_answered(answer.body.len());
+                self.observed(index, answer, now);
+            }
+            Err(error) => {
+                let verdict = judge::failed(slot, &error, self.answered_at, &self.settings, now);
+                self.api_failed(index, &error, verdict.pause, now);
+                self.settle(index, verdict, now);
+            }
+        }
+    }
+
+    /// The API answered with a run, by itself or in the list.
+    fn observed(&mut self, index: u32, answer: Answer, now: Moment) {
+        let notices = self.account.outages.answered(now);
+        self.carry_out(notices, now);
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let histories = &self.histories;
+        let verdict =
+            judge::answered(slot, answer, |state| histories.of(state).copied(), &self.settings, now);
+        if self.settings.policy.price.is_some() {
+            self.histories.learn(&verdict.transition.state);
+        }
+        self.settle(index, verdict, now);
+    }
+
+    /// What an error says of the API and of the key, whoever asked; `pause` is how long the asker waits.
+    fn api_failed(&mut self, asker: u32, error: &PollError, pause: Duration, now: Moment) {
+        let active = self.slots.active();
+        let Fallout { notices, holds_all } =
+            self.account.failed(asker, active, error, pause, &self.settings, now);
+        self.carry_out(notices, now);
+        if holds_all {
+            self.last_look.cut_short();
+        }
+    }
+
+    /// Does what is to be done about outages.
+    fn carry_out(&mut self, notices: impl IntoIterator<Item = Notice>, now: Moment) {
+        for notice in notices {
+            match notice.draft(&self.settings.source, now) {
+                Ok((draft, recording)) => self.recorder.commit(draft, recording),
+                Err(update) => self.tell(update),
+            }
+        }
+    }
+
+    /// Records a transition, with what is to be told of it, in one transaction, where anybody will want to know of it after a
+    /// restart; and believes it at once where not.
+    fn settle(&mut self, index: u32, verdict: Verdict, now: Moment) {
+        let Some(slot) = self.slots.get(index) else { return };
+        let subject = &slot.watched.subject;
+        let events = verdict.events(&self.settings.source, subject, now);
+        let Verdict { transition, pause, show, doubt, .. } = verdict;
+        if let Some((kind, message)) = doubt {
+            self.tell(Update::Doubt { subject: subject.clone(), kind, message });
+        }
+        if transition.change >= Change::Status || !events.is_empty() {
+            judge::log_warnings(&events, subject);
+            let run = Watched { state: transition.state.clone(), ..slot.watched.clone() };
+            let draft = Draft { run: Some(run), events, moment: None };
+            let transition = Box::new(transition);
+            self.recorder.commit(draft, Recording::Run { index, transition, pause });
+        } else {
+            if transition.change == Change::Progress {
+                self.recorder.save_soon(index);
+            }
+            self.believe(index, &transition, pause, show);
+        }
+    }
+
+    fn written(&mut self, done: Done) {
+        let result = match &done {
+            Done::Commit(_, written) | Done::Save(written) => written.as_ref().err(),
+        };
+        if let Some(turn) = self.recorder.turn(result) {
+            self.tell(turn);
+        }
+        match done {
+            Done::Commit(Recording::Outage(outage, told_at), written) => {
+                self.account.outages.recorded(outage, told_at, written.is_ok());
+                self.end_outages_if_nobody_polls(clock::now());
+            }
+            Done::Commit(Recording::Run { index, transition, pause }, Ok(())) => {
+                self.believe(index, &transition, pause, true);
+            }
+            Done::Commit(Recording::Run { index, .. }, Err(_)) => self.not_recorded(index),
+            Done::Save(_) => {
+                for index in self.slots.leaving() {
+                    self.leave_if_written(index);
+                }
+            }
+        }
+    }
+
+    /// As if it had not been seen: the next poll sees it again, when the API allows.
+    fn not_recorded(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        if !slot.leaving.is_empty() {
+            return self.leave_if_written(index);
+        }
+        let now = Instant::now();
+        let at = now + slot.pace.after_error(&self.settings.policy, None);
+        let at = slot.not_before.map_or(at, |not_before| at.max(not_before));
+        slot.log_next_poll("it was not recorded", at.saturating_duration_since(now));
+        self.slots.schedule(index, at);
+        self.looked_at(index);
+    }
+
+    /// Takes a transition for true, shows it, and puts the run back in the queue if it goes on.
+    fn believe(&mut self, index: u32, transition: &Transition, pause: Duration, show: bool) {
+        let (now, state) = (clock::now(), &transition.state);
+        let next =
+            self.slots.get(index).map(|slot| judge::next_poll(slot, state, pause, &self.settings, now));
+        self.histories.ended(state);
+        self.slots.set_state(index, state.clone());
+        let active = state.ended.is_none();
+        if let Some((due, why)) = next.filter(|_| active) {
+            self.slots.schedule(index, due);
+            if let Some(slot) = self.slots.get(index) {
+                slot.log_next_poll(why, due.saturating_duration_since(now.mono));
+            }
+        }
+        if (show || transition.change > Change::None)
+            && let Some(slot) = self.slots.get(index)
+        {
+            self.tell(Update::Run(Box::new(self.view(slot, now)), transition.change));
+        }
+        self.looked_at(index);
+        if !active && !self.settings.keep_ended {
+            self.leave(index);
+        } else {
+            self.leave_if_written(index);
+        }
+    }
+
+    /// A run as it looks now.
+    fn view(&self, slot: &Slot, now: Moment) -> RunView {
+        slot.view(self.histories.of(&slot.watched.state), now)
     }
 }

@@ -1,5 +1,7 @@
 //! One watched run: what is known of it, and where it is on its way round.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -113,6 +115,12 @@ impl Slot {
             Stage::Waiting { due } => Some(due),
             _ => None,
         }
+    }
+
+    /// Logs when it is polled next, and why then.
+    pub(super) fn log_next_poll(&self, why: &str, wait: Duration) {
+        let run_id = self.watched.subject.id.as_str();
+        tracing::debug!(run_id, why, "next poll in {}", crate::span::human(wait));
     }
 
     pub(super) fn is_active(&self) -> bool {

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use tokio::task::{AbortHandle, Id};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::schedule::Policy;
 use super::slot::{Slot, Stage};
 use super::update::FinalRun;
-use crate::run::{RunId, RunState};
+use crate::run::{RunId, RunState, RunStatus};
 use crate::store::Watched;
 
 /// So many runs in a row are confirmed while others are due.
@@ -22,8 +22,8 @@ pub(super) struct Recalled {
     pub(super) due: Vec<u32>,
     /// Those of which something older is being recorded.
     pub(super) recording: Vec<u32>,
-    /// The polls that were broken off.
-    pub(super) tasks: Vec<Id>,
+    /// The polls that are to be broken off.
+    pub(super) tasks: Vec<AbortHandle>,
 }
 
 /// All watched runs.
@@ -132,7 +132,7 @@ impl Slots {
         self.enter(index, Stage::Polling { task });
     }
 
-    /// Breaks off what is under way for each run that may be polled at once, and makes it due; gives those runs. The others are
+    /// Makes each run due that may be polled at once; gives those runs, with the polls of them that are under way. The others are
     /// being recorded, or the API asked for a pause.
     pub(super) fn recall(&mut self, now: Instant) -> Recalled {
         let mut recalled = Recalled::default();
@@ -145,8 +145,7 @@ impl Slots {
                 Stage::Recording => recalled.recording.push(index),
                 stage => {
                     if let Stage::Polling { task } = stage {
-                        task.abort();
-                        recalled.tasks.push(task.id());
+                        recalled.tasks.push(task.clone());
                     }
                     self.schedule(index, now);
                     recalled.due.push(index);
@@ -154,6 +153,16 @@ impl Slots {
             }
         }
         recalled
+    }
+
+    /// Has a run polled by itself, before others, as soon as the API allows.
+    pub(super) fn confirm(&mut self, index: u32, now: Instant) {
+        let Some(slot) = self.get_mut(index) else { return };
+        slot.confirm = true;
+        // Of most it is known already that they have ended.
+        let at = slot.not_before.map_or(now, |at| at.max(now));
+        slot.log_next_poll("the list does not settle it", at.saturating_duration_since(now));
+        self.schedule(index, at);
     }
 
     /// Nobody waits for the list any more: those that did are due now.
@@ -241,6 +250,20 @@ impl Slots {
     /// The ids of all runs.
     pub(super) fn ids(&self) -> HashSet<RunId> {
         self.by_id.keys().cloned().collect()
+    }
+
+    /// How many runs go on, by status; `UNSEEN` where the API has not answered yet.
+    pub(super) fn by_status(&self) -> BTreeMap<String, u64> {
+        let mut runs = BTreeMap::new();
+        for (_, slot) in self.iter().filter(|(_, slot)| slot.is_active()) {
+            let status = slot.watched.state.status.as_ref().map_or("UNSEEN", RunStatus::as_str);
+            // Not `entry`: that would make a string of every one of many runs.
+            match runs.get_mut(status) {
+                Some(count) => *count += 1,
+                None => drop(runs.insert(status.to_owned(), 1)),
+            }
+        }
+        runs
     }
 
     /// Records the new state of a run.

@@ -105,3 +105,10 @@ fn programs_are_started_in_one_file() {
     let users: Vec<_> = sources(&root().join("src")).into_iter().filter(starts).collect();
     assert_eq!(users, [root().join("src/notify/command.rs")], "it decides what a program inherits");
 }
+
+#[test]
+fn the_scheduler_is_one_object_in_one_file() {
+    let adds = |path: &PathBuf| shipped(path).contains("impl Scheduler");
+    let files: Vec<_> = sources(&root().join("src")).into_iter().filter(adds).collect();
+    assert_eq!(files, [root().join("src/poll/scheduler.rs")], "other parts are structs of their own");
+}

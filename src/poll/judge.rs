@@ -1,0 +1,165 @@
+//! What an answer about a run, or an error in its place, means for that run: the transition, what is to be told of it, and when it is
+//! polled next. Nothing is asked or recorded here; only the slot's own bookkeeping moves.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::alerts::{Alerts, Warning};
+use super::prior::Prior;
+use super::settings::Settings;
+use super::slot::Slot;
+use super::update::Trouble;
+use crate::api::{Answer, PollError, PollErrorKind};
+use crate::run::{
+    Change, Details, DoubtKind, Event, EventKind, Moment, Observation, RunState, Subject, Transition, observe,
+};
+
+/// An answer that took this long was long in coming; an error that did has held a place for long.
+const HANGS: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(1);
+
+/// What is made of a poll.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub(super) transition: Transition,
+    /// How long to wait before the next poll, should the run go on.
+    pub(super) pause: Duration,
+    /// For the event, should the run have ended.
+    details: Option<Box<Details>>,
+    warnings: Vec<Warning>,
+    /// Whether whoever looks on is to see the run although nothing changed.
+    pub(super) show: bool,
+    /// A doubt of a new kind, in words.
+    pub(super) doubt: Option<(DoubtKind, String)>,
+}
+
+impl Verdict {
+    /// The events that are to be told.
+    pub(super) fn events(&self, source: &str, subject: &Subject, now: Moment) -> Vec<Event> {
+        let state = &self.transition.state;
+        let ending = state.ended.filter(|_| self.transition.change == Change::Ended).map(|ending| {
+            Event::of_ending(source, subject, ending, state, self.details.as_deref(), now.wall)
+        });
+        let warnings = self
+            .warnings
+            .iter()
+            .map(|warning| Event::of_warning(source, subject, warning.kind, state, warning.since, now.wall));
+        ending.into_iter().chain(warnings).collect()
+    }
+}
+
+/// A poll of the run was answered.
+pub(super) fn polled(slot: &mut Slot, now: Moment) {
+    slot.confirm = false;
+    slot.slow = now.mono.saturating_duration_since(slot.sent_at) >= HANGS;
+}
+
+/// The API answered with the run, by itself or in the list.
+pub(super) fn answered(
+    slot: &mut Slot,
+    answer: Answer,
+    prior_of: impl FnOnce(&RunState) -> Option<Prior>,
+    settings: &Settings,
+    now: Moment,
+) -> Verdict {
+    let was_in_trouble = slot.trouble.take().is_some();
+    slot.not_before = None;
+    slot.seen_at = now.mono;
+    if settings.keep_bodies && !answer.body.is_empty() {
+        slot.body = Some(answer.body);
+    }
+    let details = answer.run.details.clone();
+    let status = answer.run.status.clone();
+    let mut transition =
+        observe(&slot.watched.state, &Observation::Answer(answer.run), now, &settings.patience);
+    slot.outlook.observe(&transition.state, now);
+    let prior = prior_of(&transition.state);
+    let remaining = slot.outlook.remaining(&transition.state, prior.as_ref(), now);
+    let moved = transition.change >= Change::Status;
+    let pause = slot.pace.after_answer(&settings.policy, moved, remaining);
+    let doubt = transition.new_doubt.map(|kind| (kind, format!("the API gave the status {status}")));
+    // Only an answer shows that a run has not got on: it may have ended while nobody could be asked.
+    let warnings = settings.alerts.of_run(slot.watched.deadline, &mut transition.state, now.wall);
+    Verdict { transition, pause, details, warnings, show: was_in_trouble, doubt }
+}
+
+/// A poll brought no run; `answered_at` is when any run last answered.
+pub(super) fn failed(
+    slot: &mut Slot,
+    error: &PollError,
+    answered_at: Option<Instant>,
+    settings: &Settings,
+    now: Moment,
+) -> Verdict {
+    let times = slot.trouble.as_ref().map_or(0, |trouble| trouble.times).saturating_add(1);
+    slot.trouble = Some(Trouble { message: error.message.as_str().into(), times });
+    slot.not_before = error.retry_after.map(|wait| now.mono + wait);
+    let mut pause = slot.pace.after_error(&settings.policy, error.retry_after);
+    slot.confirm &= !matches!(error.kind, PollErrorKind::Doubt(_));
+    let took = now.mono.saturating_duration_since(slot.sent_at);
+    slot.slow = error.kind == PollErrorKind::Transient && took >= SLOW;
+    if slot.slow && answered_at.is_some_and(|at| at > slot.sent_at) {
+        // Others were answered meanwhile: it hangs by itself, and takes no more time than it leaves to them.
+        pause = pause.max(took).max(settings.policy.healthy.max.min(took * 2));
+    }
+    let before = &slot.watched.state;
+    let mut transition = match error.kind {
+        PollErrorKind::Doubt(kind) => {
+            observe(before, &Observation::Doubt(kind, error.said_by()), now, &settings.patience)
+        }
+        _ => Transition { state: before.clone(), change: Change::None, new_doubt: None },
+    };
+    let doubt = transition.new_doubt.filter(|_| transition.state.ended.is_none());
+    // An API that is there and says nothing of the run must not keep a deadline from being noticed.
+    let warnings = match error.kind {
+        PollErrorKind::Transient => Vec::new(),
+        _ => overdue(slot, &mut transition.state, &settings.alerts, now),
+    };
+    let doubt = doubt.map(|kind| (kind, error.message.clone()));
+    Verdict { transition, pause, details: None, warnings, show: true, doubt }
+}
+
+/// That a run is past its deadline, where the API does not say how it stands.
+fn overdue(slot: &Slot, state: &mut RunState, alerts: &Alerts, now: Moment) -> Vec<Warning> {
+    Alerts { stalled_after: None, ..*alerts }.of_run(slot.watched.deadline, state, now.wall)
+}
+
+/// When a run that goes on is polled next, and why then: after `pause`, but sooner where a doubt would become an end or the run
+/// is overdue, and later where the API asked for that.
+pub(super) fn next_poll(
+    slot: &Slot,
+    state: &RunState,
+    pause: Duration,
+    settings: &Settings,
+    now: Moment,
+) -> (Instant, &'static str) {
+    let next = now.mono + pause;
+    let doubt_ends = state.doubt_ends_at(&settings.patience).filter(|at| *at > now.mono);
+    let overdue = settings
+        .alerts
+        .overdue_at(slot.watched.deadline, state)
+        .filter(|_| state.overdue_told_at.is_none())
+        .and_then(|at| now.mono.checked_add(Duration::try_from(at.duration_since(now.wall)).ok()?));
+    let due = [Some(next), doubt_ends, overdue].into_iter().flatten().min().unwrap_or(next);
+    let due = due.max(slot.not_before.unwrap_or(now.mono));
+    let why = match (&slot.trouble, due) {
+        (Some(_), due) if slot.not_before == Some(due) => "the API asked for a pause",
+        (_, due) if Some(due) == overdue => "it is overdue then",
+        (_, due) if Some(due) == doubt_ends => "a doubt would end it then",
+        (Some(_), _) => "the last request failed",
+        (None, _) => "its schedule",
+    };
+    (due, why)
+}
+
+/// Logs the warnings that are recorded of a run.
+pub(super) fn log_warnings(events: &[Event], subject: &Subject) {
+    for event in events.iter().filter(|event| event.payload.kind.is_warning()) {
+        let (run_id, run_name) = (subject.id.as_str(), subject.name.as_deref());
+        let since = event.payload.data.since.map(tracing::field::display);
+        let is_overdue = event.payload.kind == EventKind::RunOverdue;
+        let what = if is_overdue { "is overdue" } else { "makes no progress" };
+        tracing::warn!(run_id, run_name, since, "{} {what}", subject.label());
+    }
+}
