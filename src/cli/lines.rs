@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(*printed.borrow(), expected);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_run_that_cannot_be_read_is_told_once_each_way_and_named_in_the_heartbeat() {
         let (mut lines, printed) = lines(1);
         let trouble = |times| {
