@@ -7,6 +7,7 @@ use crate::support::body::run;
 use crate::support::daemon::{Home, ask, stop};
 use crate::support::need;
 use crate::support::stub::Stub;
+use crate::support::until::found;
 
 fn metrics(home: &Home) -> String {
     ask(&home.socket(), "GET /metrics").1
@@ -15,15 +16,10 @@ fn metrics(home: &Home) -> String {
 /// Looks until the metrics have a line like this.
 #[track_caller]
 fn wait_for(home: &Home, line: &str) -> String {
-    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    loop {
+    found(line, || {
         let text = metrics(home);
-        if text.lines().any(|have| have == line) {
-            return text;
-        }
-        assert!(tokio::time::Instant::now() < end, "never `{line}`: {text}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+        if text.lines().any(|have| have == line) { Ok(text) } else { Err(text) }
+    })
 }
 
 /// Every outcome that an attempt can have, with its reason.

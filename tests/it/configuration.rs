@@ -9,6 +9,7 @@ use crate::support::bin::{Running, Runwatch, runwatch};
 use crate::support::body::run;
 use crate::support::need;
 use crate::support::stub::{Stub, answer, error};
+use crate::support::until::until;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -57,13 +58,7 @@ impl Place {
 /// Waits until a daemon answers.
 fn await_socket(place: &Place) {
     let socket = place.0.path().join("state/runwatch.sock");
-    for _ in 0..3000 {
-        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    panic!("nobody listens on {}", socket.display());
+    until("a daemon's socket", || std::os::unix::net::UnixStream::connect(&socket).is_ok());
 }
 
 fn stop(daemon: Running) -> String {

@@ -4,6 +4,7 @@ use crate::support::bin::runwatch;
 use crate::support::body::run;
 use crate::support::daemon::{Home, stop};
 use crate::support::stub::{Stub, answer};
+use crate::support::until::found;
 
 /// A receiver's explanation, as a framework writes it.
 fn explained() -> crate::support::stub::Answer {
@@ -87,12 +88,11 @@ fn what_a_receiver_says_is_shown() {
     let daemon = home.start();
     receiver.next();
     home.wait_for("1 finished");
-    let mut shown = home.run(&["deliveries", "show", "1"]);
     // The attempt is recorded a moment after it was made.
-    let began = tokio::time::Instant::now();
-    while !shown.stdout.contains("no such") && began.elapsed().as_secs() < 30 {
-        shown = home.run(&["deliveries", "show", "1"]);
-    }
+    let shown = found("an answer", || {
+        let shown = home.run(&["deliveries", "show", "1"]);
+        if shown.stdout.contains("no such") { Ok(shown) } else { Err(shown.stdout) }
+    });
     assert!(shown.stdout.contains("\nanswer    {\"error\":\"no such"), "{shown:?}");
     assert!(shown.stdout.lines().all(|line| !line.starts_with("::")), "{shown:?}");
     stop(daemon);

@@ -10,6 +10,7 @@ use crate::support::bin::{Runwatch, runwatch};
 use crate::support::body::run;
 use crate::support::need;
 use crate::support::stub::Stub;
+use crate::support::until::until;
 
 const ID: &str = "5eed0000-0000-4000-8000-000000000101";
 
@@ -67,10 +68,7 @@ impl Session {
         std::fs::write(&config, text).unwrap();
         let dunst = desktop.command("dunst").arg("-conf").arg(config).stderr(Stdio::null()).spawn().unwrap();
         desktop.children.push(dunst);
-        let began = Instant::now();
-        while !desktop.dunstctl(&["count"]).contains("Waiting") {
-            assert!(began.elapsed() < Duration::from_secs(20), "dunst does not come up");
-        }
+        until("dunst", || desktop.dunstctl(&["count"]).contains("Waiting"));
         Some(desktop)
     }
 

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::support::daemon::{Home, ask, stop};
 use crate::support::stub::{Stub, error};
+use crate::support::until::until;
 use crate::support::world::{Course, Point, Temper, World};
 
 /// An account, a daemon that looks for its runs, and who is told.
@@ -171,9 +172,7 @@ fn an_account_without_runs_is_looked_through_too() {
         let (_, metrics) = ask(&account.home.socket(), "GET /metrics");
         metrics.lines().any(|line| line.starts_with(metric) && !line.ends_with(" 0"))
     };
-    while !answered() {
-        std::thread::yield_now();
-    }
+    until("an answer of the list", answered);
     let now = jiff::Timestamp::now().to_string();
     account.world.set_course("first", Course::through(&["SUCCEEDED"]).with("created_at", now));
     account.world.set_course("past", created(1, &["SUCCEEDED"]));

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::support::bin::{Running, Runwatch, runwatch};
 use crate::support::need;
+use crate::support::until::found;
 use crate::support::world::{Course, Point, Receipt, Temper, World};
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -83,11 +84,7 @@ impl Place {
 
     /// Looks every now and then, where nothing is asked, until it is so.
     pub fn wait(&self, what: &str, is_so: impl Fn() -> bool) {
-        let end = tokio::time::Instant::now() + PATIENCE;
-        while !is_so() {
-            assert!(tokio::time::Instant::now() < end, "never {what}: {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        found(what, || if is_so() { Ok(()) } else { Err(self.log()) });
     }
 
     /// Goes on each time the API is asked, until it is so.
@@ -315,7 +312,7 @@ fn files_that_may_not_grow_are_loud_and_what_was_seen_is_told_when_they_may() {
     place.wait_for(Point::Answered);
     stop(first);
     let daemon = place.daemon(&["a"]).under(Path::new("/bin/sh"), &sh).spawn();
-    place.wait_until("seen", || place.log().contains("PROCESSING"));
+    place.wait_until("seen", || place.log().contains(" a PROCESSING"));
     let limit = |size| {
         let limit = Rlimit { current: size, maximum: None };
         prlimit(Some(daemon.pid()), Resource::Fsize, limit).unwrap();

@@ -1,16 +1,15 @@
 //! The log channel on the built binary: delivered means that the line was written.
 
 use std::io::{PipeReader, PipeWriter, Read as _};
-use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
-use tokio::time::Instant;
 
 use crate::support::bin::runwatch;
 use crate::support::body::run;
 use crate::support::daemon::Home;
 use crate::support::stub::Stub;
+use crate::support::until::found;
 
 const CONFIG: &str = "[[notify.log]]\n[delivery]\nretry_delays = [\"100ms\", \"1h\"]\n[[run]]\nid = \"a\"\n";
 
@@ -34,15 +33,10 @@ fn full_pipe() -> (PipeReader, PipeWriter) {
 
 /// Waits until the one delivery is listed with this.
 fn wait_for_delivery(home: &Home, part: &str) -> String {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
+    found(part, || {
         let shown = home.run(&["deliveries", "show", "1"]).stdout;
-        if shown.contains(part) {
-            return shown;
-        }
-        assert!(Instant::now() < until, "never `{part}`: {shown}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        if shown.contains(part) { Ok(shown) } else { Err(shown) }
+    })
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use tokio::time::Instant;
 
-use crate::support::bin::{Running, runwatch};
+use crate::support::bin::{Running, Runwatch, runwatch};
 use crate::support::body::run;
+use crate::support::need;
 use crate::support::stub::{Answer, Stub};
 
 /// Polls so rarely that nothing more is printed within the time of a test.
@@ -101,11 +102,19 @@ fn a_wait_ends_when_nobody_reads_either_stream() {
     assert_eq!(running.wait().code, Some(129));
 }
 
+/// A command that does not ignore SIGHUP, although the tests may be run by nohup.
+fn hearing_hangups(command: Runwatch) -> Option<Runwatch> {
+    Some(command.under(&need::program("env")?, &["--default-signal=HUP"]))
+}
+
 #[test]
 fn a_hangup_ends_what_runs_in_the_foreground() {
     for command in ["watch", "wait"] {
         let stub = Stub::with([going()]);
-        let running = runwatch(&[command, "a"]).api(&stub).config(RARE).spawn();
+        let Some(running) = hearing_hangups(runwatch(&[command, "a"]).api(&stub).config(RARE)) else {
+            return;
+        };
+        let running = running.spawn();
         stub.next();
         running.signal(Signal::HUP);
         assert_eq!(running.wait().code, Some(129), "{command}");
@@ -134,13 +143,10 @@ fn a_terminal_that_is_closed_ends_a_quiet_watch() {
     for command in ["watch", "wait"] {
         let stub = Stub::with([going()]);
         let (master, slave) = terminal();
-        let running = runwatch(&[command, "a"])
-            .api(&stub)
-            .config(RARE)
-            .env("TERM", "dumb")
-            .stdout(Stdio::from(slave.try_clone().unwrap()))
-            .stderr(Stdio::from(slave))
-            .spawn();
+        let running = runwatch(&[command, "a"]).api(&stub).config(RARE).env("TERM", "dumb");
+        let Some(running) = hearing_hangups(running) else { return };
+        let running =
+            running.stdout(Stdio::from(slave.try_clone().unwrap())).stderr(Stdio::from(slave)).spawn();
         let mut first = [0; 1];
         let mut master = std::fs::File::from(master);
         master.read_exact(&mut first).unwrap();

@@ -2,12 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::support::daemon::{Home, ask, stop};
 use crate::support::stub::Stub;
+use crate::support::until::until;
 
 #[test]
 fn a_socket_that_was_replaced_is_said_and_restored_when_its_place_is_free() {
@@ -21,11 +19,7 @@ fn a_socket_that_was_replaced_is_said_and_restored_when_its_place_is_free() {
     assert!(status.contains("there is a file already"), "{status}");
     assert_eq!(std::fs::read_to_string(home.socket()).unwrap(), "somebody's");
     std::fs::remove_file(home.socket()).unwrap();
-    let until = Instant::now() + Duration::from_secs(30);
-    while UnixStream::connect(home.socket()).is_err() {
-        assert!(Instant::now() < until, "the socket was not restored");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the socket again", || UnixStream::connect(home.socket()).is_ok());
     assert_eq!(home.socket().metadata().unwrap().permissions().mode() & 0o777, 0o660);
     assert_eq!(home.run(&["list"]).code, Some(0));
     // It is said before it listens; the trouble is over a moment after.

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use crate::durability::{Place, assert_loud, assert_well, event, stop};
 use crate::support::bin::{Output, runwatch};
 use crate::support::need;
+use crate::support::until::found;
 use crate::support::world::{Course, Point};
 
 fn names(dir: &Path) -> Vec<String> {
@@ -285,11 +286,9 @@ fn what_the_daemon_makes_is_its_users_only_whatever_the_umask() {
         .log(&path("log"))
         .spawn();
     let log = || std::fs::read_to_string(path("log")).unwrap();
-    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
-    while !path("made/spool").exists() || !path("made/run/sock").exists() {
-        assert!(tokio::time::Instant::now() < end, "{}", log());
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
+    found("what the daemon makes", || {
+        if path("made/spool").exists() && path("made/run/sock").exists() { Ok(()) } else { Err(log()) }
+    });
     let mut made = modes(&path("made"));
     made.sort();
     let expected = [

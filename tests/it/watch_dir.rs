@@ -3,17 +3,16 @@
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
-use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Signal};
-use tokio::time::Instant;
 
 use crate::support::bin::Running;
 use crate::support::body::run;
 use crate::support::daemon::{Home, ask, stop};
 use crate::support::need;
 use crate::support::stub::{Stub, answer};
+use crate::support::until::until;
 
 /// A daemon's home with a receiver, and an API of which every run has failed.
 fn home() -> (Home, Stub) {
@@ -30,14 +29,6 @@ fn home() -> (Home, Stub) {
 fn next(receiver: &Stub) -> String {
     let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
     told["data"]["run_id"].as_str().unwrap_or_default().to_owned()
-}
-
-fn wait(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < until, "never {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 fn touch(dir: &Path, name: &str) {
@@ -59,11 +50,11 @@ fn a_directory_that_is_renamed_removed_and_made_anew_is_followed() {
     assert_eq!(next(&receiver), "second");
     std::fs::remove_dir_all(&spool).unwrap();
     let is_said = || ask(&home.socket(), "GET /readyz").1.contains("there is no such directory");
-    wait("said", is_said);
+    until("said", is_said);
     std::fs::create_dir(&spool).unwrap();
     touch(&spool, "third");
     assert_eq!(next(&receiver), "third");
-    wait("well again", || !is_said());
+    until("well again", || !is_said());
     touch(&spool, "fourth");
     assert_eq!(next(&receiver), "fourth");
     let log = stop(daemon);
@@ -185,7 +176,7 @@ fn a_file_system_that_hangs_holds_nothing_up() {
     assert_eq!(next(&receiver), "by-hand");
     daemon.signal(Signal::TERM);
     // It is at its end; that its parent is told of it takes the tracer, which does not notice.
-    wait("ended", || status(&daemon).contains("State:\tZ"));
+    until("ended", || status(&daemon).contains("State:\tZ"));
     rustix::process::kill_process(Pid::from_raw(tracer.unwrap()).unwrap(), Signal::KILL).unwrap();
     assert_eq!(daemon.wait().code, Some(0));
     let log = std::fs::read_to_string(log).unwrap();

@@ -1,6 +1,6 @@
 //! A daemon on the built binary, with its state and socket in a directory of its own, and what it tells its service manager.
 
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use super::bin::{Output, Running, runwatch};
 use super::stub::Stub;
+use super::until::until;
 
 /// Settings that make polling quick.
 const QUICK: &str = "[poll]\ninitial_interval = \"10ms\"\nmax_interval = \"20ms\"\nerror_initial_interval = \"10ms\"\n\
@@ -75,11 +76,7 @@ impl Home {
     pub fn start_unheard(&self, args: &[&str]) -> Running {
         let running =
             self.prepared(&[&["daemon"], args].concat()).env("NOTIFY_SOCKET", self.path("notify")).spawn();
-        let until = tokio::time::Instant::now() + PATIENCE;
-        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
-            assert!(tokio::time::Instant::now() < until, "nobody listens on {}", self.socket().display());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until("the daemon's socket", || UnixStream::connect(self.socket()).is_ok());
         running
     }
 
@@ -140,7 +137,7 @@ pub fn stop(daemon: Running) -> String {
 /// One request to a socket, as curl would send it; gives the status and the body.
 pub fn ask(socket: &Path, request: &str) -> (u16, String) {
     use std::io::{Read as _, Write as _};
-    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let mut stream = UnixStream::connect(socket).unwrap();
     let (line, body) = request.split_once('\n').unwrap_or((request, ""));
     let length = body.len();
     write!(

@@ -9,4 +9,5 @@ pub mod scripted;
 pub mod skips;
 pub mod stub;
 pub mod tls;
+pub mod until;
 pub mod world;
