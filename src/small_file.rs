@@ -38,6 +38,14 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         .map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
+/// Refuses what a library is going to read by itself, if it is there and no regular file.
+pub fn check_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        metadata => check(&metadata?),
+    }
+}
+
 fn check(metadata: &std::fs::Metadata) -> io::Result<()> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -80,6 +88,9 @@ mod tests {
         ] {
             let error = read(&path, limit).unwrap_err().to_string();
             assert!(error.contains(said), "{}: {error}", path.display());
+            let checked = check_if_there(&path).map_err(|error| error.to_string());
+            let is_fine = path.ends_with("file") || path.ends_with("nothing");
+            assert_eq!(checked, if is_fine { Ok(()) } else { Err(error) });
         }
         std::fs::write(path("bytes"), [0xff, 0xfe]).unwrap();
         assert_eq!(read_text(&path("bytes"), 9).unwrap_err().to_string(), "it is not UTF-8 text");

@@ -50,6 +50,14 @@ pub enum SetupError {
         /// What was wrong.
         reason: String,
     },
+    /// The certificate authorities that the environment names instead of the system's.
+    #[error("cannot use the CA file {path} that SSL_CERT_FILE names: {reason}; expected a PEM file")]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What was wrong.
+        reason: String,
+    },
     /// A channel's secrets.
     #[error("the channel `{name}` cannot be used: {why}")]
     Channel {
@@ -79,10 +87,10 @@ pub enum SetupError {
 ///
 /// A proxy that the environment names for the target, but that is no proxy, is an error.
 pub fn client_builder(target: &Url, ca_file: Option<&Path>) -> Result<ClientBuilder, SetupError> {
-    Ok(builder(target, &read_extra(ca_file)?, proxy_for(target)?.as_ref()))
+    builder(target, &read_extra(ca_file)?, proxy_for(target)?.as_ref())
 }
 
-fn builder(target: &Url, extra: &[Certificate], proxy: Option<&Proxy>) -> ClientBuilder {
+fn builder(target: &Url, extra: &[Certificate], proxy: Option<&Proxy>) -> Result<ClientBuilder, SetupError> {
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -103,10 +111,14 @@ fn builder(target: &Url, extra: &[Certificate], proxy: Option<&Proxy>) -> Client
     }
     if target.scheme() == "http" && is_loopback(target) {
         // No TLS can happen: reading the system's authorities would only cost the start.
-        builder.tls_certs_only(extra.iter().cloned())
-    } else {
-        builder.tls_certs_merge(extra.iter().cloned())
+        return Ok(builder.tls_certs_only(extra.iter().cloned()));
     }
+    // What stands there is opened when the client is built, and opening a pipe waits for whoever writes to it.
+    if let Some(path) = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from) {
+        small_file::check_if_there(&path)
+            .map_err(|error| SetupError::Authorities { path, reason: error.to_string() })?;
+    }
+    Ok(builder.tls_certs_merge(extra.iter().cloned()))
 }
 
 fn read_extra(ca_file: Option<&Path>) -> Result<Vec<Certificate>, SetupError> {

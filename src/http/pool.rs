@@ -37,7 +37,7 @@ impl Pool {
         settings: impl Fn(ClientBuilder) -> ClientBuilder + Send + Sync + 'static,
     ) -> Result<Self, SetupError> {
         let (extra, proxy) = (read_extra(ca_file)?, proxy_for(target)?);
-        let client = build(settings(builder(target, &extra, proxy.as_ref())))?;
+        let client = build(settings(builder(target, &extra, proxy.as_ref())?))?;
         let current = Mutex::new((Generation(0), client));
         Ok(Self { target: target.clone(), extra, proxy, settings: Box::new(settings), current })
     }
@@ -63,7 +63,8 @@ impl Pool {
         if current.0 != on {
             return;
         }
-        match build((self.settings)(builder(&self.target, &self.extra, self.proxy.as_ref()))) {
+        let builder = builder(&self.target, &self.extra, self.proxy.as_ref());
+        match builder.and_then(|builder| build((self.settings)(builder))) {
             Ok(client) => {
                 debug!(host = self.target.host_str(), "the next request opens a new connection");
                 *current = (Generation(on.0 + 1), client);

@@ -6,12 +6,12 @@
 use std::fmt;
 use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::files::open_or_make;
+use super::files::{NO_SURPRISE, open_or_make};
 
 /// The file's name in the directory.
 const NAME: &str = "runwatch.lock";
@@ -68,8 +68,10 @@ impl Lock {
 
     /// Who has a directory, if anybody has.
     pub fn holder(dir: &Path) -> Option<String> {
-        let mut file =
-            File::open(dir.join(NAME)).ok().filter(|file| file.metadata().is_ok_and(|m| m.is_file()))?;
+        // It may be somebody else's directory: a pipe there is not waited for.
+        let mut options = File::options();
+        let file = options.read(true).custom_flags(NO_SURPRISE).open(dir.join(NAME)).ok();
+        let mut file = file.filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))?;
         matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)).then(|| read_word(&mut file))
     }
 }
@@ -123,6 +125,11 @@ mod tests {
         std::os::unix::fs::symlink(&victim, &lock).unwrap();
         let refused = Lock::take(dir.path(), now).unwrap_err().to_string();
         assert!(refused.contains("runwatch.lock: it is a symbolic link"), "{refused}");
+        assert_eq!(Lock::holder(dir.path()), None);
+        std::fs::remove_file(&lock).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        assert_eq!(Lock::holder(dir.path()), None, "and a pipe is not waited for");
         std::fs::remove_file(&lock).unwrap();
         std::fs::hard_link(&victim, &lock).unwrap();
         drop(Lock::take(dir.path(), now).unwrap());

@@ -8,6 +8,7 @@ mod admin;
 mod adopt;
 mod aside;
 mod batch;
+mod between;
 mod channels;
 mod copy;
 mod damage;

@@ -1,4 +1,4 @@
-//! What the program of a command channel gets of the environment, on the built binary.
+//! The environment, on the built binary: what the program of a command channel gets of it, and a file it names that is none.
 
 use crate::support::bin::runwatch;
 
@@ -41,4 +41,26 @@ fn a_program_inherits_no_secret_and_nothing_of_the_service_manager() {
         assert!(environment.lines().any(|found| found == line), "{line}: {environment}");
     }
     assert!(environment.contains("\nPATH=") || environment.starts_with("PATH="), "{environment}");
+}
+
+#[test]
+fn a_pipe_where_the_environment_names_authorities_is_an_error_at_once() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    for (path, what) in
+        [(pipe.as_path(), "a pipe"), (dir.path(), "a directory"), ("/dev/zero".as_ref(), "a device")]
+    {
+        for args in [&["wait", "r"][..], &["doctor"], &["notify", "test"]] {
+            let ended = runwatch(args)
+                .base_url("https://127.0.0.1:9")
+                .config("[[notify.webhook]]\nurl = \"https://127.0.0.1:9\"\nunsigned = true\n")
+                .env("SSL_CERT_FILE", path)
+                .run();
+            assert!(ended.code.is_some_and(|code| code != 0), "{args:?}: {ended:?}");
+            let text = format!("{}{}", ended.stdout, ended.stderr);
+            assert!(text.contains("that SSL_CERT_FILE names") && text.contains(what), "{args:?}: {text}");
+        }
+    }
 }
