@@ -274,6 +274,80 @@ mod tests {
         );
     }
 
+    /// How a run can stand, and what it counts for: always, at the deadline, and where it was asked about once. `None` is
+    /// nothing: it does not count.
+    fn standings() -> Vec<(&'static str, FinalRun, Option<i32>)> {
+        use Ending::{Finished, Gone, KeyRefused, NeverFound, Rejected, Unknowable};
+        let of = |status, ended| run(status, ended, (Some(193), Some(7), Some(200)));
+        vec![
+            ("good", succeeded(Some(199), Some(1), Some(200)), Some(0)),
+            ("partial", succeeded(Some(193), Some(7), Some(200)), Some(6)),
+            ("uncounted", succeeded(None, None, None), Some(7)),
+            ("failed", of("FAILED", Some(Finished(Terminal::Failed))), Some(1)),
+            ("canceled", of("CANCELED", Some(Finished(Terminal::Canceled))), Some(3)),
+            ("never found", of("PENDING", Some(NeverFound)), Some(5)),
+            ("gone", of("PROCESSING", Some(Gone)), Some(5)),
+            ("key refused", of("PROCESSING", Some(KeyRefused)), Some(4)),
+            ("unknowable", of("PAUSED", Some(Unknowable)), Some(7)),
+            ("rejected", of("PROCESSING", Some(Rejected)), Some(7)),
+            ("active", of("PROCESSING", None), None),
+            ("paused", of("PAUSED", None), None),
+        ]
+    }
+
+    /// The code of a run by itself; `None` where it does not count.
+    fn alone(name: &str, code: Option<i32>, cut: Cut) -> Option<i32> {
+        match (code, cut) {
+            // Only a run that has finished ends `--any`.
+            (Some(_), Cut::OneFinished) => {
+                code.filter(|_| ["good", "partial", "uncounted", "failed", "canceled"].contains(&name))
+            }
+            (Some(code), _) => Some(code),
+            (None, Cut::Deadline | Cut::OnePoll) if name == "paused" => Some(7),
+            (None, Cut::Deadline) => Some(124),
+            (None, Cut::OnePoll | Cut::AllEnded) => Some(8),
+            (None, _) => None,
+        }
+    }
+
+    #[test]
+    fn the_worst_of_every_pair_decides_however_the_watch_ends() {
+        const WORST_FIRST: [i32; 11] = [70, 78, 4, 5, 1, 3, 6, 7, 124, 8, 0];
+        let strict = gate(Some("2"), Some("99%"));
+        let cuts = [
+            Cut::AllEnded,
+            Cut::OneFinished,
+            Cut::OneBad,
+            Cut::Deadline,
+            Cut::OnePoll,
+            Cut::NobodyReads,
+            Cut::Signal(Exit::HungUp),
+            Cut::Signal(Exit::Interrupted),
+            Cut::Signal(Exit::Terminated),
+        ];
+        for cut in cuts {
+            for first in 0..standings().len() {
+                for second in 0..standings().len() {
+                    let (a, run_a, code_a) = standings().swap_remove(first);
+                    let (b, run_b, code_b) = standings().swap_remove(second);
+                    let counted = [alone(a, code_a, cut), alone(b, code_b, cut)];
+                    let place = |code: &i32| WORST_FIRST.iter().position(|other| other == code).unwrap();
+                    let expected = match cut {
+                        Cut::Signal(exit) => exit.code().into(),
+                        _ => counted.into_iter().flatten().min_by_key(place).unwrap_or(0),
+                    };
+                    let (judged, exit) = judge(vec![run_a, run_b], &strict, cut);
+                    assert_eq!(i32::from(exit.code()), expected, "{a} and {b}, {cut:?}");
+                    // What was seen of each stays in its line of the report, however the watch ends.
+                    for (judged, code) in judged.iter().zip([code_a, code_b]) {
+                        let kept = code.is_none_or(|code| i32::from(judged.verdict.code()) == code);
+                        assert!(kept, "{a} and {b}, {cut:?}: {:?}", judged.verdict);
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_failed_run_is_failed_whatever_its_samples() {
         let failed = run("FAILED", Some(Ending::Finished(Terminal::Failed)), (Some(200), Some(0), Some(200)));

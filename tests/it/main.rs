@@ -60,6 +60,7 @@ mod terminal;
 mod throttling;
 mod torture;
 mod unseen;
+mod verdicts;
 mod wait;
 mod warning;
 mod watch_dir;
