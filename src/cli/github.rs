@@ -22,6 +22,9 @@ const JOB_LIMIT: Duration = Duration::from_hours(6);
 /// The runner shows this many annotations of a level per step, and drops the others without a word.
 const MOST_ANNOTATIONS: usize = 10;
 
+/// GitHub shows nothing of a step summary that is larger, in bytes.
+const LARGEST_SUMMARY: usize = 1 << 20;
+
 /// A hint where the job would be killed before the wait gives up.
 pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
     let hint = match timeout {
@@ -134,8 +137,9 @@ fn message(judged: &Judged) -> String {
 ///
 /// The run that decides the verdict gives the status; samples are summed over all runs.
 pub(super) fn write_files(judged: &[Judged], exit: Exit, waited: Duration) -> Result<(), Exit> {
-    let outputs = append("GITHUB_OUTPUT", &outputs(judged, exit, waited));
-    append("GITHUB_STEP_SUMMARY", &summary(judged)).and(outputs)
+    let outputs = append("GITHUB_OUTPUT", |_| outputs(judged, exit, waited));
+    let left = |length: u64| LARGEST_SUMMARY.saturating_sub(usize::try_from(length).unwrap_or(usize::MAX));
+    append("GITHUB_STEP_SUMMARY", |length| summary(judged, left(length))).and(outputs)
 }
 
 fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
@@ -163,37 +167,55 @@ fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
     .fold(String::new(), |text, (name, value)| text + name + "=" + value + "\n")
 }
 
-fn summary(judged: &[Judged]) -> String {
-    let mut text = "### DataFramer runs\n\n| Run | Status | Verdict | Completed | Failed | Samples | Took |\n| --- | --- | --- | ---: | ---: | ---: | ---: |\n".to_owned();
-    let count = |count: Option<u64>| count.map_or("–".to_owned(), |count| count.to_string());
-    for judged in judged {
-        let state = &judged.run.watched.state;
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} |",
-            markdown_cell(judged.run.watched.subject.label()),
-            markdown_cell(state.status.as_ref().map_or("–", RunStatus::as_str)),
-            markdown_cell(&judged.reason.as_ref().map_or_else(
-                || judged.verdict.word().to_owned(),
-                |reason| format!("{}: {reason}", judged.verdict.word())
-            )),
-            count(state.progress.completed),
-            count(state.progress.failed),
-            count(state.progress.total),
-            state.took().map_or("–".to_owned(), span::human),
-        );
-    }
-    text.push('\n');
-    text
+/// A table of the runs, of `largest` bytes at most: the worst runs, where not all of them fit.
+fn summary(judged: &[Judged], largest: usize) -> String {
+    let rows: Vec<String> = judged.iter().map(row).collect();
+    let head = "### DataFramer runs\n\n| Run | Status | Verdict | Completed | Failed | Samples | Took |\n| --- | --- | --- | ---: | ---: | ---: | ---: |\n";
+    // The blank line at the end, and a line that says how many are left out.
+    let mut room = largest.saturating_sub(head.len() + 100);
+    let mut worst_first: Vec<usize> = (0..judged.len()).collect();
+    worst_first.sort_by_key(|at| judged[*at].verdict.rank());
+    let fits = |at: &usize| {
+        let left = room.checked_sub(rows[*at].len());
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let mut shown: Vec<usize> = worst_first.into_iter().take_while(fits).collect();
+    shown.sort_unstable();
+    let table: String = shown.iter().map(|at| rows[*at].as_str()).collect();
+    let more = match judged.len() - shown.len() {
+        0 => String::new(),
+        more => format!("\n… and {more} more runs: GitHub shows no larger summary\n"),
+    };
+    format!("{head}{table}{more}\n")
 }
 
-fn append(variable: &str, text: &str) -> Result<(), Exit> {
+fn row(judged: &Judged) -> String {
+    let state = &judged.run.watched.state;
+    let count = |count: Option<u64>| count.map_or("–".to_owned(), |count| count.to_string());
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} |\n",
+        markdown_cell(judged.run.watched.subject.label()),
+        markdown_cell(state.status.as_ref().map_or("–", RunStatus::as_str)),
+        markdown_cell(&judged.reason.as_ref().map_or_else(
+            || judged.verdict.word().to_owned(),
+            |reason| format!("{}: {reason}", judged.verdict.word())
+        )),
+        count(state.progress.completed),
+        count(state.progress.failed),
+        count(state.progress.total),
+        state.took().map_or("–".to_owned(), span::human),
+    )
+}
+
+/// Appends to the file that a variable names, if it names one. `text` gets the length of the file.
+fn append(variable: &str, text: impl FnOnce(u64) -> String) -> Result<(), Exit> {
     let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) else { return Ok(()) };
-    let written = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let open = OpenOptions::new().append(true).create(true).open(&path);
+    let written = open.and_then(|mut file| {
+        let length = file.metadata()?.len();
+        file.write_all(text(length).as_bytes())
+    });
     written.map_err(|error| {
         out::error(format_args!("cannot write to the file in {variable}: {error}"));
         Exit::Internal
@@ -237,6 +259,27 @@ mod tests {
         assert!(lines[10].starts_with("r29 "), "most failed samples first: {text}");
         assert_eq!(lines[19], "9 more runs: 9 succeeded; the step summary has all of them");
         assert_eq!(lines[28], "2 more runs: 2 succeeded; the step summary has all of them");
+    }
+
+    #[test]
+    fn a_summary_is_as_large_as_github_shows_and_has_the_worst() {
+        let all: Vec<Judged> = (0..12_000)
+            .map(|id| judged(id, if id % 4_000 == 3_999 { Exit::Failed } else { Exit::Succeeded }, 0))
+            .collect();
+        let text = summary(&all, LARGEST_SUMMARY);
+        assert_eq!(text.lines().count(), 12_000 + 5, "all of them fit");
+        let text = summary(&all, 100_000);
+        assert!(text.len() <= 100_000 && text.len() > 99_000, "{}", text.len());
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| r")).collect();
+        for failed in ["| r3999 |", "| r7999 |", "| r11999 |"] {
+            assert!(rows.iter().any(|row| row.starts_with(failed)), "{failed}");
+        }
+        assert!(rows[0].starts_with("| r0 |"), "in the order asked for: {}", rows[0]);
+        assert!(text.ends_with(&format!(
+            "\n\n… and {} more runs: GitHub shows no larger summary\n\n",
+            12_000 - rows.len()
+        )));
+        assert!(summary(&all, 0).contains("… and 12000 more runs"), "the file is full already");
     }
 
     #[test]

@@ -37,15 +37,14 @@ fn possible(mode: &[&str], pair: [(&str, i32); 2]) -> Vec<i32> {
 
 /// The code of a run as its line of a result in text, or of `watch`, shows it; nothing where it is active.
 fn shown(output: &Output, run: &str, gated: bool) -> Option<i32> {
-    let said = output.stdout.lines().filter(|line| line.contains(&format!("{run} ")));
-    said.filter_map(|line| match line {
+    let mut said = output.stdout.lines().filter(|line| line.contains(&format!("{run} ")));
+    said.find_map(|line| match line {
         _ if line.contains("SUCCEEDED") => Some(if gated && run == "partial" { 6 } else { 0 }),
         _ if line.contains("FAILED") => Some(1),
         _ if line.contains("CANCELED") => Some(3),
         _ if line.contains("does not know this run") => Some(5),
         _ => None,
     })
-    .next()
 }
 
 #[tokio::test(flavor = "multi_thread")]
