@@ -3,6 +3,7 @@
 //! Whoever serves the socket is not trusted to be a daemon: the time and the size of every answer are bounded, and what is
 //! printed of it is made safe by whoever prints it.
 
+use std::error::Error as _;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -306,7 +307,15 @@ impl Client {
         if error.is_timeout() {
             return silent(&self.socket, what, patience);
         }
-        ClientError::Gone { socket: self.socket.clone(), why: crate::http::root_cause(error) }
+        let why = crate::http::root_cause(error);
+        let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+        let is_http =
+            !causes.filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse);
+        if is_http {
+            ClientError::Gone { socket: self.socket.clone(), why }
+        } else {
+            self.broken(format!("{what} is not HTTP ({})", printable(&why, 200)))
+        }
     }
 
     /// Why the daemon did not do it, in its words. A daemon always has some; anything else is not one.

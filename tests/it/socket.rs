@@ -201,6 +201,16 @@ fn what_is_no_answer_of_a_daemons_is_an_internal_error_that_says_what_came() {
 }
 
 #[test]
+fn what_is_no_http_is_an_internal_error_that_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("socket");
+    serve(&path, |mut stream| stream.write_all(b"\x00\xff\x1b[2J::error::x\r\n\r\n").unwrap());
+    let output = ask(&path, &["list"]);
+    assert_eq!(output.code, Some(70), "{output:?}");
+    assert!(output.stderr.contains("does not answer as a daemon does") && output.stderr.contains("not HTTP"));
+}
+
+#[test]
 fn what_the_socket_says_is_made_safe() {
     const HOSTILE: &str =
         "x\r\n::error::pwned\n##[add-mask]all\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{202e}\u{200b}\u{61c}";
