@@ -5,6 +5,7 @@
 
 mod client;
 mod connections;
+mod exchange;
 mod object;
 mod payload;
 mod place;
@@ -16,9 +17,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 pub use client::{Client, ClientError};
+pub use exchange::{Answer, Asked, Serve};
 pub use object::Object;
 pub use place::{Opened, Place};
-pub use serve::{Answer, Asked, Serve, Server, any_ended, serve_opened, serve_tcp, serve_unix};
+pub use serve::{Server, any_ended, serve_opened, serve_tcp, serve_unix};
 pub use wire::{
     AddRequest, Added, AddedRun, Deliveries, Doctor, Finding, FindingState, Health, NewRun, Ping,
     ReloadAnswer, ResendRequest, RetryRequest, Run, Runs, Settled, Status,

@@ -1,9 +1,8 @@
 //! A small HTTP/1.1 server, on a Unix socket or on a port of this machine.
 //!
-//! Owns one request and its answer. `connections` bounds what the other side may take its time for; who may ask on a port is
+//! Owns the way of one request to its answer (`exchange`). `connections` bounds what the other side may take its time for; who may ask on a port is
 //! decided by the `Host` of the request. What is answered is the daemon's.
 
-use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -13,32 +12,26 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response};
 use hyper_util::rt::TokioTimer;
-use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-use super::Health;
 use super::connections::{Conversation, Phase, Progress, bounded, serve_all};
+use super::exchange::{Answer, Asked, Serve};
 use super::payload::{Payload, Sent};
 use super::place::{Opened, Place, listen};
-use crate::BoxFuture;
-use crate::http::{Accept, HostError, Hosts};
+use crate::http::{Accept, HostError};
 use crate::run::printable;
-
-/// Larger requests are not read where nothing else is said: a hundred thousand runs are smaller.
-const LARGEST_REQUEST: usize = 64 << 20;
 
 /// The largest head of a request, in bytes.
 const LARGEST_HEAD: usize = 64 << 10;
@@ -51,79 +44,6 @@ const LONGEST_ANSWER: Duration = Duration::from_mins(2);
 
 /// Characters of a request's path in the log.
 const LONGEST_LOGGED: usize = 200;
-
-/// What a request is answered with.
-#[derive(Debug)]
-pub struct Answer {
-    status: StatusCode,
-    content_type: &'static str,
-    body: Payload,
-}
-
-impl Answer {
-    /// 200 and a JSON value.
-    pub fn json(value: &impl Serialize) -> Self {
-        Self::with(StatusCode::OK, value)
-    }
-
-    /// An error in words.
-    pub fn error(status: u16, error: impl Into<String>) -> Self {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self::with(status, &Health { error: error.into() })
-    }
-
-    /// Text of some type.
-    pub fn text(status: u16, content_type: &'static str, text: String) -> Self {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, content_type, body: Payload::Bytes(text.into()) }
-    }
-
-    /// 200 and a file, from its beginning.
-    pub fn file(content_type: &'static str, file: File) -> Self {
-        match Payload::file(file) {
-            Ok(body) => Self { status: StatusCode::OK, content_type, body },
-            Err(error) => Self::error(503, format!("the file cannot be sent: {error}")),
-        }
-    }
-
-    fn with(status: StatusCode, value: &impl Serialize) -> Self {
-        match serde_json::to_string(value) {
-            Ok(text) => {
-                Self { status, content_type: "application/json", body: Payload::Bytes((text + "\n").into()) }
-            }
-            Err(error) => Self::text(500, "text/plain", error.to_string()),
-        }
-    }
-}
-
-/// Answers requests.
-pub trait Serve: Send + Sync + 'static {
-    /// The largest body that is read, in bytes.
-    fn largest_request(&self) -> usize {
-        LARGEST_REQUEST
-    }
-
-    /// The hosts that are answered to; `None` where the host does not matter.
-    fn hosts(&self) -> Option<&Hosts> {
-        None
-    }
-
-    /// Answers one.
-    fn answer(&self, asked: Asked) -> BoxFuture<'_, Answer>;
-}
-
-/// A request.
-#[derive(Debug)]
-pub struct Asked {
-    /// `GET`, …
-    pub method: Method,
-    /// As it came, still encoded.
-    pub path: String,
-    /// As it came, still encoded; empty if there is none.
-    pub query: String,
-    /// The whole body.
-    pub body: Bytes,
-}
 
 /// A server that ends when it is dropped; its socket goes with it, unless something else has taken its place.
 #[derive(Debug)]
@@ -265,12 +185,14 @@ async fn answer_to(head: Parts, body: Incoming, serve: Arc<dyn Serve>, progress:
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
     use tokio::time::sleep;
 
     use super::*;
+    use crate::BoxFuture;
 
-    /// Answers with so many bytes, after so long.
+    /// Answers with this many bytes, after this long.
     struct Slow(usize, Duration);
 
     impl Serve for Slow {

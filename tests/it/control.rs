@@ -3,8 +3,7 @@
 use rustix::process::Signal;
 
 use crate::support::body::run;
-use crate::support::daemon::{Home, ask, ask_port, stop};
-use crate::support::need;
+use crate::support::daemon::{Home, ask, stop};
 use crate::support::stub::{Stub, answer, error};
 
 const ID: &str = "5eed0000-0000-4000-8000-000000000101";
@@ -68,61 +67,6 @@ fn what_was_added_is_durable_when_the_command_returns() {
     // One that has ended is not watched again.
     let again = home.run(&["add", ID]);
     assert_eq!(again.stdout, format!("{ID} has ended already: FAILED\n"), "{again:?}");
-    stop(daemon);
-}
-
-#[test]
-fn bad_requests_are_refused_in_words() {
-    let api = Stub::with([]);
-    let home = Home::new(&api);
-    let daemon = home.start();
-    for (args, code, said) in [
-        (&["add", ID, "--notify", "ops"][..], 2, "there is no channel `ops`; configured: none"),
-        (&["add", ID, "--name", ""], 2, "is empty"),
-        (&["add", "a", "b", "--name", "x"], 2, "--name is for one run"),
-        (&["add", "'quoted'"], 2, "quotes"),
-        (&["show", ID], 5, "does not know the run"),
-        (&["deliveries", "show", "7"], 5, "there is no delivery 7"),
-        (&["deliveries", "list", "--run", ID], 5, "does not know the run"),
-        (&["deliveries", "retry"], 2, "required"),
-        (&["deliveries", "resend", "--since", "1h", "--channel", "ops"], 2, "there is no channel `ops`"),
-    ] {
-        let output = home.run(args);
-        assert_eq!(output.code, Some(code), "{args:?}: {output:?}");
-        assert!(output.stderr.contains(said), "{args:?}: {output:?}");
-    }
-    for (request, status, said) in [
-        ("POST /v1/runs\n{", 422, "cannot be read"),
-        ("POST /v1/runs\n{\"runs\":[{\"id\":\"..\"}]}", 422, "not a run id"),
-        ("POST /v1/runs\n{\"runs\":[],\"more\":1}", 422, "unknown field"),
-        ("GET /v1/nothing", 404, "there is no GET /v1/nothing"),
-        ("DELETE /v1/runs/%2e%2e", 422, "not a run id"),
-        ("GET /v1/deliveries?state=lost", 422, "`state`"),
-        ("GET /", 404, "/metrics"),
-        // What is said twice, and what is not said by name.
-        ("GET /v1/deliveries?limit=1&limit=2", 422, "`limit` is there twice"),
-        ("GET /v1/deliveries?channel=a&state=dead&channel=b", 422, "`channel` is there twice"),
-        ("GET /v1/deliveries?run=a&run=a", 422, "`run` is there twice"),
-        ("GET /v1/deliveries?filter=%7B%22run%22%3A%22a%22%7D&run=b", 422, "`filter`"),
-        ("GET /v1/deliveries?filter=%5B1%5D", 422, "expected a JSON object"),
-        ("GET /v1/deliveries?filter=%7B%22id%22%3A1%2C%22id%22%3A2%7D", 422, "duplicate field `id`"),
-        ("GET /v1/deliveries?run=%ff", 422, "`run`"),
-        ("GET /v1/deliveries?%6Cimit=1", 422, "there is no `%6Cimit`"),
-        ("POST /v1/deliveries/retry\n[true]", 422, "expected a JSON object"),
-        ("POST /v1/deliveries/retry\n[]", 422, "expected a JSON object"),
-        ("POST /v1/deliveries/retry\n{\"all\":true,\"all\":true}", 422, "duplicate field `all`"),
-        ("POST /v1/deliveries/retry\n{\"all\":true}{}", 422, "trailing characters"),
-        ("POST /v1/deliveries/resend\n[\"2026-11-20T09:00:00Z\"]", 422, "expected a JSON object"),
-        ("POST /v1/runs\n[[]]", 422, "expected a JSON object"),
-        ("POST /v1/runs\n{\"runs\":[[\"a\",null,null,null]]}", 422, "expected a JSON object"),
-        ("POST /v1/runs\n{\"runs\":[{\"id\":\"a\",\"id\":\"b\"}]}", 422, "duplicate field `id`"),
-        ("POST /v1/deliveries/retry\n{\"run\":\"a\"}", 404, "does not know the run a"),
-        ("POST /v1/reload\n[]", 422, "expected a JSON object"),
-        ("DELETE /v1/runs/a\n{\"force\":true}", 422, "unknown field"),
-    ] {
-        let (found, body) = ask(&home.socket(), request);
-        assert!(found == status && body.contains(said), "{request}: {found} {body}");
-    }
     stop(daemon);
 }
 
@@ -291,66 +235,6 @@ fn files_dropped_into_a_directory_are_watched() {
 }
 
 #[test]
-fn metrics_and_health() {
-    let api = Stub::then_forever([run().status("FAILED").ok()], run().ok());
-    let receiver = Stub::with([no_content()]);
-    let home = Home::new(&api);
-    let more = "[daemon]\nlisten = \"127.0.0.1:0\"\n[[run]]\nid = \"a\"\n";
-    home.configure(&format!("{}{more}", webhook(&receiver, "name = \"ops\"")));
-    let daemon = home.start();
-    receiver.next();
-    home.run(&["add", "b"]);
-    home.wait_for("2 runs, 1 finished, 0 deliveries pending");
-    let (status, text) = ask(&home.socket(), "GET /metrics");
-    assert_eq!(status, 200, "{text}");
-    for line in [
-        "runwatch_delivery_attempts_total{channel=\"ops\",outcome=\"delivered\",reason=\"accepted\"} 1",
-        "runwatch_runs{status=\"FAILED\"} 1",
-        "runwatch_runs{status=\"PROCESSING\"} 1",
-        "runwatch_request_budget_per_minute 60000",
-        "runwatch_api_up 1",
-        "runwatch_store_up 1",
-    ] {
-        assert!(text.lines().any(|found| found == line), "`{line}` is missing in\n{text}");
-    }
-    assert!(text.contains("runwatch_polls_total{outcome=\"answered\"}"), "{text}");
-    if let Some(promtool) = need::program("promtool") {
-        use std::io::Write as _;
-        let mut check = std::process::Command::new(promtool)
-            .args(["check", "metrics"])
-            .stdin(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        check.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let output = check.wait_with_output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success() && said.is_empty(), "{}", String::from_utf8_lossy(&said));
-    }
-    assert_eq!(ask(&home.socket(), "GET /healthz"), (200, "ok\n".to_owned()));
-    assert_eq!(ask(&home.socket(), "GET /readyz"), (200, "ok\n".to_owned()));
-    let log = stop(daemon);
-    let address = log.split("serving metrics on http://").nth(1).and_then(|rest| rest.split('/').next());
-    assert!(address.is_some(), "{log}");
-}
-
-#[test]
-fn the_port_only_looks() {
-    let api = Stub::with([]);
-    let home = Home::new(&api);
-    // A free port: asked of the system, and given back.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    home.configure(&format!("[daemon]\nlisten = \"{address}\"\n"));
-    let daemon = home.start();
-    assert_eq!(ask_port(&address, "GET /healthz").0, 200);
-    assert_eq!(ask_port(&address, "GET /v1/runs").0, 404);
-    assert_eq!(ask_port(&address, "POST /metrics").0, 405);
-    stop(daemon);
-}
-
-#[test]
 fn an_api_that_is_out_of_reach_is_told_and_makes_it_not_ready() {
     let api = Stub::then_forever([], error(500));
     let receiver = Stub::with([no_content()]);
@@ -467,33 +351,4 @@ fn a_file_that_stays_in_the_directory_is_not_told_again_after_the_purge() {
     let told: serde_json::Value = serde_json::from_slice(&receiver.next().body).unwrap();
     assert_eq!(told["data"]["run_id"], "b");
     stop(daemon);
-}
-
-#[test]
-fn what_commands_do_is_in_the_log_and_every_request_at_debug() {
-    let api = Stub::then_forever([], run().ok());
-    for (level, requests) in [("info", false), ("debug", true)] {
-        let home = Home::new(&api);
-        home.configure(&format!("[log]\nlevel = \"{level}\"\n"));
-        let daemon = home.start();
-        assert_eq!(home.run(&["add", ID]).code, Some(0));
-        ask(&home.socket(), "GET /v1/no%0Asuch%1b[2J");
-        assert_eq!(home.run(&["remove", ID]).code, Some(0));
-        let log = stop(daemon);
-        for line in ["added to the watch list by a command", "removed from the watch list by a command"] {
-            assert!(log.lines().any(|said| said.contains(line) && said.contains(ID)), "{line}: {log}");
-        }
-        let request = |parts: &[&str]| {
-            let said = |line: &&str| line.contains("DEBUG") && parts.iter().all(|part| line.contains(part));
-            log.lines().filter(said).count() == 1
-        };
-        let id = format!("path=\"/v1/runs/{ID}\"");
-        assert_eq!(
-            request(&["method=POST", "path=\"/v1/runs\"", "status=200", "took_ms="]),
-            requests,
-            "{log}"
-        );
-        assert_eq!(request(&["method=DELETE", &id, "status=200"]), requests, "{log}");
-        assert_eq!(request(&["method=GET", "no%0Asuch", "status=404"]), requests, "{log}");
-    }
 }
