@@ -1,6 +1,8 @@
 //! Waiting for what nobody announces: it is looked for now and then. The only place in which a test sleeps for something real.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// No test waits longer.
 const PATIENCE: Duration = Duration::from_secs(30);
