@@ -1,8 +1,8 @@
 //! Takes secrets out of foreign text: a gateway, a receiver or a program may repeat what it was sent.
 //!
-//! Owns which forms of a secret are known: as it is, in any case, percent-encoded, base64 in every alignment, hexadecimal, and
-//! any eight characters in a row of one of these. Used where foreign text enters, before it is cut to a length: a cut could
-//! leave seven characters, never more.
+//! Owns which forms of a secret are known: as it is, in any case, percent-encoded once or twice, escaped for HTML, base64 in
+//! every alignment, hexadecimal, and any eight characters in a row of one of these. Used where foreign text enters, before it is
+//! cut to a length: a cut could leave seven characters, never more.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
 /// What stands where a secret stood.
@@ -21,6 +21,9 @@ const WINDOW: usize = 8;
 
 /// Anything shorter is no secret: taking it out would take words apart.
 const SHORTEST: usize = 4;
+
+/// Encoders of URLs leave these as they are (RFC 3986, section 2.3), or not.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Knows secrets, and takes them out of text.
 #[derive(Clone, Default)]
@@ -255,7 +258,19 @@ fn beginning(window: [u8; WINDOW]) -> (usize, u64) {
 
 /// A secret in every form that is looked for.
 fn forms(secret: &str) -> Vec<String> {
-    let mut forms = vec![secret.to_owned(), utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string()];
+    let mut forms = vec![secret.to_owned()];
+    for kept in [NON_ALPHANUMERIC, UNRESERVED] {
+        let encoded = utf8_percent_encode(secret, kept).to_string();
+        // What goes into a redirect is encoded once more.
+        forms.push(encoded.replace('%', "%25"));
+        forms.push(encoded);
+    }
+    let escaped = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    for quote in ["\"", "&quot;", "&#34;"] {
+        for apostrophe in ["'", "&#39;", "&#x27;"] {
+            forms.push(escaped.replace('\'', apostrophe).replace('"', quote));
+        }
+    }
     forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat());
     forms.push(secret.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat());
     // Behind a text of any length: what is shared with that text, or with what follows, is cut off.
@@ -389,7 +404,7 @@ mod tests {
         #[test]
         fn nothing_of_a_secret_is_left(
             secret in "[!-~]{8,70}", from in 0usize..60, length in 8usize..70,
-            before in "\\PC{0,12}", after in "\\PC{0,12}", form in 0usize..6, pad in 0usize..5,
+            before in "\\PC{0,12}", after in "\\PC{0,12}", form in 0usize..10, pad in 0usize..5,
         ) {
             let from = from.min(secret.len() - WINDOW);
             let part = &secret[from..(from + length).min(secret.len())];
@@ -399,6 +414,10 @@ mod tests {
                 2 => STANDARD.encode(format!("{}{part}", &"Basic"[..pad])),
                 3 => URL_SAFE_NO_PAD.encode(format!("{}{part}", &"Basic"[..pad])),
                 4 => part.bytes().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat(),
+                5 => utf8_percent_encode(part, UNRESERVED).to_string(),
+                6 => utf8_percent_encode(part, UNRESERVED).to_string().replace('%', "%25"),
+                7 => utf8_percent_encode(part, NON_ALPHANUMERIC).to_string().replace('%', "%25"),
+                8 => crate::run::text::desktop_markup(part),
                 _ => part.to_ascii_uppercase(),
             };
             let redactor = Redactor::new([secret.as_str()]);
