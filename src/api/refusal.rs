@@ -22,7 +22,7 @@ pub(super) fn poll_error(
     body: &[u8],
     now: jiff::Timestamp,
 ) -> PollError {
-    let said = if is_html(headers) { None } else { message(body) };
+    let said = if is_html(headers) { None } else { message(status, body) };
     let from_api = said.as_ref().is_some_and(|said| said.from_api);
     let message = match (redirect(status, headers), said) {
         (Some(to), _) => format!(
@@ -51,7 +51,7 @@ pub(super) fn poll_error(
 fn kind(status: StatusCode, from_api: bool) -> PollErrorKind {
     match status.as_u16() {
         429 => PollErrorKind::Throttled,
-        408 | 425 | 500.. => PollErrorKind::Transient,
+        408 | 421 | 425 | 500.. => PollErrorKind::Transient,
         401 | 403 => PollErrorKind::Doubt(DoubtKind::KeyRefused),
         404 | 410 if from_api => PollErrorKind::Doubt(DoubtKind::Missing),
         // Something before the API, which may be in the middle of a deployment.
@@ -68,8 +68,14 @@ struct Said {
 
 /// The message in an error body, in the order of the API's forms: `error`; `detail` (a string, or its `error`, `message` or
 /// `code`); the first field error; and `message`, which is never the API's, but what gateways say.
-fn message(body: &[u8]) -> Option<Said> {
+///
+/// Gateways use some of these words too. The API repeats no status as a number (as Spring and RFC 9457 do), and what it says
+/// of fields is that they are invalid, never that the key or the run is.
+fn message(status: StatusCode, body: &[u8]) -> Option<Said> {
     let Ok(Value::Object(fields)) = serde_json::from_slice(without_bom(body)) else { return None };
+    let repeats_status =
+        ["status", "statusCode", "code"].iter().any(|name| fields.get(*name).is_some_and(Value::is_number));
+    let may_be_of_fields = !matches!(status.as_u16(), 401 | 403 | 404 | 410);
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let detail = |value: &Value| {
         text(value).or_else(|| ["error", "message", "code"].iter().find_map(|key| text(value.get(key)?)))
@@ -81,10 +87,10 @@ fn message(body: &[u8]) -> Option<Said> {
         Some(Said { text: printable(&text, MAX_MESSAGE), from_api }).filter(|said| !said.text.is_empty())
     };
     if let Some(text) = fields.get("error").and_then(text).or_else(|| fields.get("detail").and_then(detail)) {
-        return said(text, true);
+        return said(text, !repeats_status);
     }
     if let Some(text) = fields.iter().find_map(field_error) {
-        return said(text, fields.values().all(Value::is_array));
+        return said(text, may_be_of_fields && fields.values().all(Value::is_array));
     }
     said(fields.get("message").or_else(|| fields.get("Message")).and_then(text)?, false)
 }
@@ -133,7 +139,6 @@ mod tests {
             (r#"{"detail":"Not found."}"#, "Not found."),
             (r#"{"detail":{"message":"deep"}}"#, "deep"),
             (r#"{"detail":{"code":"deep_code"}}"#, "deep_code"),
-            (r#"{"number_of_samples":["Too many."]}"#, "number_of_samples: Too many."),
             (r#"{"error":"a\u001b[31mb"}"#, "a [31mb"),
             ("\u{feff} {\"error\":\"bom\"}", "bom"),
         ] {
@@ -141,6 +146,33 @@ mod tests {
                 let error = error(status[..3].parse().unwrap(), body);
                 assert_eq!(error.message, format!("the API answered {status}: {text}"), "{body}");
                 assert!(error.from_api, "{body}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_fields_is_the_apis_own_unless_the_key_or_the_run_is_refused() {
+        let body = r#"{"number_of_samples":["Too many."]}"#;
+        for status in [400, 422, 500] {
+            let error = error(status, body);
+            assert!(error.from_api && error.message.ends_with(": number_of_samples: Too many."), "{error}");
+        }
+        for status in [401, 403, 404, 410] {
+            assert!(!error(status, r#"{"errors":["denied by policy"]}"#).from_api, "{status}");
+        }
+    }
+
+    #[test]
+    fn what_gateways_say_in_the_apis_words_is_not_the_apis_own() {
+        for body in [
+            r#"{"timestamp":"2026-11-26T10:00:00Z","status":404,"error":"Not Found","path":"/x"}"#,
+            r#"{"type":"about:blank","title":"Forbidden","status":403,"detail":"denied by policy"}"#,
+            r#"{"statusCode":401,"error":"Unauthorized"}"#,
+            r#"{"code":403,"detail":"denied"}"#,
+        ] {
+            for status in [401, 403, 404] {
+                let error = error(status, body);
+                assert!(!error.from_api && error.message.contains("not the API's own: "), "{body}: {error}");
             }
         }
     }
@@ -189,6 +221,7 @@ mod tests {
         let json = r#"{"detail":"x"}"#;
         for (status, body, kind) in [
             (408, json, Transient),
+            (421, "", Transient),
             (425, json, Transient),
             (429, json, Throttled),
             (500, json, Transient),
