@@ -121,8 +121,9 @@ impl Seen {
 impl Known {
     /// Since when a run is new after a list whose newest run was created then.
     fn since_after(self, newest: Option<Timestamp>, keep: Duration, now: Timestamp) -> Option<Timestamp> {
-        // One run with a time to come hides nothing.
-        let newest = newest.map(|at| if is_to_come(at, now) { now } else { at });
+        // One run with a time to come hides nothing. In the first list that may be the API's clock, by which all is past.
+        let is_first = self.since.is_none();
+        let newest = newest.map(|at| if is_first && !is_to_come(at, now) { at } else { at.min(now) });
         match self.since {
             // A list without runs is one too: whatever is created after it is new.
             None => newest.or_else(|| now.checked_sub(SKEW).ok()),
@@ -313,7 +314,11 @@ mod tests {
         assert_eq!(after(Some(5000), Some(5100)), Some(at(5040)));
         assert_eq!(after(Some(5000), None), Some(at(5000)), "whatever becomes of the others");
         assert_eq!(after(None, None), Some(at(1_000_000 - 3600)));
-        assert_eq!(after(Some(5000), Some(9_000_000)), Some(at(1_000_000 - 60)), "a time to come is none");
+        for to_come in [9_000_000, 1_000_000 + 1800] {
+            assert_eq!(after(Some(5000), Some(to_come)), Some(at(1_000_000 - 60)), "a time to come is none");
+        }
+        assert_eq!(after(None, Some(1_000_000 + 1800)), Some(at(1_000_000 + 1800)), "their clock is ahead");
+        assert_eq!(after(Some(1_000_000 + 1800), Some(1_000_000 + 1900)), Some(at(1_000_000 + 1800)));
     }
 
     #[tokio::test]
