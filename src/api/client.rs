@@ -178,7 +178,7 @@ impl ApiClient {
             call.bytes += chunk.len();
             splitter.feed(&chunk, &mut take)?;
         }
-        splitter.finish().map_err(|error| if html { not_a_run(&NotARun::Html) } else { error })?;
+        splitter.finish().map_err(|error| if html { self.not_a_run(&NotARun::Html) } else { error })?;
         let skipped = entries.skipped;
         self.warn_of_skipped(&skipped);
         Ok(Listing { bytes: call.bytes, skipped, ..listing })
@@ -221,8 +221,8 @@ impl ApiClient {
                 let redactor = self.redactor();
                 Ok(Answer { run: redacted::run(&redactor, run), body: redacted::body(&redactor, body) })
             }
-            Err(_) if html => Err(not_a_run(&NotARun::Html)),
-            Err(why) => Err(not_a_run(&why)),
+            Err(_) if html => Err(self.not_a_run(&NotARun::Html)),
+            Err(why) => Err(self.not_a_run(&why)),
         }
     }
 
@@ -238,6 +238,10 @@ impl ApiClient {
         let status = response.status();
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
             return Err(PollError::transient(http::proxy_refused(self.http.proxy())));
+        }
+        if status == StatusCode::MISDIRECTED_REQUEST {
+            // It is this connection that is wrong, not the request (RFC 9110, section 15.5.20).
+            self.http.leave(call.generation);
         }
         *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew(response.headers());
         if !status.is_success() {
@@ -255,6 +259,16 @@ impl ApiClient {
 
     fn redactor(&self) -> Arc<Redactor> {
         Arc::clone(&self.redactor.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn not_a_run(&self, why: &NotARun) -> PollError {
+        PollError {
+            kind: PollErrorKind::Transient,
+            message: why.describe(&http::via(self.http.proxy())),
+            from_api: false,
+            is_page: matches!(why, NotARun::Html),
+            retry_after: None,
+        }
     }
 
     /// Words for an error of the transport. They never contain the URL. The next request uses a new connection where this
@@ -344,22 +358,6 @@ fn bearer(key: &Secret) -> Result<HeaderValue, SetupError> {
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-fn not_a_run(why: &NotARun) -> PollError {
-    PollError {
-        kind: PollErrorKind::Transient,
-        message: match why {
-            NotARun::Html => "the answer is a web page, not the API's JSON; is base_url right?".to_owned(),
-            NotARun::NotJson(error) => format!("the answer is not whole JSON ({error})"),
-            NotARun::OtherShape => "the answer is JSON, but not a run; is base_url right?".to_owned(),
-            NotARun::Ambiguous => "the answer has two different statuses or ids".to_owned(),
-            NotARun::OtherRun => "the answer is about another run; is there a cache in between?".to_owned(),
-        },
-        from_api: false,
-        is_page: matches!(why, NotARun::Html),
-        retry_after: None,
-    }
 }
 
 /// The time in an answer against the clock here.

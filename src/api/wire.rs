@@ -28,6 +28,21 @@ pub(super) enum NotARun {
     Ambiguous,
 }
 
+impl NotARun {
+    /// In words, for people; `via` says which way the answer came.
+    pub(super) fn describe(&self, via: &str) -> String {
+        match self {
+            Self::Html => format!("the answer{via} is a web page, not the API's JSON; is base_url right?"),
+            Self::NotJson(error) => format!("the answer{via} is not whole JSON ({error})"),
+            Self::OtherShape => format!("the answer{via} is JSON, but not a run; is base_url right?"),
+            Self::Ambiguous => format!("the answer{via} has two different statuses or ids"),
+            Self::OtherRun => {
+                format!("the answer{via} is about another run; is there a cache in between?")
+            }
+        }
+    }
+}
+
 /// Reads the body of `GET /runs/{id}/`, which must be about the run that was asked about; gives it as JSON, too.
 ///
 /// The status counts if the body has exactly one. What is odd elsewhere (a byte order mark, `NaN`, a field twice, another type,

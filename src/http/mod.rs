@@ -153,7 +153,12 @@ pub fn root_cause(error: &reqwest::Error) -> String {
         "tunnel error: proxy authorization required" => {
             "it answered 407 Proxy Authentication Required; check the user and password in its URL".to_owned()
         }
+        "tunnel error: unexpected end of file" => "it closed the connection".to_owned(),
         "tunnel error: unsuccessful" => "it refused to connect to the host".to_owned(),
+        // Its own words go on with a link for developers.
+        eof if eof.starts_with("peer closed connection without sending TLS close_notify") => {
+            "the other side closed it".to_owned()
+        }
         other => other.to_owned(),
     };
     printable(&format!("{prefix}{cause}"), 200)

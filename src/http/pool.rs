@@ -52,13 +52,17 @@ impl Pool {
         self.proxy.as_ref()
     }
 
-    /// A request failed. After a time-out, and after an error of HTTP/2, its connection is not used again. Requests that
-    /// are under way on it go on.
+    /// A request failed. After a time-out, and after an error of HTTP/2, its connection is not used again.
     pub fn failed(&self, error: &reqwest::Error, on: Generation) {
         if !error.is_timeout() && !is_http2(error) {
             // HTTP/1 closes what has broken by itself.
             return;
         }
+        self.leave(on);
+    }
+
+    /// The connections of a request are not used again. Requests that are under way on them go on.
+    pub fn leave(&self, on: Generation) {
         let mut current = self.current();
         if current.0 != on {
             return;

@@ -91,6 +91,7 @@ fn find(
     let Some((variable, value)) = first(names).or_else(|| first(ALL)) else { return Ok(None) };
     let no =
         first(["NO_PROXY", "no_proxy"]).and_then(|(_, value)| value.into_string().ok()).unwrap_or_default();
+    let no = exempt(&no, target);
     let Ok(target) = target.as_str().parse() else { return Ok(None) };
     if Matcher::builder().all("http://proxy.invalid").no(no).build().intercept(&target).is_none() {
         return Ok(None);
@@ -109,7 +110,8 @@ fn find(
         uri.authority().and_then(|authority| authority.as_str().strip_prefix(host)).unwrap_or_default();
     let port_is_fine =
         port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-    if host.is_empty() || !port_is_fine {
+    // A port alone would be taken for an address.
+    if host.bytes().all(|byte| byte.is_ascii_digit()) || !port_is_fine {
         return Err(bad("is not the URL of a proxy"));
     }
     let origin = printable(&format!("{scheme}://{host}{port}"), 200);
@@ -136,9 +138,49 @@ pub fn know_proxies(redactor: &mut Redactor, var: impl Fn(&str) -> Option<String
     }
 }
 
+/// What `NO_PROXY` names, as the matcher reads it. Other programs also take white space between the entries, `*.example.com`,
+/// and `host:port`, which counts for the target's port only.
+fn exempt(list: &str, target: &Url) -> String {
+    let entry = |entry: &str| {
+        let entry = if entry.starts_with("*.") { &entry[1..] } else { entry };
+        let (host, port) = match entry.rsplit_once(':') {
+            // An IPv6 address without brackets has colons of its own.
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+            _ => return Some(entry.trim_matches(['[', ']']).to_owned()),
+        };
+        let is_targets = port.is_some() && port == target.port_or_known_default();
+        is_targets.then(|| host.trim_matches(['[', ']']).to_owned())
+    };
+    let entries = list.split([',', ' ', '\t']).filter(|entry| !entry.is_empty()).filter_map(entry);
+    entries.collect::<Vec<_>>().join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_proxy_is_read_as_other_programs_write_it() {
+        for (list, target, direct) in [
+            ("a.example.com", "https://a.example.com", true),
+            ("*.example.com", "https://a.example.com", true),
+            ("*.example.com", "https://a.example.org", false),
+            ("x,a.example.com:443", "https://a.example.com", true),
+            ("a.example.com:8443", "https://a.example.com", false),
+            ("a.example.com:8443", "https://a.example.com:8443", true),
+            ("localhost 10.0.0.0/8\tb", "https://10.1.2.3", true),
+            ("localhost b", "https://b", true),
+            ("[fd00::1]", "https://[fd00::1]", true),
+            ("[fd00::1]:443", "https://[fd00::1]", true),
+            ("[fd00::1]:444", "https://[fd00::1]", false),
+            ("fd00::/8", "https://[fd00::1]", true),
+            ("example.com:", "https://example.com", false),
+            ("*", "https://example.com", true),
+        ] {
+            let variables = [("HTTPS_PROXY", "http://p:3128"), ("NO_PROXY", list)];
+            assert_eq!(found(target, &variables).unwrap().is_none(), direct, "{list} for {target}");
+        }
+    }
 
     fn found(target: &str, variables: &[(&str, &str)]) -> Result<Option<(String, Option<String>)>, String> {
         let var =
@@ -181,6 +223,7 @@ mod tests {
             "/proxy",
             "ftp://p:1",
             "http://p:port",
+            "3128",
             "http://p:99999",
             "http://u:hunter2 @p",
         ] {

@@ -29,6 +29,22 @@ fn client(server: &Http2) -> Arc<ApiClient> {
     Arc::new(ApiClient::new(&settings).unwrap())
 }
 
+/// A server whose first connection does this from its second request on.
+fn from_the_second_request(act: fn() -> Act) -> Http2 {
+    Http2::start(move |connection, request| match (connection, request) {
+        (1, 2..) => act(),
+        _ => Act::Answer(body()),
+    })
+}
+
+/// A server that breaks off its first answer in the middle.
+fn with_half_an_answer(body: String) -> Http2 {
+    Http2::start(move |connection, _| match connection {
+        1 => Act::HalfAnAnswer(body.clone()),
+        _ => Act::Answer(body.clone()),
+    })
+}
+
 async fn poll(client: &ApiClient) -> Result<Answer, PollError> {
     client.poll(&"r1".parse().unwrap()).await
 }
@@ -75,10 +91,7 @@ async fn requests_share_a_connection_while_it_is_good() {
 
 #[tokio::test]
 async fn a_connection_that_no_longer_answers_is_left_after_one_time_out() {
-    let server = Http2::start(|connection, request| match (connection, request) {
-        (1, 2..) => Act::Freeze,
-        _ => Act::Answer(body()),
-    });
+    let server = from_the_second_request(|| Act::Freeze);
     let client = client(&server);
     is_read(&poll(&client).await);
     let asks = Arc::clone(&client);
@@ -91,10 +104,7 @@ async fn a_connection_that_no_longer_answers_is_left_after_one_time_out() {
 
 #[tokio::test]
 async fn a_connection_that_no_longer_answers_pings_is_closed_under_a_request() {
-    let server = Http2::start(|connection, request| match (connection, request) {
-        (1, 2..) => Act::Freeze,
-        _ => Act::Answer(body()),
-    });
+    let server = from_the_second_request(|| Act::Freeze);
     let client = client(&server);
     is_read(&poll(&client).await);
     let asks = Arc::clone(&client);
@@ -113,10 +123,7 @@ async fn a_connection_that_no_longer_answers_pings_is_closed_under_a_request() {
 
 #[tokio::test]
 async fn a_connection_that_dies_while_idle_is_not_used_again() {
-    let server = Http2::start(|connection, request| match (connection, request) {
-        (1, 2..) => Act::Freeze,
-        _ => Act::Answer(body()),
-    });
+    let server = from_the_second_request(|| Act::Freeze);
     let client = client(&server);
     is_read(&poll(&client).await);
     // The server freezes only once it is asked something: a request that nobody waits for.
@@ -178,11 +185,28 @@ async fn what_a_server_does_to_a_connection_costs_one_attempt_at_most() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_misdirected_is_sent_again_on_another_connection() {
+    let server = from_the_second_request(|| Act::Misdirected);
+    let client = client(&server);
+    is_read(&poll(&client).await);
+    assert_eq!(poll(&client).await.unwrap_err().kind, PollErrorKind::Transient);
+    is_read(&poll(&client).await);
+    assert_eq!(server.connections(), [1, 1, 2]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_is_said_to_be_in_plain_words() {
+    let server = from_the_second_request(|| Act::Close);
+    let client = client(&server);
+    is_read(&poll(&client).await);
+    let lost = poll(&client).await.unwrap_err().message;
+    assert_eq!(lost, "the connection broke: the other side closed it");
+    is_read(&poll(&client).await);
+}
+
+#[tokio::test]
 async fn a_server_that_falls_silent_in_the_middle_of_a_body_costs_one_attempt() {
-    let server = Http2::start(|connection, _| match connection {
-        1 => Act::HalfAnAnswer(body()),
-        _ => Act::Answer(body()),
-    });
+    let server = with_half_an_answer(body());
     let client = client(&server);
     let asks = Arc::clone(&client);
     let lost = let_pass(&server, 1, Duration::from_secs(61), async move { poll(&asks).await }).await;
@@ -191,11 +215,7 @@ async fn a_server_that_falls_silent_in_the_middle_of_a_body_costs_one_attempt() 
     assert_eq!(server.connections(), [1, 2]);
     // A list, too.
     let count = |listed: Result<runwatch::api::Listing, PollError>| listed.map(|listing| listing.runs.len());
-    let whole = format!("[{}]", run().in_list());
-    let server = Http2::start(move |connection, _| match connection {
-        1 => Act::HalfAnAnswer(whole.clone()),
-        _ => Act::Answer(whole.clone()),
-    });
+    let server = with_half_an_answer(format!("[{}]", run().in_list()));
     let client = self::client(&server);
     let asks = Arc::clone(&client);
     let wait = Duration::from_secs(61);
@@ -206,10 +226,7 @@ async fn a_server_that_falls_silent_in_the_middle_of_a_body_costs_one_attempt() 
 
 #[tokio::test]
 async fn a_webhook_leaves_a_dead_connection_too() {
-    let server = Http2::start(|connection, request| match (connection, request) {
-        (1, 2..) => Act::Freeze,
-        _ => Act::Answer("{}".to_owned()),
-    });
+    let server = from_the_second_request(|| Act::Freeze);
     let settings = WebhookSettings {
         url: format!("{}/hook", server.url()).parse().unwrap(),
         secrets: Vec::new(),

@@ -28,10 +28,13 @@ fn an_error_names_the_proxy_and_not_its_password() {
         "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     const FORBIDDEN: &str = "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     const NO_GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    const PAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n<html>";
     for (scheme, answer, says) in [
         ("https", REFUSED, "cannot connect through the proxy http://ADDRESS: it answered 407"),
         ("http", REFUSED, "the proxy http://ADDRESS answered 407 Proxy Authentication Required"),
         ("https", FORBIDDEN, "cannot connect through the proxy http://ADDRESS: it refused"),
+        ("https", "", "cannot connect through the proxy http://ADDRESS: it closed the connection"),
+        ("http", PAGE, "the answer through the proxy http://ADDRESS is a web page"),
         ("http", NO_GATEWAY, "502 Bad Gateway through the proxy http://ADDRESS"),
     ] {
         let address = proxy(answer);

@@ -14,6 +14,8 @@ use tokio_rustls::TlsAcceptor;
 pub enum Act {
     /// Answers 200 with this body.
     Answer(String),
+    /// Answers 421: this connection is for another host.
+    Misdirected,
     /// Answers, then says that it takes no more requests on this connection (GOAWAY), and closes it.
     AnswerAndGoAway(String),
     /// Says so instead of an answer.
@@ -24,6 +26,8 @@ pub enum Act {
     HalfAnAnswer(String),
     /// Reads and writes nothing more on this connection, and keeps it open.
     Freeze,
+    /// Closes the connection without a word of TLS.
+    Close,
 }
 
 /// The server. It ends with the test.
@@ -90,6 +94,10 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, act: impl Fn(usize) -> 
             Act::Answer(body) => {
                 respond.send_response(head(), false).unwrap().send_data(body.into(), true).unwrap();
             }
+            Act::Misdirected => {
+                let head = Response::builder().status(421).body(()).unwrap();
+                respond.send_response(head, true).unwrap();
+            }
             Act::AnswerAndGoAway(body) => {
                 respond.send_response(head(), false).unwrap().send_data(body.into(), true).unwrap();
                 connection.graceful_shutdown();
@@ -101,6 +109,7 @@ async fn serve(acceptor: TlsAcceptor, stream: TcpStream, act: impl Fn(usize) -> 
                 stream.send_data(body[..body.len() / 2].to_owned().into(), false).unwrap();
                 kept.push(stream);
             }
+            Act::Close => return,
             Act::Freeze => {
                 std::future::pending::<()>().await;
             }
