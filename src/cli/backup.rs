@@ -18,7 +18,7 @@ use super::out::Out;
 use super::setup::{environment, path_variable};
 use super::socket::{Failure, candidates, end};
 use crate::control::{Client, ClientError};
-use crate::store::{StoreErrorKind, copy_unused};
+use crate::store::{StoreErrorKind, copy_unused, is_copy};
 use crate::{config, daemon};
 
 /// `runwatch state …`.
@@ -35,7 +35,7 @@ pub struct BackupArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Replace the file if there is one
+    /// Replace the file if it is an older backup
     #[arg(long)]
     force: bool,
 
@@ -110,7 +110,7 @@ fn finish(out: &Out, args: &BackupArgs, to: &mut Target) -> Exit {
 fn refused(out: &Out, file: &Path, error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::AlreadyExists {
         out.error(format_args!(
-            "{} is there already; use another name, or --force to replace it",
+            "{} is there already; use another name, or --force to replace an older backup",
             file.display()
         ));
         return Exit::Usage;
@@ -154,7 +154,7 @@ impl Target {
     }
 }
 
-/// Only a regular file is replaced, and none of the files of a daemon's state.
+/// Only another backup is replaced: not somebody's file, and none of the files of a daemon's state.
 fn may_replace(place: &Path) -> io::Result<()> {
     let metadata = match place.symlink_metadata() {
         Ok(metadata) => metadata,
@@ -170,7 +170,11 @@ fn may_replace(place: &Path) -> io::Result<()> {
     }
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     let is_state = name.starts_with("runwatch.") && place.with_file_name("runwatch.lock").exists();
-    if is_state { refuse("it is part of a daemon's state") } else { Ok(()) }
+    if is_state {
+        return refuse("it is part of a daemon's state");
+    }
+    // Nothing is lost with an empty file.
+    if metadata.len() == 0 || is_copy(place) { Ok(()) } else { refuse("it is no backup of a state") }
 }
 
 /// Renames a file to a name that nothing has.

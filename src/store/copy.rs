@@ -4,7 +4,7 @@
 //! consists of, so that nothing is changed in a directory that may be somebody else's. Every copy is checked.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
@@ -90,6 +90,24 @@ pub fn copy_unused(database: &Path, to: &Path) -> Result<(), StoreError> {
         }
     }
     copied
+}
+
+/// Whether a file is a copy that was made here: one database, whole by itself, with the tables of ours. Blocks.
+pub fn is_copy(path: &Path) -> bool {
+    // By these, SQLite has no other file to look for.
+    const ROLLBACK_JOURNAL: [u8; 2] = [1, 1];
+    let mut header = [0; 100];
+    let opened = OpenOptions::new().read(true).custom_flags(NO_SURPRISE).open(path);
+    let is_read = opened.and_then(|mut file| file.read_exact(&mut header)).is_ok();
+    if !is_read || !header.starts_with(b"SQLite format 3\0") || header[18..20] != ROLLBACK_JOURNAL {
+        return false;
+    }
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name IN ('runs', 'events', 'deliveries')";
+    Connection::open_with_flags(resolved(path), flags)
+        .and_then(|db| db.query_row(tables, (), |row| row.get::<_, i64>(0)))
+        .is_ok_and(|tables| tables == 3)
 }
 
 /// What is beside a database and belongs to what is in it.

@@ -47,7 +47,7 @@ pub use self::took::Took;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
 pub use adopt::{Adopted, Adoption, Fate};
 pub use aside::{roll_forward, set_aside};
-pub use copy::copy_unused;
+pub use copy::{copy_unused, is_copy};
 pub use lock::{InUse, Lock};
 pub use purge::Kept;
 pub use routes::{Route, Routes};

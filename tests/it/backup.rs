@@ -46,7 +46,22 @@ fn a_copy_is_made_while_the_daemon_runs_and_has_everything() {
     assert!(refused.stderr.contains("is there already"), "{refused:?}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let forced = backup(&place, &file, &["--force"]);
-    assert_eq!(forced.code, Some(0), "{forced:?}");
+    assert_eq!(forced.code, Some(70), "{forced:?}");
+    assert!(
+        forced.stderr.contains("it is no backup of a state, which --force does not replace"),
+        "{forced:?}"
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+    // A database of another program is somebody's, too.
+    std::fs::remove_file(&file).unwrap();
+    rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE runs (x)").unwrap();
+    assert_eq!(backup(&place, &file, &["--force"]).code, Some(70));
+    // An empty file, and an older backup.
+    std::fs::write(&file, "").unwrap();
+    for _ in 0..2 {
+        let forced = backup(&place, &file, &["--force"]);
+        assert_eq!(forced.code, Some(0), "{forced:?}");
+    }
     let nowhere = backup(&place, Path::new("/nonexistent/copy.db"), &[]);
     assert_eq!(nowhere.code, Some(70), "{nowhere:?}");
     // Nothing is left over, here or there.
