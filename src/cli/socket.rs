@@ -6,14 +6,23 @@ use std::path::{Path, PathBuf};
 
 use super::exit::Exit;
 use super::flags::Global;
-use super::out::Out;
+use super::out::{self, Out};
 use super::setup::{environment, path_variable};
 use crate::control::{self, Client, ClientError};
 use crate::daemon;
+use crate::small_file;
 
 /// A connection to the daemon.
 pub(super) async fn connect(global: &Global) -> Result<Client, Failure> {
-    // The configuration says only where the state is; one that cannot be read is no reason to find no daemon.
+    // A file that was named must be there, whatever is needed of it.
+    if let Some(path) = global.config()
+        && let Err(error) = small_file::read_text(path, small_file::LARGE)
+    {
+        let path = path.display();
+        out::error(format_args!("cannot read the configuration file {path}: {error}"));
+        return Err(Failure::Said(Exit::Config));
+    }
+    // It says only where the state is: mistakes in it, or a file of the daemon's own, are no reason to find no daemon.
     let loaded = crate::config::load(global.config(), &environment, &global.overrides(None)).ok();
     let state_dir = loaded.and_then(|loaded| loaded.config.state_dir);
     Ok(Client::connect(&candidates(state_dir.as_deref())).await?)

@@ -117,6 +117,11 @@ impl Problems {
         self.push(Severity::Error, None, &title.into(), &help.into(), true);
     }
 
+    /// An error that is not in the file and does not refuse it: whoever needs what is wrong there refuses it.
+    pub(super) fn check_error_elsewhere(&self, title: impl Into<String>, help: impl Into<String>) {
+        self.push(Severity::Error, None, &title.into(), &help.into(), false);
+    }
+
     /// A warning at a place, or about what is not in the file.
     pub(super) fn warning(
         &self,

@@ -114,6 +114,9 @@ fn check(text: &str, kind: Kind) -> Result<Secret, String> {
     if text.contains("-----BEGIN") {
         return says("is a PEM file, such as a private key or a certificate");
     }
+    if text.starts_with(['{', '[']) || text.ends_with(['}', ']']) {
+        return Err(format!("is JSON or has brackets around it, not the {} alone", kind.name()));
+    }
     if let Some(name) = variable(text) {
         return Err(format!("begins with `{name}`: leave that out"));
     }
@@ -126,8 +129,19 @@ fn check(text: &str, kind: Kind) -> Result<Secret, String> {
     if let Some(scheme) = scheme(text).filter(|_| kind == Kind::Key) {
         return Err(format!("begins with `{scheme}`: leave that out, it is added to each request"));
     }
+    if text.starts_with('<') || text.ends_with('>') {
+        return says("has angle brackets around it: leave them out");
+    }
+    if let Some(command) = ["export ", "set ", "setenv "].into_iter().find(|with| text.starts_with(with)) {
+        return Err(format!(
+            "begins with `{command}`, as a line of a shell script: leave out all but the value"
+        ));
+    }
     if text.chars().any(char::is_control) {
         return says("has control characters in it");
+    }
+    if kind != Kind::Url && text.contains(' ') {
+        return Err(format!("has spaces in it: {} words", text.split_whitespace().count()));
     }
     if kind != Kind::Url
         && let Some((at, _)) = text.chars().enumerate().find(|(_, c)| !c.is_ascii())
@@ -197,6 +211,13 @@ mod tests {
             ("export DATAFRAMER_API_KEY=\"Kq8zX91vvT\"", "begins with `DATAFRAMER_API_KEY=`"),
             ("api_key: Kq8zX91vvT", "begins with `api_key:`"),
             ("MY_OTHER_SERVICE_KEY=Kq8zX91vvT", "begins with `"),
+            ("export X=Kq8zX91vvT", "begins with `export `"),
+            ("set X Kq8zX91vvT", "begins with `set `"),
+            ("Kq8zX91vvT Kq8zX91vvT", "has spaces in it: 2 words"),
+            ("<Kq8zX91vvT>", "angle brackets around it"),
+            ("{\"api_key\": \"Kq8zX91vvT\"}", "is JSON"),
+            ("{\n  \"api_key\": \"Kq8zX91vvT\"\n}", "is JSON"),
+            ("[Kq8zX91vvT]", "brackets around it"),
             ("Kq8zX\n91vvT\n", "more than one line: 2 lines"),
             ("Kq8zX\r\n91vvT", "more than one line"),
             ("Kq8zX\r91vvT", "control characters"),

@@ -1,24 +1,33 @@
 //! The proxy variables of the environment (`HTTPS_PROXY` and the like), checked before anything is sent.
 //!
-//! `http` reads them itself and refuses one that it needs and cannot use; here every one is warned of, needed or not. Values
+//! `http` reads them itself and refuses one that it needs and cannot use. Here, one that the API needs is an error, for nothing
+//! can work with it, and every other one is a warning. Values
 //! are never shown: a password may be in them.
 
 use super::Environment;
 use super::diagnostic::Problems;
+use crate::http::check_proxy;
+use reqwest::Url;
 
 /// The variables, the first of each pair before the second, as the client reads them.
 const VARIABLES: [[&str; 2]; 3] =
     [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
 
-/// Warns of every proxy that cannot be used.
-pub(super) fn check(env: Environment<'_>, problems: &Problems) {
+/// Reports every proxy that cannot be used: as an error where requests to the API go through it.
+pub(super) fn check(env: Environment<'_>, api: Option<&Url>, problems: &Problems) {
+    let needed = api.and_then(|api| check_proxy(api, env).err());
     for pair in VARIABLES {
         let Some((name, value)) = pair.into_iter().find_map(|name| Some((name, env(name)?))) else {
             continue;
         };
         if let Some(wrong) = wrong(&value) {
             let title = format!("{name} names no proxy: {wrong}");
-            problems.warning(None, title, "expected a URL such as http://proxy.example.com:3128");
+            let help = "expected a URL such as http://proxy.example.com:3128";
+            if needed == Some(name) {
+                problems.check_error_elsewhere(title, help);
+            } else {
+                problems.warning(None, title, help);
+            }
         }
     }
 }

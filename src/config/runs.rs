@@ -8,6 +8,7 @@ use super::channels::Channels;
 use super::diagnostic::Problems;
 use super::reader::Section;
 use super::{ConfiguredRun, mask};
+use crate::run::text::is_hidden;
 use crate::run::{RunId, RunIdError};
 
 /// So many channels are named where one is not there.
@@ -42,10 +43,17 @@ pub(super) fn read(root: &Section<'_>, channels: &Channels) -> (Vec<ConfiguredRu
 fn run(section: Section<'_>, channels: &Channels) -> (Option<(ConfiguredRun, Range<usize>)>, Choice) {
     let name = section.string("name").and_then(|(name, span)| {
         let error = name_error(name);
+        // Characters that are only not seen are taken out wherever a name is shown: such a name can be used.
+        let refuses = error.is_some() && (error != Some(HIDDEN) || name.chars().any(char::is_control));
         if let Some(error) = error {
-            section.problems.error(span, format!("`name` {error}"), "expected a short line of text");
+            let (title, help) = (format!("`name` {error}"), "expected a short line of text");
+            if refuses {
+                section.problems.error(span, title, help);
+            } else {
+                section.problems.check_error(span, title, help);
+            }
         }
-        error.is_none().then(|| Arc::from(name))
+        (!refuses).then(|| Arc::from(name))
     });
     let notify = chosen_channels(&section, channels);
     let deadline = section.optional_duration("deadline");
@@ -79,12 +87,14 @@ fn id_error(text: &str, error: &RunIdError) -> String {
     }
 }
 
+const HIDDEN: &str = "has control characters or invisible characters in it";
+
 /// What is wrong with what a run is called, if anything.
 pub fn name_error(name: &str) -> Option<&'static str> {
     if name.trim().is_empty() {
         Some("is empty")
-    } else if name.chars().any(char::is_control) {
-        Some("has control characters in it")
+    } else if name.chars().any(is_hidden) {
+        Some(HIDDEN)
     } else if name.chars().count() > 100 {
         Some("is longer than 100 characters")
     } else {

@@ -29,14 +29,21 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
     let retry_delays = delivery(root.table("delivery"));
     let daemon = daemon(root.table("daemon"));
     let log = log(root.table("log"), env, overrides);
-    let state_dir = root.path("state_dir").map(|(path, _)| path);
+    let state_dir = root.path("state_dir").map(|(path, span)| {
+        if path.is_relative() {
+            let title =
+                "`state_dir` is relative: the daemon and the commands look for it where each was started";
+            root.problems.check_error(span, title, "write the whole path, beginning with /");
+        }
+        path
+    });
     let channels = channels::read(root, env, root.problems);
     let (runs, mut choices) = runs::read(root, &channels);
     let discover = discover::read(root, &channels, daemon.keep);
     choices.extend(discover.iter().map(|discover| discover.notify.clone()));
     runs::warn_of_unused(&channels, &choices, root.problems);
     root.unknown_keys();
-    proxy::check(env, root.problems);
+    proxy::check(env, api.as_ref().map(|api| &api.base_url), root.problems);
     let channels: Vec<_> = channels.list.into_iter().map(|(channel, _)| channel).collect();
     let api = api?;
     let known = KnownSecrets::default();
@@ -403,9 +410,17 @@ const LEVELS: &str =
 
 /// Whether a text is a level, or levels by module. The parser alone would take a misspelt level for a module.
 pub fn is_level(text: &str) -> bool {
+    // An empty level is one to the parser: `error`.
+    let is_level = |level: &str| !level.is_empty() && level.parse::<LevelFilter>().is_ok();
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_module = |module: &str| module.split("::").all(is_word);
+    let is_bare = |part: &str| is_level(part) && part.parse::<u8>().is_err();
     let known = |part: &str| match part.split_once('=') {
-        Some((module, level)) => !module.is_empty() && level.parse::<LevelFilter>().is_ok(),
-        None => part.contains("::") || (part.parse::<LevelFilter>().is_ok() && part.parse::<u8>().is_err()),
+        Some((module, level)) => is_module(module) && is_level(level),
+        None => is_bare(part) || (part.contains("::") && is_module(part)),
     };
-    text.split(',').all(|part| known(part.trim())) && text.parse::<Targets>().is_ok()
+    let mut parts = text.split(',').map(str::trim);
+    let levels = text.split(',').filter(|part| is_bare(part.trim())).count();
+    parts.all(known) && levels <= 1 && text.parse::<Targets>().is_ok()
 }

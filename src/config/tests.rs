@@ -534,3 +534,30 @@ fn what_never_takes_effect_fails_the_check_and_stops_nothing() {
     }
     assert!(read("[[notify.command]]\ncommand = [\"sh\"]\n").unwrap().report.problems.is_empty());
 }
+
+#[test]
+fn what_can_be_used_but_was_hardly_meant_is_an_error_for_the_check_only() {
+    for (text, said) in [
+        ("state_dir = \"state\"\n", "`state_dir` is relative"),
+        ("[[run]]\nid = \"a\"\nname = \"a\\u202eb\"\n", "`name` has control characters or invisible"),
+        ("[[run]]\nid = \"a\"\nname = \"a\\u200bb\"\n", "`name` has control characters or invisible"),
+    ] {
+        let report = read(text).unwrap().report;
+        assert!(report.render(Severity::Error, false).contains(said), "{text}: {report:?}");
+    }
+    assert_says("[[run]]\nid = \"a\"\nname = \"a\\u0007b\"\n", &["`name` has control characters"]);
+}
+
+#[test]
+fn a_log_level_is_whole() {
+    for text in
+        ["info", "DEBUG", "off", "info,runwatch::api=debug", "runwatch::api", "hyper_util=warn", "a=3"]
+    {
+        assert!(is_level(text), "{text}");
+    }
+    for text in
+        ["", "info,", ",", "runwatch=", "info,debug", "3", "a:::b", "run watch=debug", "::=debug", "=info"]
+    {
+        assert!(!is_level(text), "{text}");
+    }
+}

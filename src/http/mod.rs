@@ -22,7 +22,7 @@ use crate::small_file;
 pub use accept::Accept;
 pub use host::{HostError, Hosts, host_name};
 pub use pool::{Generation, Pool};
-pub use proxy::{Proxy, know_proxies, proxy_for, proxy_refused, via};
+pub use proxy::{Proxy, check_proxy, know_proxies, proxy_for, proxy_refused, via};
 pub use retry_after::retry_after;
 
 /// `runwatch/0.1.0`.

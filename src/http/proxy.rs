@@ -69,6 +69,19 @@ pub fn proxy_refused(proxy: Option<&Proxy>) -> String {
     }
 }
 
+/// As [`proxy_for`], by other variables than the process's own: whether the proxy that a URL needs can be used.
+///
+/// The error is the variable that does not hold one.
+pub fn check_proxy(target: &Url, var: impl Fn(&'static str) -> Option<String>) -> Result<(), &'static str> {
+    if is_loopback(target) || var("REQUEST_METHOD").is_some() {
+        return Ok(());
+    }
+    match find(target, |name| var(name).map(Into::into)) {
+        Err(SetupError::Proxy { variable, .. }) => Err(variable),
+        _ => Ok(()),
+    }
+}
+
 /// The proxy that requests to a URL go through. Loopback needs none, and neither does what `NO_PROXY` names.
 ///
 /// The error names the variable that does not hold a proxy; never what it holds.
@@ -106,8 +119,9 @@ fn find(
         return Err(bad("names a SOCKS proxy, which is not supported"));
     }
     let host = uri.host().unwrap_or_default();
-    let port =
-        uri.authority().and_then(|authority| authority.as_str().strip_prefix(host)).unwrap_or_default();
+    // What the matcher did not take for user and password may still be there.
+    let address = uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
+    let port = address.and_then(|address| address.strip_prefix(host)).unwrap_or_default();
     let port_is_fine =
         port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
     // A port alone would be taken for an address.
@@ -199,6 +213,11 @@ mod tests {
                 &[("HTTPS_PROXY", "http://me:s3%40cret@[::1]:1")],
                 "HTTPS_PROXY: the proxy http://[::1]:1",
                 Some("me:s3@cret"),
+            ),
+            (
+                &[("ALL_PROXY", "http://me@home:s3cret@p:1")],
+                "ALL_PROXY: the proxy http://p:1",
+                Some("me@home:s3cret"),
             ),
             (&[("all_proxy", "me:pass@p:1")], "all_proxy: the proxy http://p:1", Some("me:pass")),
         ] {

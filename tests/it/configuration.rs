@@ -268,15 +268,6 @@ fn nothing_of_a_configuration_moves_a_terminal() {
 }
 
 #[test]
-fn a_proxy_that_is_none_is_warned_of() {
-    let output =
-        runwatch(&["config", "check"]).env("HTTPS_PROXY", "http://u:Kq8zX91vvT@proxy:port").config("").run();
-    assert_eq!(output.code, Some(0), "{output:?}");
-    assert!(output.stderr.contains("warning: HTTPS_PROXY names no proxy"), "{output:?}");
-    assert!(!output.stderr.contains("Kq8zX"), "{output:?}");
-}
-
-#[test]
 fn a_command_line_in_place_of_a_program_is_cut_before_its_arguments() {
     let config = "[[notify.command]]\ncommand = [\"/nowhere/curl -H Kq8zX91vvT\", \"Kq8zX91vvT\"]\n";
     for (args, says) in [
@@ -288,5 +279,30 @@ fn a_command_line_in_place_of_a_program_is_cut_before_its_arguments() {
         let shown = format!("{}{}", output.stdout, output.stderr);
         assert!(shown.contains(says), "{args:?}: {output:?}");
         assert!(!shown.contains("Kq8zX91v"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_proxy_that_the_api_needs_must_be_one() {
+    for (variable, code) in [("HTTPS_PROXY", 78), ("http_proxy", 0)] {
+        let check = runwatch(&["config", "check"]).base_url("https://df-api.example.invalid");
+        let output = check.env(variable, "http://u:Kq8zX91vvT@proxy:port").config("").run();
+        assert_eq!(output.code, Some(code), "{output:?}");
+        let kind = if code == 0 { "warning" } else { "error" };
+        assert!(output.stderr.contains(&format!("{kind}: {variable} names no proxy")), "{output:?}");
+        assert!(!output.stderr.contains("Kq8zX"), "{output:?}");
+    }
+}
+
+#[test]
+fn a_named_configuration_must_be_there_for_commands_of_the_daemon_too() {
+    for args in [&["list"][..], &["remove", "r1"], &["deliveries", "list"], &["reload"]] {
+        let args = [args, &["--config", "/nowhere/config.toml"]].concat();
+        let output = runwatch(&args).run();
+        assert_eq!(output.code, Some(78), "{output:?}");
+        assert!(
+            output.stderr.contains("cannot read the configuration file /nowhere/config.toml"),
+            "{output:?}"
+        );
     }
 }
