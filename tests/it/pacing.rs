@@ -14,12 +14,13 @@ use runwatch::notify::{Channel, Delivery, Notice, Notifier, NotifyError, Retry, 
 use runwatch::run::{Ending, Event, EventKind, RunId, RunState, Subject, Terminal};
 use runwatch::secret::KnownSecrets;
 use runwatch::store::{
-    ChannelName, Claim, Claimed, Commit, DeliveryFilter, DeliveryState, Finished, Outbox, Owner, Route,
-    Routes, RunStore as _, Settlement, SqliteStore, StoreError, StoreErrorKind, Undelivered, Watched,
+    Commit, DeliveryFilter, DeliveryState, Outbox, Route, Routes, RunStore as _, SqliteStore, StoreError,
+    StoreErrorKind, Watched,
 };
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::faulty_store::{Call, Faulty};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -369,83 +370,26 @@ async fn whatever_fails_no_run_goes_backwards_on_a_channel() {
     }
 }
 
-/// A store whose file cannot be written for a while, as the workers see it.
-struct Flaky {
-    store: Arc<SqliteStore>,
-    is_away: Arc<AtomicBool>,
-    claims: Arc<AtomicUsize>,
-}
-
-impl Outbox for Flaky {
-    fn open<'a>(
-        &'a self,
-        channel: &'a ChannelName,
-        fingerprint: &'a str,
-        formerly: &'a [String],
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        self.store.open(channel, fingerprint, formerly, now)
-    }
-
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, StoreError>> {
-        self.claims.fetch_add(1, Ordering::Relaxed);
-        self.store.claim(claim)
-    }
-
-    fn finish<'a>(
-        &'a self,
-        claimed: &'a Claimed,
-        owner: &'a Owner,
-        now: Timestamp,
-        settlement: Settlement,
-    ) -> BoxFuture<'a, Result<Finished, StoreError>> {
-        if self.is_away.load(Ordering::Relaxed) {
-            let error = StoreError { kind: StoreErrorKind::Full, message: "no space left".into() };
-            return Box::pin(async { Err(error) });
+/// A store whose file cannot be written for a while, as the workers see it; `claims` counts theirs.
+fn flaky(store: &Arc<SqliteStore>, is_away: &Arc<AtomicBool>, claims: &Arc<AtomicUsize>) -> Faulty {
+    let (is_away, claims) = (Arc::clone(is_away), Arc::clone(claims));
+    Faulty::new(Arc::clone(store), move |call| {
+        match call {
+            Call::Claim => drop(claims.fetch_add(1, Ordering::Relaxed)),
+            Call::Finish if is_away.load(Ordering::Relaxed) => {
+                return Err(StoreError { kind: StoreErrorKind::Full, message: "no space left".into() });
+            }
+            Call::Finish | Call::Changed => {}
         }
-        self.store.finish(claimed, owner, now, settlement)
-    }
-
-    fn release<'a>(
-        &'a self,
-        claims: &'a [(i64, i64)],
-        owner: &'a Owner,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.store.release(claims, owner)
-    }
-
-    fn disabled<'a>(
-        &'a self,
-        channel: &'a ChannelName,
-        fingerprint: &'a str,
-    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        self.store.disabled(channel, fingerprint)
-    }
-
-    fn next_due<'a>(
-        &'a self,
-        channel: &'a ChannelName,
-        now: Timestamp,
-        in_hand: &'a [i64],
-    ) -> BoxFuture<'a, Result<Option<Timestamp>, StoreError>> {
-        self.store.next_due(channel, now, in_hand)
-    }
-
-    fn changed(&self) -> watch::Receiver<u64> {
-        self.store.changed()
-    }
-
-    fn undelivered(&self) -> BoxFuture<'_, Result<Vec<Undelivered>, StoreError>> {
-        self.store.undelivered()
-    }
+        Ok(())
+    })
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_is_not_sent_again_because_the_store_was_away_for_longer_than_a_lease() {
     let (stage, is_away) = (Stage::new(), Arc::new(AtomicBool::new(true)));
     let receiver = Receiver::new(|_, _| Ok(()));
-    let claims = Arc::default();
-    let flaky = Flaky { store: Arc::clone(&stage.store), is_away: Arc::clone(&is_away), claims };
+    let flaky = flaky(&stage.store, &is_away, &Arc::default());
     stage.deliver_from(Arc::new(flaky), &receiver);
     for run in names(5) {
         stage.end(&run).await;
@@ -469,8 +413,7 @@ async fn a_quick_receiver_of_many_shares_claims() {
     for run in names(1000) {
         stage.end(&run).await;
     }
-    let store = Arc::clone(&stage.store);
-    let flaky = Flaky { store, is_away: Arc::default(), claims: Arc::clone(&claims) };
+    let flaky = flaky(&stage.store, &Arc::default(), &claims);
     stage.deliver_from(Arc::new(flaky), &receiver);
     sleep(60 * SECOND).await;
     assert_eq!(receiver.taken().0, names(1000), "in order");

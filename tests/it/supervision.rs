@@ -3,120 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use runwatch::BoxFuture;
 use runwatch::app::{self, Plan, Running};
 use runwatch::poll::OutagesTold;
-use runwatch::run::{RunId, SpecId};
-use runwatch::store::{
-    ChannelName, Claim, Claimed, Commit, Finished, MomentName, Outbox, Owner, RunStore, Settlement,
-    SqliteStore, StoreError, Took, Undelivered, Watched,
-};
-use tokio::sync::watch;
+use runwatch::store::SqliteStore;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::faulty_store::{Call, Faulty};
 use crate::support::scripted::{Api, settings, status};
-
-/// A store in which one thing panics.
-struct Broken {
-    store: SqliteStore,
-    /// Every worker asks for this when it is made, in the task that all workers hang on.
-    outbox_panics: bool,
-}
-
-impl Outbox for Broken {
-    fn open<'a>(
-        &'a self,
-        channel: &'a ChannelName,
-        fingerprint: &'a str,
-        formerly: &'a [String],
-        now: Timestamp,
-    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        self.store.open(channel, fingerprint, formerly, now)
-    }
-
-    fn claim<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, StoreError>> {
-        self.store.claim(claim)
-    }
-
-    fn finish<'a>(
-        &'a self,
-        claimed: &'a Claimed,
-        owner: &'a Owner,
-        now: Timestamp,
-        settlement: Settlement,
-    ) -> BoxFuture<'a, Result<Finished, StoreError>> {
-        self.store.finish(claimed, owner, now, settlement)
-    }
-
-    fn release<'a>(
-        &'a self,
-        claims: &'a [(i64, i64)],
-        owner: &'a Owner,
-    ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.store.release(claims, owner)
-    }
-
-    fn disabled<'a>(
-        &'a self,
-        channel: &'a ChannelName,
-        fingerprint: &'a str,
-    ) -> BoxFuture<'a, Result<Option<String>, StoreError>> {
-        self.store.disabled(channel, fingerprint)
-    }
-
-    fn next_due<'a>(
-        &'a self,
-        channel: &'a ChannelName,
-        now: Timestamp,
-        in_hand: &'a [i64],
-    ) -> BoxFuture<'a, Result<Option<Timestamp>, StoreError>> {
-        self.store.next_due(channel, now, in_hand)
-    }
-
-    fn changed(&self) -> watch::Receiver<u64> {
-        assert!(!self.outbox_panics, "as scripted");
-        self.store.changed()
-    }
-
-    fn undelivered(&self) -> BoxFuture<'_, Result<Vec<Undelivered>, StoreError>> {
-        self.store.undelivered()
-    }
-}
-
-impl RunStore for Broken {
-    fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
-        self.store.load()
-    }
-
-    fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
-        self.store.moment(name)
-    }
-
-    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
-        self.store.took(spec)
-    }
-
-    fn add(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
-        self.store.add(runs)
-    }
-
-    fn save(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.save(runs)
-    }
-
-    fn forget(&self, runs: Vec<RunId>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.forget(runs)
-    }
-
-    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.commit(commit)
-    }
-}
 
 fn start(outbox_panics: bool) -> Running {
     let api = Api::new().with("r", |_, _| status("PROCESSING"));
-    let store = Broken { store: SqliteStore::in_memory().unwrap(), outbox_panics };
+    let store = Arc::new(SqliteStore::in_memory().unwrap());
+    let store = Faulty::new(store, move |call| {
+        assert!(!(outbox_panics && call == Call::Changed), "as scripted");
+        Ok(())
+    });
     let desktop = app::default_desktop(&[]);
     let plan = Plan {
         settings: settings(),

@@ -4,6 +4,7 @@
 pub mod bin;
 pub mod body;
 pub mod daemon;
+pub mod faulty_store;
 pub mod need;
 pub mod scripted;
 pub mod skips;
