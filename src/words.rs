@@ -53,9 +53,17 @@ pub fn notice(update: &Update) -> Option<String> {
                 DoubtKind::Rejected => format!("warning: {label}: {message}; asking again"),
             }
         }
+        Update::ApiDown(down, reason) if down.throttled => {
+            format!("API throttling requests since {}: {reason}; still trying", time(down.since.wall))
+        }
         Update::ApiDown(down, reason) => {
             format!("API unreachable since {}: {reason}; still trying", time(down.since.wall))
         }
+        Update::ApiUp(up) if up.throttled => format!(
+            "API answering again after {} (it was throttling since {})",
+            span::human(up.lasted),
+            time(up.since.wall)
+        ),
         Update::ApiUp(up) => format!(
             "API reachable again after {} (it was unreachable since {})",
             span::human(up.lasted),

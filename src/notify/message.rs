@@ -49,6 +49,12 @@ impl Message {
             EventKind::ApiUnreachable if data.reason.as_deref() == Some("list_failed") => {
                 ("New DataFramer runs cannot be found".to_owned(), Urgency::Critical)
             }
+            EventKind::ApiUnreachable if data.reason.as_deref() == Some("throttled") => {
+                ("The DataFramer API throttles requests".to_owned(), Urgency::Critical)
+            }
+            EventKind::ApiUnreachable if data.reason.as_deref() == Some("key_refused") => {
+                ("The DataFramer API refuses the key".to_owned(), Urgency::Critical)
+            }
             EventKind::ApiUnreachable => {
                 ("The DataFramer API cannot be reached".to_owned(), Urgency::Critical)
             }

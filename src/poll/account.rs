@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::alerts::Alerts;
 use super::limiter::Limiter;
 use super::outage::{Notice, Outages};
 use super::settings::Settings;
+use super::slot::Slot;
+use super::slots::Slots;
 use super::throttle::Throttle;
 use crate::api::{PollError, PollErrorKind};
 use crate::run::{DoubtKind, Moment};
@@ -30,6 +33,34 @@ pub(super) struct Fallout {
     pub(super) holds_all: bool,
 }
 
+/// What is to be done while the API asks for no requests.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    /// Runs that are overdue, and not told to be.
+    pub(super) overdue: Vec<u32>,
+    pub(super) notices: Vec<Notice>,
+    /// When there is more to be done, should nothing happen until then.
+    pub(super) wake_at: Option<Instant>,
+}
+
+impl Silence {
+    /// Looks through the runs that are held back, but for those of which something is under way.
+    fn add<'s>(&mut self, held: impl Iterator<Item = (u32, &'s Slot)>, alerts: &Alerts, now: Moment) {
+        for (run, slot) in held.filter(|(_, slot)| slot.due().is_some()) {
+            let Some(at) = alerts.tell_overdue_at(slot.watched.deadline, &slot.watched.state) else {
+                continue;
+            };
+            let wait = Duration::try_from(at.duration_since(now.wall)).unwrap_or_default();
+            let at = now.mono.checked_add(wait).max(slot.quiet_until);
+            if at.is_some_and(|at| at <= now.mono) {
+                self.overdue.push(run);
+            } else {
+                self.wake_at = [self.wake_at, at].into_iter().flatten().min();
+            }
+        }
+    }
+}
+
 impl Account {
     pub(super) fn new(requests_per_minute: u32, now: Instant) -> Self {
         Self {
@@ -42,6 +73,22 @@ impl Account {
     /// An asker was answered to the point, or is there no more: it is not held back.
     pub(super) fn release(&mut self, asker: u32) {
         self.throttle.answered(asker);
+    }
+
+    /// What the API's silence has come to by now: which of the runs that wait are to be told to be overdue, what is to be told of
+    /// the outage, and when there is more. Time passes for those who wait, although nothing is polled.
+    pub(super) fn silence(&mut self, slots: &Slots, alerts: &Alerts, now: Moment) -> Silence {
+        let mut silence = Silence::default();
+        if self.throttle.is_silent(slots.active(), now.mono) {
+            (silence.notices, silence.wake_at) = self.outages.silent(alerts, now);
+        }
+        let held = |run: u32| slots.get(run).map(|slot| (run, slot));
+        if self.limiter.is_held(now.mono) {
+            silence.add(slots.iter(), alerts, now);
+        } else {
+            silence.add(self.throttle.held(now.mono).filter_map(held), alerts, now);
+        }
+        silence
     }
 
     /// How many polls may be in flight. A key that is refused is tried with one at a time.
@@ -81,5 +128,70 @@ impl Account {
     pub(super) fn throttled(&mut self, asker: u32, until: Instant, now: Instant) -> bool {
         let all = self.throttle.refused(asker, until, now);
         all.inspect(|until| self.limiter.hold(*until)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::super::schedule::{Curve, Policy};
+    use super::*;
+    use crate::clock;
+    use crate::run::Subject;
+    use crate::store::Watched;
+
+    const ALERTS: Alerts = Alerts {
+        stalled_after: Some(Duration::ZERO),
+        overdue_after: None,
+        unreachable_after: Some(Duration::from_secs(900)),
+        remind_every: Duration::from_hours(1),
+    };
+
+    fn later(now: Moment, seconds: u64) -> Moment {
+        let wait = Duration::from_secs(seconds);
+        Moment { mono: now.mono + wait, wall: now.wall + wait }
+    }
+
+    /// Runs that wait, with their deadlines in seconds from now.
+    fn runs(deadlines: &[u64], now: Timestamp) -> Slots {
+        let curve = Curve {
+            initial: Duration::from_secs(1),
+            multiplier: 1.0,
+            max: Duration::from_secs(1),
+            jitter: 0.0,
+        };
+        let policy = Policy { healthy: curve, error: curve, price: None };
+        let mut slots = Slots::default();
+        for (n, deadline) in deadlines.iter().enumerate() {
+            let subject = Subject { id: format!("r{n}").parse().unwrap(), name: None };
+            let mut run = Watched::new(subject, now);
+            run.deadline = Some(Duration::from_secs(*deadline));
+            slots.add(run, &policy, Instant::now());
+        }
+        slots
+    }
+
+    #[test]
+    fn a_run_that_is_held_back_is_overdue_in_time() {
+        let (now, until) = (clock::now(), |now: Moment| now.mono + Duration::from_hours(1));
+        let (mut account, mut slots) = (Account::new(120, now.mono), runs(&[50, 60, 70], now.wall));
+        let overdue = |account: &mut Account, slots: &Slots, seconds| {
+            let silence = account.silence(slots, &ALERTS, later(now, seconds));
+            let wake = silence.wake_at.map(|at| at.saturating_duration_since(now.mono).as_secs());
+            (silence.overdue, wake)
+        };
+        assert_eq!(overdue(&mut account, &slots, 80), (vec![], None), "each is polled when it is due");
+        assert!(!account.throttled(1, until(now), now.mono));
+        assert_eq!(overdue(&mut account, &slots, 40), (vec![], Some(60)), "the others are polled");
+        assert_eq!(overdue(&mut account, &slots, 60), (vec![1], None));
+        assert!(account.throttled(2, until(now), now.mono));
+        assert_eq!(overdue(&mut account, &slots, 0), (vec![], Some(50)), "all are held back");
+        assert_eq!(overdue(&mut account, &slots, 60), (vec![0, 1], Some(70)));
+        // What is being recorded is not recorded twice, and what could not be is not tried again at once.
+        slots.hold(0);
+        slots.get_mut(1).unwrap().quiet_until = Some(later(now, 65).mono);
+        assert_eq!(overdue(&mut account, &slots, 60), (vec![], Some(65)));
+        assert_eq!(overdue(&mut account, &slots, 3601), (vec![], None), "they are polled again");
     }
 }

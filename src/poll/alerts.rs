@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::run::{EventKind, Moment, RunState};
 
@@ -37,6 +38,21 @@ impl Alerts {
     pub fn overdue_at(&self, deadline: Option<Duration>, state: &RunState) -> Option<Timestamp> {
         let begun = state.created_at.unwrap_or(state.watched_at);
         begun.checked_add(deadline.or(self.overdue_after)?).ok()
+    }
+
+    /// When it is to be told next that a run is overdue, if it goes on until then: as soon as it is, and again as a reminder.
+    pub fn tell_overdue_at(&self, deadline: Option<Duration>, state: &RunState) -> Option<Timestamp> {
+        let at = self.overdue_at(deadline, state).filter(|_| state.ended.is_none())?;
+        let Some(told) = state.overdue_told_at else { return Some(at) };
+        Some(at.max(told.checked_add(self.remind_every).ok()?))
+    }
+
+    /// When an outage is to be told next, of an API that has been of no use since then, if it goes on until then.
+    pub fn tell_outage_at(&self, since: Moment, told_at: Option<Timestamp>, now: Moment) -> Option<Instant> {
+        let at = since.mono.checked_add(self.unreachable_after?)?;
+        let Some(told) = told_at else { return Some(at) };
+        let again = told.checked_add(self.remind_every).ok()?.duration_since(now.wall);
+        Some(at.max(now.mono.checked_add(Duration::try_from(again).unwrap_or_default())?))
     }
 
     /// The warnings that are due about a run with a `deadline` of its own. What is told is noted in the state.
@@ -130,6 +146,22 @@ mod tests {
         state.stalled_told_at = None;
         assert!(ALERTS.of_run(run.deadline, &mut state, at(249)).is_empty());
         assert_eq!(ALERTS.of_run(run.deadline, &mut state, at(250))[0].since, at(150));
+    }
+
+    #[test]
+    fn what_is_told_is_told_when_it_says_so() {
+        let alerts = Alerts { stalled_after: None, ..ALERTS };
+        let run = run(Some(50));
+        let mut state = run.state.clone();
+        let mut told = Vec::new();
+        while let Some(due) = alerts.tell_overdue_at(run.deadline, &state).filter(|due| *due <= at(3000)) {
+            assert!(alerts.of_run(run.deadline, &mut state, due - Duration::from_secs(1)).is_empty());
+            assert_eq!(alerts.of_run(run.deadline, &mut state, due).len(), 1);
+            told.push(due);
+        }
+        assert_eq!(told, [at(50), at(1050), at(2050)]);
+        state.ended = Some(crate::run::Ending::Gone);
+        assert_eq!(alerts.tell_overdue_at(run.deadline, &state), None);
     }
 
     #[test]

@@ -120,6 +120,15 @@ pub(super) fn failed(
     Verdict { transition, pause, details: None, warnings, show: true, doubt }
 }
 
+/// The run is held back, and overdue; `due` is when it is polled next.
+pub(super) fn held(slot: &Slot, due: Instant, settings: &Settings, now: Moment) -> Verdict {
+    let state = slot.watched.state.clone();
+    let mut transition = Transition { state, change: Change::None, new_doubt: None };
+    let warnings = overdue(slot, &mut transition.state, &settings.alerts, now);
+    let pause = due.saturating_duration_since(now.mono);
+    Verdict { transition, pause, details: None, warnings, show: false, doubt: None }
+}
+
 /// That a run is past its deadline, where the API does not say how it stands.
 fn overdue(slot: &Slot, state: &mut RunState, alerts: &Alerts, now: Moment) -> Vec<Warning> {
     Alerts { stalled_after: None, ..*alerts }.of_run(slot.watched.deadline, state, now.wall)

@@ -5,6 +5,7 @@
 //! the scheduler carries out.
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::alerts::Alerts;
 use super::health::Health;
@@ -163,7 +164,7 @@ impl Outages {
             // Throttled for long, it is as good as away for those who wait; and what is on the way is not the API.
             PollErrorKind::Doubt(_) | PollErrorKind::Transient | PollErrorKind::Throttled => {
                 let throttled = error.kind == PollErrorKind::Throttled;
-                let down = self.health.failed(asker, active, now);
+                let down = self.health.failed(asker, active, throttled, now);
                 let mut notices: Vec<Notice> = down
                     .map(|down| Notice::Tell(Update::ApiDown(down, error.message.clone())))
                     .into_iter()
@@ -175,6 +176,23 @@ impl Outages {
                 notices
             }
         }
+    }
+
+    /// The API asks for no requests, so that none can fail: time passes all the same. Gives what is to be told by now, and when
+    /// there is more.
+    pub(super) fn silent(&mut self, alerts: &Alerts, now: Moment) -> (Vec<Notice>, Option<Instant>) {
+        let Some(since) = self.health.failing_since() else { return (Vec::new(), None) };
+        if self.recording.contains(&Outage::Api) {
+            return (Vec::new(), None);
+        }
+        let at = alerts.tell_outage_at(since, self.told.api, now);
+        if at.is_none_or(|at| at > now.mono) {
+            return (Vec::new(), at);
+        }
+        let message = "it asks for no requests for now (Retry-After)".to_owned();
+        let down = self.health.silenced().map(|down| Notice::Tell(Update::ApiDown(down, message)));
+        let lasts = self.lasts(Outage::Api, "throttled", since, alerts, now);
+        (down.into_iter().chain(lasts).collect(), None)
     }
 
     /// An outage goes on: it is told if it has lasted.
@@ -272,6 +290,24 @@ mod tests {
             outages.recorded(Outage::Api, Some(later(start, 900).wall), true);
             assert_eq!(words(&outages.answered(later(start, 1000))), ["up", "over"], "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_long_pause_that_the_api_asks_for_is_told_in_time() {
+        let (mut outages, start) = (Outages::default(), clock::now());
+        assert!(outages.silent(&ALERTS, start).1.is_none(), "nothing has failed");
+        outages.failed(0, 1, &error(PollErrorKind::Throttled, true, false), &ALERTS, start);
+        let mut silent = |seconds| {
+            let (notices, next) = outages.silent(&ALERTS, later(start, seconds));
+            (words(&notices), next.map(|at| at.saturating_duration_since(start.mono).as_secs()))
+        };
+        assert_eq!(silent(0), (vec![], Some(900)));
+        assert_eq!(silent(899), (vec![], Some(900)));
+        assert_eq!(silent(900), (vec!["down", "throttled"], None));
+        assert_eq!(silent(901), (vec![], None), "it is being recorded");
+        outages.recorded(Outage::Api, Some(later(start, 900).wall), true);
+        let (notices, next) = outages.silent(&ALERTS, later(start, 901));
+        assert_eq!((words(&notices), next), (vec![], Some(later(start, 4500).mono)), "a reminder");
     }
 
     #[test]

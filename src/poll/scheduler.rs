@@ -92,7 +92,7 @@ impl Scheduler {
         loop {
             self.start_due();
             self.save_if_due();
-            let wake = self.wake_at();
+            let wake = [self.wake_at(), self.mind_silence()].into_iter().flatten().min();
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => break,
@@ -146,6 +146,21 @@ impl Scheduler {
         let due = due.map(|due| due.max(self.account.limiter.next_at(now)));
         let list = self.lister.wake_at(now, &self.view_for_list(now));
         [due, list, self.recorder.save_at()].into_iter().flatten().min()
+    }
+
+    /// Has told what becomes due while the API asks for no requests. Gives when there is more.
+    fn mind_silence(&mut self) -> Option<Instant> {
+        let now = clock::now();
+        let silence = self.account.silence(&self.slots, &self.settings.alerts, now);
+        self.carry_out(silence.notices, now);
+        for index in silence.overdue {
+            let Some(slot) = self.slots.get(index) else { continue };
+            let Some(due) = slot.due() else { continue };
+            let verdict = judge::held(slot, due, &self.settings, now);
+            self.slots.hold(index);
+            self.settle(index, verdict, now);
+        }
+        silence.wake_at
     }
 
     /// Whether one more request may be sent that is likely to hang: such runs share the requests in flight with the others, by
@@ -535,6 +550,7 @@ impl Scheduler {
         }
         let now = Instant::now();
         let at = now + slot.pace.after_error(&self.settings.policy, None);
+        slot.quiet_until = Some(at);
         let at = slot.not_before.map_or(at, |not_before| at.max(not_before));
         slot.log_next_poll("it was not recorded", at.saturating_duration_since(now));
         self.slots.schedule(index, at);

@@ -46,6 +46,8 @@ pub(super) struct Slot {
     pub(super) body: Option<Bytes>,
     /// The API asked not to be asked about this run before.
     pub(super) not_before: Option<Instant>,
+    /// Nothing of it is recorded before then without a poll, as the store failed.
+    pub(super) quiet_until: Option<Instant>,
     /// Where it is on its way round.
     pub(super) stage: Stage,
     /// An answer about it came while a list was being asked for: that is older.
@@ -76,6 +78,7 @@ impl Slot {
             trouble: None,
             body: None,
             not_before: None,
+            quiet_until: None,
             stage: if active { Stage::Recording } else { Stage::Ended },
             answered_meanwhile: false,
             unlisted_until: None,

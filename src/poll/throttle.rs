@@ -24,6 +24,16 @@ impl Throttle {
         all.iter().rev().nth(1).copied()
     }
 
+    /// The askers that are held back.
+    pub(super) fn held(&self, now: Instant) -> impl Iterator<Item = u32> {
+        self.held.iter().filter(move |(_, until)| **until > now).map(|(asker, _)| *asker)
+    }
+
+    /// Whether nothing is asked of the API at all: the account is held back, or the only one of `active` runs is.
+    pub(super) fn is_silent(&self, active: usize, now: Instant) -> bool {
+        self.held(now).count() >= active.clamp(1, 2)
+    }
+
     /// An asker was answered, or is there no more.
     pub(super) fn answered(&mut self, asker: u32) {
         self.held.remove(&asker);
@@ -35,6 +45,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn it_is_silent_where_nobody_is_left_to_ask() {
+        let (mut throttle, now) = (Throttle::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert!(!throttle.is_silent(0, now) && !throttle.is_silent(1, now));
+        throttle.refused(1, at(60), now);
+        assert!(throttle.is_silent(1, at(59)) && !throttle.is_silent(2, at(59)));
+        assert!(!throttle.is_silent(1, at(60)), "it asks again");
+        throttle.refused(2, at(90), now);
+        assert!(throttle.is_silent(5, at(59)) && !throttle.is_silent(5, at(60)));
+        assert_eq!(throttle.held(at(89)).collect::<Vec<_>>(), [2]);
+    }
 
     #[test]
     fn one_run_holds_itself_and_two_hold_the_account_as_long_as_both_wait() {

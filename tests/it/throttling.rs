@@ -134,3 +134,76 @@ async fn an_outage_ends_with_the_last_run_that_could_have_seen_it_end() {
         assert_eq!(moment.await.unwrap(), None, "and what was told of it is over");
     }
 }
+
+/// A run that is watched from now on.
+fn watched_now(id: &str, deadline: Option<std::time::Duration>) -> runwatch::poll::Watched {
+    let subject = runwatch::run::Subject { id: id.parse().unwrap(), name: None };
+    let mut run = runwatch::poll::Watched::new(subject, jiff::Timestamp::now());
+    run.deadline = deadline;
+    run
+}
+
+/// By the clock: deadlines are wall time, which no test can move.
+#[tokio::test]
+async fn a_run_becomes_overdue_in_time_though_nothing_is_polled_for_an_hour() {
+    let soon = Some(std::time::Duration::from_millis(300));
+    // One run that is held back alone; and two that are, with which a third waits that was answered.
+    for (case, refused) in [("alone", 1), ("the account", 2)] {
+        let mut api = Api::new();
+        let mut runs = Vec::new();
+        for n in 0..refused {
+            api = api.with(&format!("r{n}"), |_, _| throttled(Some(3600)));
+            runs.push(watched_now(&format!("r{n}"), soon));
+        }
+        if refused > 1 {
+            api = api.with("q", |_, _| status("PROCESSING"));
+            runs.push(watched_now("q", soon));
+        }
+        let (many, store) =
+            (runs.len(), std::sync::Arc::new(runwatch::store::SqliteStore::in_memory().unwrap()));
+        let slow =
+            runwatch::poll::Curve { initial: seconds(100), max: seconds(100), ..settings().policy.healthy };
+        let policy = runwatch::poll::Policy { healthy: slow, ..settings().policy };
+        let settings = Settings { policy, routes: one_channel(), ..settings() };
+        let recorder = std::sync::Arc::clone(&store) as _;
+        let mut watch = Watch::start_on(api, settings, runs, recorder, store);
+        let told = tokio::time::timeout(seconds(20), async {
+            while to_be_told(&watch.store).await.len() < many {
+                watch.updates.recv().await.unwrap();
+            }
+        });
+        told.await.unwrap_or_else(|_| panic!("{case}: never told"));
+        assert_eq!(kinds(to_be_told(&watch.store).await), vec!["run.overdue"; many], "{case}");
+        let (runs, api) = watch.stop().await;
+        assert!(runs.iter().all(|run| run.watched.state.overdue_told_at.is_some()), "{case}");
+        assert_eq!(api.asked.lock().unwrap().len(), many, "{case}: `Retry-After` holds");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_asks_for_an_hour_of_silence_is_an_outage_before_that_is_over() {
+    for runs in [1, 2] {
+        let mut api = Api::new();
+        for n in 0..runs {
+            api = api.with(&format!("r{n}"), |times, _| {
+                if times == 1 { throttled(Some(3600)) } else { status("PROCESSING") }
+            });
+        }
+        let mut watch = Watch::start(api, Settings { routes: one_channel(), ..settings() });
+        sleep(seconds(890)).await;
+        assert_eq!(to_be_told(&watch.store).await, [], "{runs}");
+        sleep(seconds(20)).await;
+        let throttled = [("api.unreachable".to_owned(), Some("throttled".to_owned()))];
+        assert_eq!(to_be_told(&watch.store).await, throttled, "{runs}");
+        let words = std::iter::from_fn(|| watch.updates.try_recv().ok());
+        let words: Vec<String> = words.filter_map(|update| runwatch::words::notice(&update)).collect();
+        assert!(
+            matches!(&words[..], [one] if one.starts_with("API throttling requests since ")),
+            "{words:?}"
+        );
+        sleep(seconds(2800)).await;
+        assert_eq!(watch.notices(), ["up"], "{runs}");
+        let (_, api) = watch.stop().await;
+        assert_eq!(api.times("r0")[..2], [0.0, 3600.0], "{runs}");
+    }
+}
