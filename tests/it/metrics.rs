@@ -4,6 +4,7 @@ use crate::support::body::run;
 use crate::support::daemon::{Home, ask, ask_port, stop};
 use crate::support::need;
 use crate::support::stub::{Stub, answer};
+use crate::support::until::until;
 
 #[test]
 fn metrics_and_health() {
@@ -18,6 +19,9 @@ fn metrics_and_health() {
     receiver.next();
     home.run(&["add", "b"]);
     home.wait_for("2 runs, 1 finished, 0 deliveries pending");
+    // The second run counts before its first answer.
+    let polled = "runwatch_runs{status=\"PROCESSING\"} 1";
+    until("the second run is polled", || ask(&home.socket(), "GET /metrics").1.contains(polled));
     let (status, text) = ask(&home.socket(), "GET /metrics");
     assert_eq!(status, 200, "{text}");
     for line in [
