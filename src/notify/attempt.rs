@@ -104,6 +104,16 @@ pub(super) struct Sent {
     pub(super) took: Duration,
 }
 
+/// An event of an older version, which took run ids that are refused today: its id is only a name then. What a machine is
+/// sent stays as it was stored.
+fn without_id(stored: &str) -> Option<Payload> {
+    let mut event: serde_json::Value = serde_json::from_str(stored).ok()?;
+    let data = event.get_mut("data")?.as_object_mut()?;
+    let id = data.remove("run_id")?;
+    data.entry("run_name").or_insert(id);
+    serde_json::from_value(event).ok()
+}
+
 /// Sends once; several events are told together.
 pub(super) async fn send(context: Arc<Context>, prepared: Vec<Prepared>) -> Sent {
     let began = Instant::now();
@@ -113,7 +123,8 @@ pub(super) async fn send(context: Arc<Context>, prepared: Vec<Prepared>) -> Sent
 
 /// Reads the event of a claimed delivery.
 pub(super) fn prepare(claimed: Claimed, in_hand: InHand) -> Prepared {
-    let payload = serde_json::from_str(&claimed.payload).map_err(|error| {
+    let payload = serde_json::from_str(&claimed.payload);
+    let payload = payload.or_else(|error| without_id(&claimed.payload).ok_or(error)).map_err(|error| {
         NotifyError::new(Retry::Undeliverable, format!("the stored event cannot be read: {error}"))
     });
     Prepared { claimed, payload, claimed_at: Instant::now(), _in_hand: in_hand }

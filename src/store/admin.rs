@@ -6,7 +6,7 @@ use rusqlite::{Row, params, params_from_iter};
 use serde::{Deserialize, Serialize};
 
 use super::channels;
-use super::order::{By, supersede};
+use super::order::{By, KIND, supersede};
 use super::row::{micros, timestamp};
 use super::runs::find_run;
 use super::{ChannelName, Route, SqliteStore, StoreError, Watched};
@@ -142,7 +142,7 @@ impl SqliteStore {
         let read = move |db: &rusqlite::Connection| {
             let (condition, values) = filter.condition();
             let sql = format!(
-                "SELECT deliveries.id, event_id, payload ->> '$.type', events.run_id, channel, state, \
+                "SELECT deliveries.id, event_id, {KIND}, events.run_id, channel, state, \
                  attempts + (owner NOT NULL), at, due_at, settled_at, last_error, answer FROM deliveries JOIN events ON events.id = event_id \
                  WHERE {condition} ORDER BY deliveries.id DESC LIMIT {limit}"
             );
