@@ -100,15 +100,15 @@ impl Exit {
     /// What it means, in a few words.
     pub fn meaning(self) -> &'static str {
         match self {
-            Self::Succeeded => "every run SUCCEEDED (and met its sample thresholds)",
+            Self::Succeeded => "every run SUCCEEDED and met its thresholds",
             Self::Failed => "a run FAILED",
             Self::Usage => "wrong usage",
-            Self::Canceled => "a run was CANCELED (and none FAILED)",
+            Self::Canceled => "a run was CANCELED, and none FAILED",
             Self::KeyRefused => "the API refused the key (401 or 403), also after it was read again",
             Self::NotFound => "a run does not exist, or no longer does",
-            Self::BelowThreshold => "a run SUCCEEDED, but below a sample threshold",
+            Self::BelowThreshold => "a run SUCCEEDED, but below a threshold",
             Self::Unknown => {
-                "the outcome could not be learned (a status that is not known and stayed, or the API gave no usable answer)"
+                "the outcome is unknown: an unknown status lasted, or the API gave no usable answer"
             }
             Self::StillRunning => "still running (status --exit-code)",
             Self::NoDaemon => "no daemon answers on the socket",

@@ -112,7 +112,7 @@ fn a_refused_configuration_is_in_the_metrics_and_said_where_it_is_asked_about() 
     assert_eq!(home.run(&["reload"]).code, Some(78));
     assert!(metrics(&home).contains("runwatch_config_last_reload_successful 0\n"));
     let (code, said) = ask(&home.socket(), "GET /readyz");
-    // It does its work with the old one, as docs/daemon.md says.
+    // It does its work with the old one, as docs/operate.md says.
     assert!(code == 200 && said.contains("the last configuration is refused"), "{code} {said}");
     home.configure("");
     assert_eq!(home.run(&["reload"]).code, Some(0));
@@ -125,14 +125,14 @@ fn a_refused_configuration_is_in_the_metrics_and_said_where_it_is_asked_about() 
 fn the_rules_are_right_and_name_metrics_that_exist() {
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/alerts.yml");
     let text = std::fs::read_to_string(&rules).unwrap();
-    let documented = include_str!("../../docs/daemon.md");
+    let documented = include_str!("../../docs/operate.md");
     let source = include_str!("../../src/daemon/metrics.rs");
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     let names = text.split(|c| !is_name(c)).filter(|word| word.starts_with("runwatch_"));
     assert!(names.clone().count() > 5);
     for name in names {
         assert!(source.contains(&format!("\"{name}\"")), "no metric `{name}`");
-        assert!(documented.contains(name), "docs/daemon.md does not explain `{name}`");
+        assert!(documented.contains(name), "docs/operate.md does not explain `{name}`");
     }
     let Some(promtool) = need::program("promtool") else { return };
     let dir = tempfile::tempdir().unwrap();

@@ -220,15 +220,21 @@ fn full_counters_are_no_success() {
 }
 
 #[test]
-fn the_table_is_printed_and_is_in_the_readme() {
+fn the_table_is_printed_and_is_in_the_documentation() {
     let output = runwatch(&["help", "exit-codes"]).run();
     assert_eq!(output.code, Some(0));
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let pages = [
+        ("README.md", include_str!("../../README.md")),
+        ("docs/reference.md", include_str!("../../docs/reference.md")),
+    ];
     let man = runwatch(&["man"]).run().stdout;
     for exit in runwatch::cli::Exit::ALL {
         let (code, meaning) = (exit.code(), exit.meaning());
         assert!(output.stdout.contains(&format!("{code:>5}  {meaning}\n")), "help: {code}");
-        assert!(readme.contains(&format!("| {code} | {meaning} |")), "README.md: {code}");
+        let row = format!("| {code} | {}{} |", meaning[..1].to_uppercase(), &meaning[1..]);
+        for (page, text) in pages {
+            assert!(text.contains(&row), "{page}: {code}");
+        }
         assert!(man.contains(&format!("\\fB{code}\\fR\n")), "man page: {code}");
     }
 }

@@ -23,6 +23,7 @@ mod delivery;
 mod desktop;
 mod discovery;
 mod doctor;
+mod documentation;
 mod durability;
 mod exit_codes;
 mod full_disk;

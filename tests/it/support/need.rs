@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use super::skips;
 
 /// The Debian package of a program, where it has another name.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 8] = [
     ("Xvfb", "xvfb"),
     ("dbus-daemon", "dbus"),
     ("dunstctl", "dunst"),
+    ("go", "golang-go"),
+    ("node", "nodejs"),
     ("promtool", "prometheus"),
     ("systemd-nspawn", "systemd-container"),
     ("xdpyinfo", "x11-utils"),
