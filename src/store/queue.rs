@@ -16,6 +16,10 @@ use super::batch::{Desk, Pending};
 use super::guard::Guard;
 use super::worker::{Message, Worker};
 
+/// Prepared statements that a connection keeps: more than there are in regular use. With fewer, most calls would prepare theirs
+/// anew, which takes longer than what they do.
+const STATEMENTS: usize = 64;
+
 /// A database connection that answers calls in batches. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Queue {
@@ -33,6 +37,7 @@ impl Queue {
     /// For a database in memory.
     pub(super) fn here(connection: Connection) -> Self {
         let (sender, health) = watch::channel(None);
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let desk = Desk::new(None, sender);
         Self { door: Arc::new(Door::Here(Mutex::new(Some(Box::new((connection, desk)))))), health }
     }
@@ -40,6 +45,7 @@ impl Queue {
     /// For a database on disk: starts its thread.
     pub(super) fn on_thread(connection: Connection, guard: Option<Guard>) -> Result<Self, StoreError> {
         let (sender, health) = watch::channel(None);
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
         let worker = Worker::start(connection, Desk::new(guard, sender))?;
         Ok(Self { door: Arc::new(Door::Thread(worker)), health })
     }
