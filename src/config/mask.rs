@@ -262,7 +262,13 @@ impl Line<'_> {
         self.show(equals + 1..value);
         let key = text.rsplit('.').next().unwrap_or_default().trim();
         if let Some(pieces) = self.simple_value(value..end) {
-            self.value(key, &pieces);
+            // Without a blank the sign, and with it the key, may be part of a secret that goes on in a bare value.
+            let joined = match (value == equals + 1, equals == key_end) {
+                (false, _) => 0,
+                (true, false) => 1,
+                (true, true) => 1 + key_end - start,
+            };
+            self.value(key, &pieces, joined);
         }
     }
 
@@ -325,7 +331,8 @@ impl Line<'_> {
         (length > 0).then(|| Piece::Bare(start..start + length))
     }
 
-    fn value(&mut self, key: &str, pieces: &[Piece]) {
+    /// Shows a value; so many characters before it may belong to it.
+    fn value(&mut self, key: &str, pieces: &[Piece], mut joined: usize) {
         let plain = PLAIN_KEYS.contains(&key);
         if !plain && !TEXT_KEYS.contains(&key) {
             return;
@@ -333,13 +340,16 @@ impl Line<'_> {
         let mut unknown = UNKNOWN;
         for piece in pieces {
             match piece {
-                Piece::Mark(at) => self.show(*at..at + 1),
+                Piece::Mark(at) => {
+                    self.show(*at..at + 1);
+                    joined += 1;
+                }
                 Piece::Bare(range) => {
                     let text: String = self.chars[range.clone()].iter().collect();
                     if plain && is_literal(&text) {
                         self.show(range.clone());
                     } else {
-                        unknown -= self.show_text(range.clone(), unknown);
+                        unknown -= self.show_text(range.clone(), unknown.saturating_sub(joined));
                     }
                 }
                 Piece::Text(range) => {
@@ -599,6 +609,13 @@ mod tests {
             ("_aa_0-a=A-=-00A_", "_aa_0-*=********"),
             ("whsec_hunter2hunter2= 1", "whsec_**************= *"),
             ("ключ = 1", "********"),
+            // What stands without a blank before a bare value may be one secret with it.
+            ("allow_http =-AAa0A0-++-Aaa_", "allow_http =-AAa0A*********"),
+            ("allow_http = -AAa0A0-++-Aaa_", "allow_http = -AAa0A0********"),
+            ("id=ABCDEFGHIJK", "id=ABCD*******"),
+            ("timeout=ABCDEFGHIJK", "timeout=***********"),
+            ("timeout=12", "timeout=12"),
+            ("notify = [AB,CDEFGHI]", "notify = [AB,CDE****]"),
         ] {
             assert_eq!(line(text), shown, "{text}");
             assert_eq!(line(text).chars().count(), text.chars().count());

@@ -95,13 +95,16 @@ const TABLES: [&str; 30] = [
 ];
 
 /// Ways of writing a setting; `K` stands for its key, `@` for the secret, `&` for the secret in escapes.
-const LAYOUTS: [&str; 102] = [
+const LAYOUTS: [&str; 105] = [
     "K = \"@\"",
     "K = '@'",
     "K = @",
     "K: \"@\"",
     "K: @",
     "K @",
+    "K =@",
+    "K==@",
+    "K=[@,@]",
     "K = \"@\" # @",
     "K = 1 # @",
     "# @",
@@ -291,6 +294,19 @@ proptest! {
             let key = parsed.as_ref().ok().and_then(|loaded| loaded.config.api.key.read().err());
             assert_hides(&secret, &format!("{}\n{key:?}", everything_shown(&parsed)));
         }
+    }
+}
+
+#[test]
+fn a_sign_before_a_bare_value_counts_as_part_of_a_secret() {
+    for (text, secret) in [
+        ("\nallow_http @\n", "=-AAa0A0-++-Aaa_"),
+        ("[[run]]\n@\n", "id=ABCDEFGHIJKL0"),
+        ("[api]\nrequest_timeout=@", "AAa0A0-++-Aaa_="),
+    ] {
+        let text = text.replace('@', secret);
+        let parsed = parse(Some((Path::new("c"), &text)), &|_| None, &Overrides::default());
+        assert_hides(secret, &everything_shown(&parsed));
     }
 }
 
