@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::support::bin::{Running, Runwatch, runwatch};
+use crate::support::daemon::port_in;
 use crate::support::need;
 use crate::support::until::found;
 use crate::support::world::{Course, Point, Receipt, Temper, World};
@@ -26,8 +27,6 @@ pub struct Place {
     pub world: World,
     points: Receiver<Point>,
     pub dir: tempfile::TempDir,
-    /// Where metrics are.
-    pub listen: String,
 }
 
 impl Place {
@@ -41,8 +40,7 @@ impl Place {
         let courses = courses.iter().map(|(run, words)| ((*run).to_owned(), Course::through(words)));
         let pulse = (PULSE.to_owned(), Course::through(&["PROCESSING"]));
         world.begin(courses.chain([pulse]).collect(), Temper::default());
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { world, points, dir: tempfile::tempdir().unwrap(), listen: free.to_string() }
+        Self { world, points, dir: tempfile::tempdir().unwrap() }
     }
 
     pub fn state(&self) -> PathBuf {
@@ -71,8 +69,7 @@ impl Place {
             .env("RUNWATCH_SOCKET", self.socket())
             .log(&self.dir.path().join("log"))
             .quick(&format!(
-                "[daemon]\nlisten = \"{}\"\n[[notify.webhook]]\nurl = \"{url}\"\nunsigned = true\n{runs}",
-                self.listen
+                "[daemon]\nlisten = \"127.0.0.1:0\"\n[[notify.webhook]]\nurl = \"{url}\"\nunsigned = true\n{runs}",
             ))
     }
 
@@ -97,7 +94,7 @@ impl Place {
     }
 
     pub fn get(&self, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(&self.listen).unwrap();
+        let mut stream = TcpStream::connect(port_in(&self.log())).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();

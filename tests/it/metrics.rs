@@ -60,11 +60,7 @@ fn metrics_and_health() {
 fn the_port_only_looks() {
     let api = Stub::with([]);
     let home = Home::new(&api);
-    // A free port: asked of the system, and given back.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{port}");
-    home.configure(&format!("[daemon]\nlisten = \"{address}\"\n"));
-    let daemon = home.start();
+    let (daemon, address) = home.start_on_port("");
     assert_eq!(ask_port(&address, "GET /healthz").0, 200);
     assert_eq!(ask_port(&address, "GET /v1/runs").0, 404);
     assert_eq!(ask_port(&address, "POST /metrics").0, 405);

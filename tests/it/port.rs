@@ -22,11 +22,8 @@ const SOON: Duration = Duration::from_secs(5);
 fn start(more: &str) -> (Home, crate::support::bin::Running, String) {
     let api = Stub::with([]);
     let home = Home::new(&api);
-    // A free port: asked of the system, and given back.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    home.configure(&format!("[daemon]\nlisten = \"127.0.0.1:{port}\"\n{more}\n"));
-    let daemon = home.start();
-    (home, daemon, format!("127.0.0.1:{port}"))
+    let (daemon, address) = home.start_on_port(more);
+    (home, daemon, address)
 }
 
 /// The status of the answer to a raw request.

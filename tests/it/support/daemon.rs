@@ -72,6 +72,16 @@ impl Home {
         running
     }
 
+    /// Starts a daemon that also serves on a port, with more settings of `[daemon]`, and waits until it is ready; gives the
+    /// port's address. The system chooses the port: one that was free a moment ago may be taken.
+    pub fn start_on_port(&self, settings: &str) -> (Running, String) {
+        self.configure(&format!("[daemon]\nlisten = \"127.0.0.1:0\"\n{settings}\n"));
+        let log = self.path("log");
+        let daemon = self.prepared(&["daemon"]).env("NOTIFY_SOCKET", self.path("notify")).log(&log).spawn();
+        self.wait_for("READY=1");
+        (daemon, port_in(&std::fs::read_to_string(log).unwrap()))
+    }
+
     /// Starts a daemon that may never say that it is ready; waits until its socket answers.
     pub fn start_unheard(&self, args: &[&str]) -> Running {
         let running =
@@ -123,6 +133,14 @@ impl Home {
     pub fn socket(&self) -> PathBuf {
         self.state().join("runwatch.sock")
     }
+}
+
+/// The address of the port that a daemon last served on, from its log.
+#[track_caller]
+pub fn port_in(log: &str) -> String {
+    let address =
+        log.rsplit_once("serving metrics on http://").and_then(|(_, rest)| rest.split_once("/metrics"));
+    address.unwrap_or_else(|| panic!("no port in the log: {log}")).0.to_owned()
 }
 
 /// Ends a daemon in order; gives its log.
