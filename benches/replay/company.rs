@@ -14,7 +14,7 @@ use runwatch::run::{Change, Patience, Progress, Run, RunId, RunStatus, Subject};
 use runwatch::store::{Routes, SqliteStore};
 use tokio::time::Instant;
 
-use super::{Trace, policy};
+use super::trace::{Trace, policy};
 
 /// How long a run's entry in the list is, in bytes, and an answer about it.
 const LISTED: usize = 600;

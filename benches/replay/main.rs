@@ -2,8 +2,9 @@
 //! requests a run, and how long after the end it was noticed.
 //!
 //! `cargo bench --bench replay` makes traces of several populations, seeded; `cargo bench --bench replay -- FILE…` reads
-//! others: JSON lines, one run a line, `{"created":0,"attach":0,"samples":N,"progress":[[t,completed,failed],…],"end":t}`,
-//! times in seconds.
+//! others beside them: JSON lines, plain or gzip, one run a line,
+//! `{"created":0,"attach":0,"samples":N,"progress":[[t,completed,failed],…],"end":t}`, times in seconds.
+//! `-- --only FILE…` leaves its own populations out.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot run says so by ending")]
 #![expect(
@@ -13,51 +14,27 @@
 )]
 
 mod company;
+mod mixed;
 mod populations;
+mod trace;
 
-use std::time::Duration;
+use std::io::Read as _;
 
-use jiff::Timestamp;
-use runwatch::poll::{Curve, Mode, Outlook, Pace, Policy, Prior};
-use runwatch::run::{Moment, Progress, RunState};
-use runwatch::store::Took;
-use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
-
-/// A run, as it went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Trace {
-    /// When it was created.
-    created: f64,
-    /// When the watch of it began.
-    attach: f64,
-    /// How many samples were asked for.
-    samples: u64,
-    /// When the counts were what.
-    progress: Vec<(f64, u64, u64)>,
-    /// When it ended.
-    end: f64,
-    /// What earlier runs of its spec took, in seconds.
-    #[serde(default)]
-    earlier: Vec<f64>,
-}
-
-/// What a policy made of a trace.
-struct Outcome {
-    requests: u32,
-    /// Seconds from the end, or from the first poll if that came later, to the poll that saw it.
-    delay: f64,
-}
+use runwatch::poll::Mode;
+use trace::{Trace, replay_all};
 
 fn main() {
     // The runs are the same each time; the jitter is the schedule's own.
     fastrand::seed(7);
     let files: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let populations: Vec<(String, Vec<Trace>)> = if files.is_empty() {
-        populations::all(400).into_iter().map(|(name, traces)| (name.to_owned(), traces)).collect()
-    } else {
-        files.iter().map(|file| (file.clone(), read(file))).collect()
-    };
+    let only = std::env::args().any(|arg| arg == "--only");
+    let mut populations = Vec::new();
+    if !only {
+        let own = populations::all(400).into_iter().chain(mixed::all(400));
+        populations.extend(own.map(|(name, traces)| (name.to_owned(), traces)));
+    }
+    populations
+        .extend(files.iter().map(|file| (file.rsplit('/').next().unwrap_or(file).to_owned(), read(file))));
     println!(
         "{:18} {:8} {:>9} {:>7} {:>7} {:>7} {:>7} {:>9}",
         "population", "policy", "requests", "mean s", "p50 s", "p95 s", "p99 s", "cost s"
@@ -67,7 +44,12 @@ fn main() {
         for (policy, price) in [("low", 10.0), ("normal", 2.0), ("high", 0.5)] {
             show(name, policy, traces, Some(price), false);
         }
-        show(name, "known", traces, Some(2.0), true);
+        for (policy, price) in [("normal+", 2.0), ("high+", 0.5)] {
+            show(name, policy, traces, Some(price), true);
+        }
+    }
+    if only {
+        return;
     }
     // Many as one, at more prices: what so many requests buy.
     let counted = |name: &str| name != "no counts";
@@ -120,71 +102,29 @@ fn many(traces: &[Trace]) {
     }
 }
 
+/// Traces that say nothing of earlier runs get some, which took as long within a quarter.
 fn read(file: &str) -> Vec<Trace> {
-    let text = std::fs::read_to_string(file).unwrap();
-    text.lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
-}
-
-/// The default schedule at a price.
-fn policy(price: Option<f64>) -> Policy {
-    let curve = |multiplier| Curve {
-        initial: Duration::from_secs(1),
-        multiplier,
-        max: Duration::from_mins(1),
-        jitter: 0.1,
-    };
-    Policy { healthy: curve(1.5), error: curve(2.0), price }
-}
-
-fn replay(trace: &Trace, price: Option<f64>, history: bool) -> Outcome {
-    let policy = policy(price);
-    let origin = Instant::now() + Duration::from_hours(10_000);
-    let epoch = Timestamp::from_second(1_800_000_000).unwrap();
-    let moment = |at: f64| {
-        let since = Duration::from_secs_f64(at);
-        Moment { mono: origin + since, wall: epoch + since }
-    };
-    let earlier = trace.earlier.iter().filter(|_| history);
-    let prior =
-        Prior::from(&earlier.map(|seconds| Took { seconds: *seconds, samples: None }).collect::<Vec<_>>());
-    let (mut pace, mut outlook) = (Pace::new(&policy), Outlook::default());
-    let mut state = RunState::new(moment(trace.attach).wall);
-    state.created_at = Some(moment(trace.created).wall);
-    let (mut at, mut requests, mut started) = (trace.attach, 0, false);
-    loop {
-        requests += 1;
-        if at >= trace.end {
-            return Outcome { requests, delay: at - trace.end.max(trace.attach) };
-        }
-        let now = trace.progress.iter().take_while(|(seen, ..)| *seen <= at).last();
-        let (completed, failed) = now.map_or((0, 0), |(_, completed, failed)| (*completed, *failed));
-        state.progress =
-            Progress { completed: Some(completed), failed: Some(failed), total: Some(trace.samples) };
-        // PENDING becomes PROCESSING with the first count.
-        let moved = requests == 1 || (!started && completed + failed > 0);
-        started |= completed + failed > 0;
-        outlook.observe(&state, moment(at));
-        let remaining = outlook.remaining(&state, prior.as_ref(), moment(at));
-        at += pace.after_answer(&policy, moved, remaining).as_secs_f64();
+    let bytes = std::fs::read(file).unwrap();
+    let mut text = String::new();
+    if bytes.starts_with(&[0x1f, 0x8b]) {
+        flate2::read::GzDecoder::new(&*bytes).read_to_string(&mut text).unwrap();
+    } else {
+        text = String::from_utf8(bytes).unwrap();
     }
+    let mut traces = trace::parse(&text);
+    populations::remember(&mut traces);
+    traces
 }
 
 fn show(population: &str, policy: &str, traces: &[Trace], price: Option<f64>, history: bool) {
-    let outcomes: Vec<Outcome> = traces.iter().map(|trace| replay(trace, price, history)).collect();
-    let count = outcomes.len() as f64;
-    let requests = outcomes.iter().map(|outcome| f64::from(outcome.requests)).sum::<f64>() / count;
-    let mut delays: Vec<f64> = outcomes.iter().map(|outcome| outcome.delay).collect();
-    delays.sort_by(f64::total_cmp);
-    let mean = delays.iter().sum::<f64>() / count;
-    let at = |share: f64| delays[((delays.len() - 1) as f64 * share).round() as usize];
+    let all = replay_all(traces, price, history);
     println!(
-        "{population:18} {policy:8} {requests:9.1} {mean:7.1} {:7.1} {:7.1} {:7.1} {:9.1}",
-        at(0.5),
-        at(0.95),
-        at(0.99),
-        mean + 2.0 * requests
+        "{population:18} {policy:8} {:9.1} {:7.1} {:7.1} {:7.1} {:7.1} {:9.1}",
+        all.requests,
+        all.mean,
+        all.quantile(0.5),
+        all.quantile(0.95),
+        all.quantile(0.99),
+        all.mean + 2.0 * all.requests
     );
 }

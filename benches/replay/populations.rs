@@ -1,6 +1,6 @@
 //! Populations of runs, seeded: the ways in which runs go on.
 
-use super::Trace;
+use super::trace::Trace;
 
 /// Every population with so many traces.
 pub(super) fn all(count: usize) -> Vec<(&'static str, Vec<Trace>)> {
@@ -29,7 +29,7 @@ pub(super) fn all(count: usize) -> Vec<(&'static str, Vec<Trace>)> {
         ("no counts", |dice| Trace { progress: Vec::new(), ..Shape::drawn(dice).trace(dice) }),
     ];
     let population = |(name, make): (&'static str, Make)| {
-        let mut dice = Dice(fastrand::Rng::with_seed(7));
+        let mut dice = Dice::new(7);
         (name, (0..count).map(|_| make(&mut dice)).collect())
     };
     kinds.into_iter().map(population).collect()
@@ -42,15 +42,35 @@ type Make = fn(&mut Dice) -> Trace;
 const SPEC_SPREAD: f64 = 0.25;
 const EARLIER: usize = 5;
 
+/// Gives earlier runs of its spec to each that has none.
+pub(super) fn remember(traces: &mut [Trace]) {
+    let mut dice = Dice::new(7);
+    for trace in traces.iter_mut().filter(|trace| trace.earlier.is_empty()) {
+        // A run that failed early is one of a spec whose runs take longer.
+        let whole = trace.progress.last().map_or(trace.end, |(at, ..)| at.max(trace.end));
+        trace.earlier = dice.earlier(whole);
+    }
+}
+
 /// Seeded chance.
-struct Dice(fastrand::Rng);
+pub(super) struct Dice(fastrand::Rng);
 
 impl Dice {
-    fn unit(&mut self) -> f64 {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(fastrand::Rng::with_seed(seed))
+    }
+
+    /// How long earlier runs of a spec took, of which one took so long.
+    pub(super) fn earlier(&mut self, whole: f64) -> Vec<f64> {
+        let typical = self.log_normal(whole, SPEC_SPREAD);
+        (0..EARLIER).map(|_| self.log_normal(typical, SPEC_SPREAD)).collect()
+    }
+
+    pub(super) fn unit(&mut self) -> f64 {
         self.0.f64()
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0.u64(0..bound)
     }
 
@@ -59,7 +79,7 @@ impl Dice {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 
-    fn log_normal(&mut self, median: f64, spread: f64) -> f64 {
+    pub(super) fn log_normal(&mut self, median: f64, spread: f64) -> f64 {
         median * (spread * self.normal()).exp()
     }
 }
@@ -144,9 +164,7 @@ impl Shape {
             }
         }
         let end = at + dice.log_normal(2.0, 0.7);
-        // Runs of one spec take about as long as each other.
-        let typical = dice.log_normal(end, SPEC_SPREAD);
-        let earlier = (0..EARLIER).map(|_| dice.log_normal(typical, SPEC_SPREAD)).collect();
+        let earlier = dice.earlier(end);
         Trace { created: 0.0, attach: 0.0, samples: self.samples, progress, end, earlier }
     }
 }

@@ -1,6 +1,6 @@
 //! When to ask, and asking.
 //!
-//! `scheduler` is the loop, and the only file that knows all others. Some decide, without I/O: `schedule`, `outlook` and `prior` when a run is
+//! `scheduler` is the loop, and the only file that knows all others. Some decide, without I/O: `schedule`, `outlook`, `guess` and `prior` when a run is
 //! polled; `lister` and `batch` when the list of all runs is fetched; `judge` what an answer means for its run; `account` (with `limiter`,
 //! `throttle`, `outage` and `health`) what it means for all; `alerts` when to warn. Others do one thing each: `slots` keeps the runs
 //! in the order in which they are due, `requests` asks, `recorder` writes, `histories` reads, and `update` is what
@@ -11,6 +11,7 @@ mod alerts;
 mod batch;
 mod command;
 mod counters;
+mod guess;
 mod health;
 mod histories;
 mod judge;

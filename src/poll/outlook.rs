@@ -1,22 +1,41 @@
-//! When a run will end, and how unsure that is, from its counts. Pure: moments come in, lengths of time go out.
+//! When a run will end, and how unsure that is. Pure: moments and counts come in, lengths of time go out.
 //!
-//! The time that remains is taken to be log-logistic: its median is what is left to do at the speed so far, and its spread
-//! is how far off such guesses are: the noise of a count (few samples done: an unsure speed) and what no count tells
-//! (changes of speed, stragglers). It is reckoned from the last count that moved, so that a predicted end which passes
-//! makes the run less likely to end any moment, not more.
+//! Two guesses at the time that remains, each with a spread: by the counts (what is left, at the speed so far), and by what
+//! runs take (earlier runs of the spec, or runs in general). They are averaged; the surer one counts more. The chance of an
+//! end follows from the guess, and the next poll from the chance. docs/polling.md explains it on one page.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::guess::Guess;
 use super::prior::Prior;
 use crate::run::{Moment, RunState};
 
-/// How far off a guess is whatever the counts: the spread of the logarithm of the time that remains.
-const SPREAD: f64 = 0.35;
+/// Spread of the logarithm of the remaining time by the counts, however many they are. Larger: fewer polls close to the
+/// predicted end, and more before and after it.
+const COUNTED_SPREAD: f64 = 0.3;
 
-/// By how much more towards the end, where a few slow samples decide.
-const SPREAD_AT_THE_END: f64 = 1.2;
+/// Spread that one sample adds, in the same unit; n samples add it divided by the root of n. Larger: early counts are trusted
+/// less.
+const SAMPLE_SPREAD: f64 = 0.9;
+
+/// Share of the time without a new sample that the run takes at least from now. Larger: rarer polls of stalled runs.
+const SILENCE: f64 = 1.0 / 3.0;
+
+/// Weight of what runs take against the counts, which know this run. At 1, the counts of a long run are trusted too late.
+const PRIOR_WEIGHT: f64 = 0.3;
+
+/// Chance per second of an end that no count predicts (a failure, mostly), times the age in seconds. Larger: early failures
+/// are noticed sooner, at the cost of requests about all other runs.
+const UNPREDICTED: f64 = 0.05;
+
+/// How much dearer a request is, in delay, while neither counts nor earlier runs say anything. Without it, such runs take
+/// a third more requests than the others.
+const BLIND: f64 = 1.5;
+
+/// Shortest time for which the remaining time is believed, in seconds.
+const SHORTEST: f64 = 0.5;
 
 /// A run whose samples are all settled mostly ends within this.
 const FINISHING: Duration = Duration::from_secs(2);
@@ -34,28 +53,29 @@ pub struct Outlook {
     from_creation: bool,
     /// The present count, and when it was first seen.
     changed: Option<Point>,
-    /// When counts were seen first.
+    /// When the first answer came.
     since: Option<Instant>,
 }
 
 /// The time that a run still takes, as it looks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Remaining {
-    /// From the last count that moved, half of such runs take longer than this, in seconds.
-    median: f64,
-    /// How fast the chances fall off around the median; the larger the surer.
-    shape: f64,
-    /// How long ago that count moved, in seconds.
-    passed: f64,
-    /// For how long counts have been seen.
+    guess: Guess,
+    /// How long the run has been watched.
     watched: Duration,
+    /// Chance per second of an end that the guess does not know of.
+    unpredicted: f64,
+    /// What a request costs, as a multiple of its price.
+    dearer: f64,
+    /// For people, in seconds: what runs in general take is kept out of it. Not above zero once it has passed.
+    likely: f64,
 }
 
 impl Outlook {
     /// Takes in a count. Counts that fall start again.
     pub fn observe(&mut self, state: &RunState, now: Moment) {
-        let Some(done) = state.progress.done() else { return };
         let since = *self.since.get_or_insert(now.mono);
+        let Some(done) = state.progress.done() else { return };
         match self.changed {
             Some((_, before)) if before == done => {
                 if done == 0 {
@@ -106,85 +126,82 @@ impl Outlook {
         (rate.is_finite() && rate > 0.0).then_some(rate)
     }
 
-    /// The time that remains: by the counts, or by what earlier runs of the spec took where that is surer; `None` where neither
-    /// says anything.
+    /// The time that remains; `None` before the first answer.
     pub fn remaining(&self, state: &RunState, prior: Option<&Prior>, now: Moment) -> Option<Remaining> {
-        let counted = self.counted(state, now.mono);
-        let expected = prior.and_then(|prior| expected(state, prior, now));
-        match (counted, expected) {
-            // One that takes longer than the others is not like them.
-            (Some(counted), Some(expected))
-                if expected.left() > 0.0 && expected.doubt() < counted.doubt() =>
-            {
-                Some(expected)
+        let watched = now.mono.saturating_duration_since(self.since?);
+        let created = state.created_at.and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
+        let age = created.unwrap_or_default().max(watched).as_secs_f64().max(1.0);
+        let total = state.progress.total;
+        // Without a creation, the age is too short to compare. A run that takes longer than the others is not like them.
+        let own = prior.filter(|_| created.is_some()).map(|prior| Guess::of(prior.of(total), age));
+        let alike = own.filter(|own| own.left() > 0.0);
+        let counted = self.counted(total, now.mono);
+        let broad = Guess::of(Prior::BROAD, age);
+        let (guess, likely) = match (counted, alike) {
+            (Some(Counted::Settled(guess)), _) => (guess, guess.left()),
+            (Some(Counted::Left { guess, .. }), Some(own)) => {
+                let both = guess.weighed_with(own, PRIOR_WEIGHT);
+                (both, both.median)
             }
-            (counted, expected) => counted.or(expected),
-        }
+            (Some(Counted::Left { guess, likely }), None) => {
+                (guess.weighed_with(broad, PRIOR_WEIGHT), likely)
+            }
+            (None, _) => own.map_or((broad, 0.0), |own| (own, own.left())),
+        };
+        let is_blind = counted.is_none() && own.is_none();
+        Some(Remaining {
+            guess,
+            likely,
+            watched,
+            unpredicted: if counted.is_some() { UNPREDICTED / age } else { 0.0 },
+            dearer: if is_blind { BLIND } else { 1.0 },
+        })
     }
 
-    fn counted(&self, state: &RunState, now: Instant) -> Option<Remaining> {
-        let (at, done) = self.changed?;
-        let total = state.progress.total.filter(|total| *total > 0)?;
-        let passed = now.saturating_duration_since(at).as_secs_f64();
-        let watched = now.saturating_duration_since(self.since?);
-        let (_, before) = self.from?;
+    /// By the counts.
+    fn counted(&self, total: Option<u64>, now: Instant) -> Option<Counted> {
+        let ((at, done), (_, before)) = (self.changed?, self.from?);
+        let total = total.filter(|total| *total > 0)?;
+        let silence = now.saturating_duration_since(at).as_secs_f64();
         if done >= total {
-            return Some(Remaining::new(FINISHING.as_secs_f64(), FINISHING_SPREAD, passed, watched));
+            return Some(Counted::Settled(Guess::new(FINISHING.as_secs_f64(), FINISHING_SPREAD, silence)));
         }
-        let counted = done.saturating_sub(before);
-        let median = (total - done) as f64 / self.per_second()?;
-        let share = done as f64 / total as f64;
-        let end = SPREAD_AT_THE_END * share.powi(20);
-        let spread = (1.0 / counted.max(1) as f64 + SPREAD * SPREAD + end * end).sqrt();
-        Some(Remaining::new(median, spread, passed, watched))
+        let (left, moved) = ((total - done) as f64, done.saturating_sub(before).max(1) as f64);
+        let likely = left / self.per_second()? - silence;
+        let rest = likely.max(SILENCE * silence).max(SHORTEST);
+        let variance = COUNTED_SPREAD.powi(2) + SAMPLE_SPREAD.powi(2) * (1.0 / moved + 1.0 / left);
+        Some(Counted::Left { guess: Guess::new(rest, variance.sqrt(), 0.0), likely })
     }
 }
 
-/// What earlier runs of the spec let expect, reckoned from the creation.
-fn expected(state: &RunState, prior: &Prior, now: Moment) -> Option<Remaining> {
-    let age = Duration::try_from(now.wall.duration_since(state.created_at?)).ok()?;
-    let (median, spread) = prior.of(state.progress.total);
-    Some(Remaining::new(median, spread, age.as_secs_f64(), age))
+/// What the counts say.
+#[derive(Clone, Copy)]
+enum Counted {
+    /// Every sample is settled.
+    Settled(Guess),
+    /// So much is left from now, and the seconds that the speed so far takes for it.
+    Left { guess: Guess, likely: f64 },
 }
 
 impl Remaining {
-    fn new(median: f64, spread: f64, passed: f64, watched: Duration) -> Self {
-        // A log-logistic of this shape has that spread of its logarithm.
-        let shape = std::f64::consts::PI / (3f64.sqrt() * spread);
-        Self { median: median.max(0.001), shape, passed, watched }
-    }
-
-    /// How far off the guess may be, in seconds.
-    fn doubt(&self) -> f64 {
-        self.median / self.shape
-    }
-
-    /// For people: how long it may still take; `None` once that has passed.
+    /// For people: how long it may still take; `None` once that has passed, or where nothing is known of this run.
     pub fn expected(&self) -> Option<Duration> {
-        Duration::try_from_secs_f64(self.left()).ok().filter(|rest| !rest.is_zero())
+        Duration::try_from_secs_f64(self.likely).ok().filter(|rest| !rest.is_zero())
     }
 
-    /// How likely the end is `after` seconds from now, per second, if it has not come by then.
-    fn hazard(&self, after: f64) -> f64 {
-        let ratio = (self.passed + after).max(1e-6) / self.median;
-        let power = ratio.powf(self.shape);
-        // For large powers the fraction is 1, and infinity by infinity is no number.
-        let fraction = if power.is_finite() { power / (1.0 + power) } else { 1.0 };
-        self.shape / (ratio * self.median) * fraction
-    }
-
-    /// The pause after which asking again is worth `price` seconds of delay, between `floor` and `cap`.
+    /// The pause after which another poll is worth `price` seconds of delay, between `floor` and `cap`.
     ///
-    /// Where the end has a chance of `h` per second, asking every `d` seconds costs `h·d/2` of delay and `price/d` of
-    /// requests each second: least at `d = √(2·price/h)`. Over a chance that changes, the next question is due when these
+    /// Where the end has a chance of `h` per second, polling every `d` seconds costs `h·d/2` of delay and `price/d` of
+    /// requests each second: least at `d = √(2·price/h)`. Over a chance that changes, the next poll is due when these
     /// intervals have used up one: `∫ √(h/(2·price)) = 1`.
     pub fn pause(&self, price: f64, floor: Duration, cap: Duration) -> Duration {
         let (floor_s, cap_s) = (floor.as_secs_f64(), cap.as_secs_f64());
-        let density = |after: f64| (self.hazard(after) / (2.0 * price)).sqrt();
+        let twice = 2.0 * price * self.dearer;
+        let density = |after: f64| ((self.guess.hazard(after) + self.unpredicted) / twice).sqrt();
         let (mut after, mut used) = (0.0, 0.0);
         // Steps grow with the time they are at: fine where it matters, few in all.
         while after < cap_s {
-            let step = (0.05 * (self.passed + after)).min(0.05 * cap_s).max(0.02 * floor_s).max(0.05);
+            let step = (0.08 * (self.guess.passed + after)).min(0.05 * cap_s).max(0.02 * floor_s).max(0.05);
             let gained = step * density(after + step / 2.0);
             if used + gained >= 1.0 {
                 after += step * ((1.0 - used) / gained).clamp(0.0, 1.0);
@@ -196,12 +213,7 @@ impl Remaining {
         Duration::try_from_secs_f64(after).unwrap_or(cap).clamp(floor, cap.max(floor))
     }
 
-    /// What is left by the guess, in seconds; below zero once that has passed.
-    pub fn left(&self) -> f64 {
-        self.median - self.passed
-    }
-
-    /// For how long counts have been seen: what is known no longer than that is not to be trusted for much longer.
+    /// For how long the run has been watched: what is known no longer than that is not to be trusted for much longer.
     pub fn watched(&self) -> Duration {
         self.watched
     }
@@ -209,8 +221,8 @@ impl Remaining {
     /// Whether the end is so far off that it would surprise within this.
     pub fn is_beyond(&self, pause: Duration) -> bool {
         // One of ten such runs ends before this.
-        let early = self.median * (1.0f64 / 9.0).powf(1.0 / self.shape);
-        early - self.passed > pause.as_secs_f64()
+        let early = self.guess.median * (1.0f64 / 9.0).powf(1.0 / self.guess.shape);
+        early - self.guess.passed > pause.as_secs_f64()
     }
 }
 
@@ -278,18 +290,20 @@ mod tests {
             [(&[(0, 0)][..], 100), (&[(0, 0), (9, 0)], 100), (&[(0, 5)], 100), (&[(0, 0), (9, 5)], 0)]
         {
             let (outlook, state, now) = after(counts, total);
-            assert_eq!(outlook.remaining(&state, None, now), None, "{counts:?} of {total}");
+            let expected = outlook.remaining(&state, None, now).unwrap().expected();
+            assert_eq!(expected, None, "{counts:?} of {total}");
         }
         // Counts that fall start again.
         let (outlook, state, now) = after(&[(0, 0), (10, 50), (20, 3)], 100);
-        assert_eq!(outlook.remaining(&state, None, now), None);
+        assert_eq!(outlook.remaining(&state, None, now).unwrap().expected(), None);
+        assert_eq!(Outlook::default().remaining(&state, None, now), None, "before the first answer");
     }
 
     #[test]
     fn far_from_the_end_it_asks_rarely_and_close_to_it_often() {
         let pause = |counts: &[(u64, u64)]| {
             let (outlook, state, now) = after(counts, 1000);
-            outlook.remaining(&state, None, now).unwrap().pause(2.0, FLOOR, CAP)
+            outlook.remaining(&state, None, now).unwrap().pause(0.7, FLOOR, CAP)
         };
         assert!(pause(&[(0, 0), (1000, 300)]) > Duration::from_secs(100));
         assert!(pause(&[(0, 0), (1000, 995)]) < Duration::from_secs(6));
@@ -299,8 +313,9 @@ mod tests {
     #[test]
     fn an_end_that_does_not_come_is_asked_about_ever_more_seldom() {
         let (outlook, state, now) = after(&[(0, 0), (1000, 990)], 1000);
-        let pause =
-            |passed: u64| outlook.remaining(&state, None, later(now, passed)).unwrap().pause(2.0, FLOOR, CAP);
+        let pause = |passed: u64| {
+            outlook.remaining(&state, None, later(now, passed)).unwrap().pause(0.7, FLOOR, CAP * 100)
+        };
         assert!(pause(20) < pause(100) && pause(100) < pause(1000) && pause(1000) < pause(20_000));
     }
 
@@ -313,25 +328,29 @@ mod tests {
         let expected = |outlook: &Outlook, state: &RunState, now| {
             outlook.remaining(state, Some(&prior), now)?.expected()
         };
-        let rest = expected(&Outlook::default(), &unseen, start).unwrap().as_secs();
+        let mut silent = Outlook::default();
+        silent.observe(&RunState { progress: Progress::default(), ..unseen.clone() }, start);
+        let rest = expected(&silent, &unseen, start).unwrap().as_secs();
         assert!((290..310).contains(&rest), "without counts the others say it: {rest}");
-        // A run that is far slower than the others: five of a thousand do not say so yet, three hundred do.
+        // A run that is far slower than the others: five of a thousand hardly say so yet, three hundred do.
         let (outlook, known, now) = after(&[(0, 0), (5, 5)], 1000);
-        assert_eq!(
-            expected(&outlook, &RunState { created_at: unseen.created_at, ..known }, now).unwrap().as_secs()
-                / 100,
-            2
-        );
+        let known = RunState { created_at: unseen.created_at, ..known };
+        let rest = expected(&outlook, &known, now).unwrap().as_secs();
+        assert!((300..950).contains(&rest), "between the others' 300 and the counts' 995: {rest}");
         let (outlook, known, now) = after(&[(0, 0), (300, 30), (3000, 300)], 1000);
-        assert_eq!(
-            expected(&outlook, &RunState { created_at: Some(start.wall), ..known }, now).unwrap().as_secs(),
-            7000
-        );
-        assert_eq!(
-            expected(&Outlook::default(), &RunState::new(start.wall), start),
-            None,
-            "without a creation nothing"
-        );
+        let known = RunState { created_at: Some(start.wall), ..known };
+        let rest = expected(&outlook, &known, now).unwrap().as_secs();
+        assert!((5500..7001).contains(&rest), "by the counts: {rest}");
+        let unborn = RunState::new(start.wall);
+        assert_eq!(expected(&silent, &unborn, start), None, "without a creation nothing");
+    }
+
+    #[test]
+    fn a_young_run_without_counts_is_polled_more_often_than_an_old_one() {
+        let (outlook, state, now) = after(&[(0, 0)], 0);
+        let at = |age| outlook.remaining(&state, None, later(now, age)).unwrap().pause(0.7, FLOOR, CAP);
+        assert!(at(300) < at(3000) && at(3000) < at(30_000), "{:?} {:?}", at(300), at(3000));
+        assert!(at(300) > Duration::from_secs(10), "{:?}", at(300));
     }
 
     proptest! {

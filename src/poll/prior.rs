@@ -19,6 +19,10 @@ pub struct Prior {
 }
 
 impl Prior {
+    /// Runs in general: half take longer than so many seconds, and the spread of the logarithm. A larger spread asks about
+    /// young runs more often; a larger median asks about them less.
+    pub(super) const BROAD: (f64, f64) = (480.0, 1.5);
+
     /// From runs that succeeded; `None` without any.
     pub fn from(earlier: &[Took]) -> Option<Self> {
         let whole: Vec<f64> = earlier.iter().map(|took| took.seconds.max(1.0).ln()).collect();

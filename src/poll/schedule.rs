@@ -56,7 +56,7 @@ pub struct Policy {
     pub healthy: Curve,
     /// While they fail.
     pub error: Curve,
-    /// How many seconds of delay a request is worth; `None` leaves it at the curves.
+    /// How dear a request is against delay, relative; `None` leaves it at the curves.
     pub price: Option<f64>,
 }
 
@@ -66,20 +66,26 @@ impl Policy {
         FLOOR.min(self.healthy.initial)
     }
 
-    /// The longest, where requests are worth `price` and so many seconds are left by the guess. Where they are dear it is more
-    /// far from the end: a fifth of what is left.
-    fn cap(&self, price: f64, left: f64) -> Duration {
-        let cap = self.healthy.max.saturating_mul(2);
-        let most = cap.as_secs_f64() * (price / DEAR).clamp(1.0, 3.0);
-        cap.max(Duration::try_from_secs_f64(most.min(left / 5.0)).unwrap_or_default())
+    /// The longest. Beyond this the delay of a run that ends unexpectedly grows, and hardly a request is saved.
+    fn cap(&self) -> Duration {
+        self.healthy.max.saturating_mul(2)
     }
 }
 
 /// However near the end is, a run is not asked about more often.
 const FLOOR: Duration = Duration::from_secs(1);
 
-/// A request that is worth more seconds of delay than this is dear.
-const DEAR: f64 = 2.0;
+/// Seconds of delay that a request is worth at a price of 1. Larger: fewer requests at every eagerness, and more delay. This
+/// one makes `normal` take somewhat less than 30 requests a run.
+const WORTH: f64 = 0.45;
+
+/// How much the price decides. Smaller: `low` and `high` are closer to `normal`. At 1, `high` would take 40 requests a run, for a
+/// second of delay.
+const PRICE_POWER: f64 = 0.75;
+
+/// The longest pause, as a multiple of the time watched. Larger saves a few requests a run, and notices later that a run
+/// fails at its start.
+const LIVELY: u32 = 2;
 
 /// Where one run stands on the two curves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,9 +100,9 @@ impl Pace {
         Self { healthy: policy.healthy.initial, error: policy.error.initial }
     }
 
-    /// How long to wait after a poll that was answered. A change of status starts the curve again: what has just
-    /// begun to move may move again soon. Where the counts say when the run may end, the next poll aims at that: far from
-    /// it never more often than the curve, close to it as often as the price makes worth while.
+    /// How long to wait after a poll that was answered. Without a price or an outlook, it is the curve, which a change of
+    /// status starts again: what has just begun to move may move again soon. With both, it is the pause that is worth the
+    /// price, jittered as the curve is.
     pub fn after_answer(
         &mut self,
         policy: &Policy,
@@ -110,10 +116,15 @@ impl Pace {
         let (wait, next) = policy.healthy.advance(self.healthy);
         self.healthy = next;
         let (Some(price), Some(remaining)) = (policy.price, remaining) else { return wait };
-        // Not longer than twice the time it has been watched: what a first look promises may fail at once.
-        let cap = policy.cap(price, remaining.left()).min(remaining.watched().saturating_mul(2).max(wait));
-        let pause = remaining.pause(price, policy.floor(), cap);
-        if remaining.is_beyond(wait) { pause.max(wait) } else { pause }
+        // What a first look promises may fail at once.
+        let lively = remaining.watched().saturating_mul(LIVELY).max(policy.healthy.initial);
+        let cap = policy.cap().min(lively);
+        let initial = policy.healthy.initial.min(cap);
+        let floor = if remaining.is_beyond(initial) { initial } else { policy.floor() };
+        let pause = remaining.pause(WORTH * price.powf(PRICE_POWER), floor, cap);
+        let spread = 1.0 + policy.healthy.jitter * (2.0 * fastrand::f64() - 1.0);
+        let jittered = Duration::try_from_secs_f64(pause.as_secs_f64() * spread).unwrap_or(cap);
+        jittered.clamp(floor.min(cap), cap)
     }
 
     /// How long to wait after a poll that failed. `floor` is what the API asked for (`Retry-After`).
@@ -142,12 +153,46 @@ mod tests {
         waits.into_iter().map(|wait| wait.as_secs_f64()).collect()
     }
 
+    /// Any number, and more often those that break things.
+    fn hostile() -> impl Strategy<Value = u64> {
+        prop_oneof![0u64..3, 0u64..2000, Just(u64::MAX), any::<u64>()]
+    }
+
     #[test]
     fn grows_to_the_cap_and_stays() {
         let mut pace = Pace::new(&policy());
         let waits = seconds((0..13).map(|_| pace.after_answer(&policy(), false, None)));
         assert_eq!(waits[..4], [1.0, 1.5, 2.25, 3.375]);
         assert_eq!(waits[11..], [60.0, 60.0]);
+    }
+
+    #[test]
+    fn without_a_price_it_is_backoff_whatever_the_counts() {
+        let start = crate::clock::now();
+        let mut state = crate::run::RunState::new(start.wall);
+        let (mut pace, mut outlook) = (Pace::new(&policy()), crate::poll::Outlook::default());
+        let waits = seconds((0..5).map(|done| {
+            state.progress = crate::run::Progress { completed: Some(done), failed: None, total: Some(5) };
+            outlook.observe(&state, start);
+            pace.after_answer(&policy(), false, outlook.remaining(&state, None, start))
+        }));
+        assert_eq!(waits, [1.0, 1.5, 2.25, 3.375, 5.0625]);
+    }
+
+    #[test]
+    fn a_run_that_has_just_begun_is_polled_at_once() {
+        let start = crate::clock::now();
+        let policy = Policy { price: Some(10.0), ..policy() };
+        let state = crate::run::RunState::new(start.wall);
+        let (mut pace, mut outlook) = (Pace::new(&policy), crate::poll::Outlook::default());
+        let mut now = start;
+        let waits = seconds((0..4).map(|_| {
+            outlook.observe(&state, now);
+            let wait = pace.after_answer(&policy, false, outlook.remaining(&state, None, now));
+            now = crate::run::Moment { mono: now.mono + wait, wall: now.wall + wait };
+            wait
+        }));
+        assert_eq!(waits, [1.0, 2.0, 6.0, 18.0], "at most twice the time watched");
     }
 
     #[test]
@@ -179,29 +224,36 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the counts say: never below the floor, nor above twice the longest interval; far from the end, where requests
-        /// are dear, up to three times that.
+        /// Whatever the API says: never below the floor, nor above twice the longest interval or twice the time watched.
         #[test]
-        fn the_counts_move_it_within_bounds(
-            counts in prop::collection::vec((1u64..5000, 0u64..2000), 1..20),
-            total in 1u64..2000,
-            price in 0.01f64..100.0,
+        fn the_guess_stays_within_bounds(
+            answers in prop::collection::vec(
+                (0u64..100_000, prop::option::of(hostile()), prop::option::of(hostile()), prop::option::of(hostile())),
+                1..20,
+            ),
+            created in prop::option::of(-4_000_000_000i64..4_000_000_000),
+            price in 0.000_1f64..1e6,
+            initial in 1u64..100_000,
+            max in 1u64..10_000_000,
+            jitter in 0.0f64..=1.0,
         ) {
-            let (start, policy) = (crate::clock::now(), Policy { price: Some(price), ..policy() });
+            let start = crate::clock::now();
+            let healthy = curve(initial, 1.5, max.max(initial), jitter);
+            let policy = Policy { healthy, price: Some(price), ..policy() };
             let (mut pace, mut outlook) = (Pace::new(&policy), crate::poll::Outlook::default());
             let mut state = crate::run::RunState::new(start.wall);
-            let mut now = start;
-            for (wait, done) in counts {
+            state.created_at = created.map(|seconds| start.wall + jiff::SignedDuration::from_secs(seconds));
+            let (mut now, mut first) = (start, None);
+            for (wait, completed, failed, total) in answers {
                 let wait = Duration::from_secs(wait);
                 now = crate::run::Moment { mono: now.mono + wait, wall: now.wall + wait };
-                state.progress.completed = Some(done);
-                state.progress.total = Some(total);
+                let watched = now.mono - *first.get_or_insert(now.mono);
+                state.progress = crate::run::Progress { completed, failed, total };
                 outlook.observe(&state, now);
-                let remaining = outlook.remaining(&state, None, now);
-                let pause = pace.after_answer(&policy, false, remaining).as_secs_f64();
-                let far = remaining.map_or(0.0, |remaining| remaining.left() / 5.0);
-                let most = if price <= 2.0 { 120.0 } else { far.clamp(120.0, 360.0) };
-                prop_assert!((1.0..=most + 1e-6).contains(&pause), "{pause} s at {price}, {far}");
+                let pause = pace.after_answer(&policy, false, outlook.remaining(&state, None, now));
+                let most = (healthy.max * 2).min((watched * 2).max(healthy.initial));
+                prop_assert!(pause <= most, "{pause:?} after {watched:?}");
+                prop_assert!(pause >= FLOOR.min(healthy.initial).min(most), "{pause:?}");
             }
         }
 

@@ -49,6 +49,7 @@ mod redacting;
 mod repairing;
 mod requests;
 mod runs;
+mod schedule;
 mod service_manager;
 mod shortage;
 mod simulator;

@@ -398,6 +398,6 @@ async fn what_earlier_runs_of_the_spec_took_says_when_to_ask() {
         times.push(watch.stop().await.1.times("r"));
     }
     let longest = |times: &[f64]| times.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
-    assert!(longest(&times[0]) > 50.0, "with nothing to go by it is backoff: {:?}", times[0]);
+    assert!(longest(&times[0]) > 40.0, "of a run of ten minutes, little is known: {:?}", times[0]);
     assert!(longest(&times[1]) < 30.0, "the end may come any moment: {:?}", times[1]);
 }
