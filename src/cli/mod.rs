@@ -18,6 +18,7 @@ mod exit;
 mod flags;
 mod foreground;
 mod github;
+mod guess;
 mod help;
 mod journal;
 mod lines;
@@ -47,8 +48,6 @@ mod vital;
 mod wait;
 mod watch;
 
-use clap::Parser as _;
-
 pub use args::Cli;
 pub use exit::Exit;
 
@@ -58,7 +57,7 @@ use out::Out;
 
 /// Runs the command line of this process to its end.
 pub fn main() -> Exit {
-    let cli = match Cli::try_parse() {
+    let cli = match guess::parse(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {

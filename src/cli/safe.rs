@@ -7,9 +7,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use clap::Parser as _;
-
-use super::args::Cli;
+use super::guess;
 use crate::run::text::{is_hidden, json_for_github, json_for_terminal, one_line, without_workflow_commands};
 
 /// Whether a runner of GitHub Actions reads what is printed.
@@ -73,7 +71,7 @@ pub(super) fn usage_error(error: &clap::Error) -> String {
     }
     // The same mistake, made with clean arguments, is worded without what was in them.
     let clean = |arg: String| arg.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect::<String>();
-    match Cli::try_parse_from(args.into_iter().map(clean)) {
+    match guess::parse(args.into_iter().map(clean).map(Into::into)) {
         Err(clean) if clean.use_stderr() => rendered(&clean),
         _ => one_line(&error.to_string()).into_owned() + "\n",
     }
