@@ -43,10 +43,16 @@ struct Shared {
 
 #[derive(Default)]
 struct Waiting {
-    entries: VecDeque<(Vec<u8>, Option<Receipt>)>,
+    entries: VecDeque<Entry>,
     /// Whether the thread is sending one.
     sending: bool,
-    dropped: usize,
+}
+
+/// What the thread sends next.
+enum Entry {
+    Line(Vec<u8>, Option<Receipt>),
+    /// As many lines were dropped here.
+    Missing(usize),
 }
 
 impl Journal {
@@ -94,10 +100,12 @@ impl Shared {
             }
         }
         if waiting.entries.len() < LONGEST_QUEUE {
-            waiting.entries.push_back((entry, receipt));
+            waiting.entries.push_back(Entry::Line(entry, receipt));
             self.filled.notify_one();
+        } else if let Some(Entry::Missing(lines)) = waiting.entries.back_mut() {
+            *lines += 1;
         } else {
-            waiting.dropped += 1;
+            waiting.entries.push_back(Entry::Missing(1));
         }
     }
 
@@ -110,25 +118,27 @@ impl Shared {
                 .filled
                 .wait_while(waiting, |waiting| waiting.entries.is_empty())
                 .unwrap_or_else(PoisonError::into_inner);
-            let Some((entry, receipt)) = waiting.entries.pop_front() else { continue };
+            let Some(entry) = waiting.entries.pop_front() else { continue };
             waiting.sending = true;
-            let last = waiting.entries.is_empty();
-            let dropped = if last { std::mem::take(&mut waiting.dropped) } else { 0 };
             drop(waiting);
-            // One that nobody waits for any more is written by another attempt.
-            if !receipt.as_ref().is_some_and(Receipt::is_void) {
-                give(receipt, socket.send_to(&entry, &self.path));
-            }
-            if dropped > 0 {
-                let text = format!("{dropped} lines are missing here: the journal did not take them");
-                let mut entry = Vec::new();
-                put(&mut entry, "MESSAGE", &text);
-                put(&mut entry, "PRIORITY", "4");
-                put(&mut entry, "SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
-                let _ = socket.send_to(&entry, &self.path);
+            match entry {
+                // One that nobody waits for any more is written by another attempt.
+                Entry::Line(_, Some(receipt)) if receipt.is_void() => {}
+                Entry::Line(entry, receipt) => give(receipt, socket.send_to(&entry, &self.path)),
+                Entry::Missing(lines) => drop(socket.send_to(&missing(lines), &self.path)),
             }
         }
     }
+}
+
+/// An entry in place of lines that were dropped.
+fn missing(lines: usize) -> Vec<u8> {
+    let text = format!("{lines} lines are missing here: the journal did not take them");
+    let mut entry = Vec::new();
+    put(&mut entry, "MESSAGE", &text);
+    put(&mut entry, "PRIORITY", "4");
+    put(&mut entry, "SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME"));
+    entry
 }
 
 /// Says how sending went to who waits for it. Of other entries there is nobody to tell.
@@ -292,6 +302,28 @@ mod tests {
         let hidden = next(&socket);
         assert_eq!(value(&hidden, "MESSAGE"), Some("a b c [1m\nd run_name=x y"));
         assert_eq!(value(&hidden, "RUN_NAME"), Some("x\u{202e}y"), "a field is as it was");
+    }
+
+    #[test]
+    fn lines_that_are_missing_are_said_to_be_where_they_are_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _nobody_reads = UnixDatagram::bind(&path).unwrap();
+        let socket = UnixDatagram::unbound().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let shared = Shared { path, socket, waiting: Mutex::default(), filled: Condvar::new() };
+        while shared.lock().entries.len() < LONGEST_QUEUE {
+            shared.send(vec![0], None);
+        }
+        shared.send(vec![1], None);
+        shared.send(vec![2], None);
+        // The thread takes some, and then there is room again.
+        shared.lock().entries.drain(..2);
+        shared.send(vec![3], None);
+        let waiting = shared.lock();
+        let end: Vec<_> = waiting.entries.iter().skip(LONGEST_QUEUE - 3).collect();
+        assert!(matches!(&end[..], [Entry::Line(first, None), Entry::Missing(2), Entry::Line(last, None)]
+                if **first == [0] && **last == [3]));
     }
 
     #[test]
