@@ -1,7 +1,6 @@
-//! What the API says to everybody who uses the key: how many requests there may be, and whether it throttles, refuses the key or
-//! does not answer. Pure.
+//! State shared by all runs that use one API key: the request budget, throttling, a refused key and outages. Pure.
 //!
-//! Owns the request budget and what holds it back. What is to be told comes back as [`Notice`]s.
+//! Owns the budget and every reason to hold requests back. Returns what to report as [`Notice`]s.
 
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use super::throttle::Throttle;
 use crate::api::{PollError, PollErrorKind};
 use crate::run::{DoubtKind, Moment};
 
-/// The account that the key belongs to.
+/// The account that the API key belongs to.
 #[derive(Debug)]
 pub(super) struct Account {
     pub(super) limiter: Limiter,
@@ -25,26 +24,26 @@ pub(super) struct Account {
     throttle: Throttle,
 }
 
-/// What follows from an error for the others.
+/// Effects of one run's error on the other runs.
 #[derive(Debug, Default)]
 pub(super) struct Fallout {
     pub(super) notices: Vec<Notice>,
-    /// Whether the API wants no more requests, whoever they are from.
+    /// Whether the API refuses further requests for all runs.
     pub(super) holds_all: bool,
 }
 
-/// What is to be done while the API asks for no requests.
+/// What to do while the API accepts no requests.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    /// Runs that are overdue, and not told to be.
+    /// Overdue runs whose warning is not recorded yet.
     pub(super) overdue: Vec<u32>,
     pub(super) notices: Vec<Notice>,
-    /// When there is more to be done, should nothing happen until then.
+    /// When to check again if nothing else happens before.
     pub(super) wake_at: Option<Instant>,
 }
 
 impl Silence {
-    /// Looks through the runs that are held back, but for those of which something is under way.
+    /// Collects the overdue runs among those that are held back. Skips runs that are being polled or recorded.
     fn add<'s>(&mut self, held: impl Iterator<Item = (u32, &'s Slot)>, alerts: &Alerts, now: Moment) {
         for (run, slot) in held.filter(|(_, slot)| slot.due().is_some()) {
             let Some(at) = alerts.tell_overdue_at(slot.watched.deadline, &slot.watched.state) else {
@@ -70,13 +69,13 @@ impl Account {
         }
     }
 
-    /// An asker was answered to the point, or is there no more: it is not held back.
+    /// Stops holding an asker back, because the API answered it or because it is gone.
     pub(super) fn release(&mut self, asker: u32) {
         self.throttle.answered(asker);
     }
 
-    /// What the API's silence has come to by now: which of the runs that wait are to be told to be overdue, what is to be told of
-    /// the outage, and when there is more. Time passes for those who wait, although nothing is polled.
+    /// Warnings that became due while no request is sent: overdue runs and the outage, and when to check again.
+    /// Deadlines pass even when nothing is polled.
     pub(super) fn silence(&mut self, slots: &Slots, alerts: &Alerts, now: Moment) -> Silence {
         let mut silence = Silence::default();
         if self.throttle.is_silent(slots.active(), now.mono) {
@@ -91,13 +90,14 @@ impl Account {
         silence
     }
 
-    /// How many polls may be in flight. A key that is refused is tried with one at a time.
+    /// Maximum number of polls in flight. While the API refuses the key, it is one.
     pub(super) fn room(&self, settings: &Settings) -> usize {
         let trying = self.outages.is_key_refused() && !settings.patience.refused_ends;
         if trying { 1 } else { settings.max_in_flight }
     }
 
-    /// What an error says of the API and of the key, whoever asked; `pause` is how long the asker waits, and `active` runs are watched.
+    /// Updates the state of the API and the key after an error from any asker. `pause` is how long that asker waits.
+    /// `active` is the number of watched runs that have not finished.
     pub(super) fn failed(
         &mut self,
         asker: u32,
@@ -112,7 +112,7 @@ impl Account {
         match error.kind {
             PollErrorKind::Doubt(DoubtKind::KeyRefused) if !settings.patience.refused_ends => {
                 if let Some(since) = self.outages.refused_since() {
-                    // The key is every run's: ever more seldom, and one at a time.
+                    // All runs share the key, so retries become rarer and go out one at a time.
                     let refused = now.mono - since.mono;
                     self.limiter.hold(now.mono + pause.max(refused.min(settings.policy.error.max)));
                 }
@@ -123,8 +123,8 @@ impl Account {
         fallout
     }
 
-    /// A request was refused for being one too many: the asker waits, and all do if it is not alone with that. Gives whether
-    /// they do.
+    /// A request got a 429. The asker waits; all runs wait if other requests are throttled too. Returns whether they
+    /// do.
     pub(super) fn throttled(&mut self, asker: u32, until: Instant, now: Instant) -> bool {
         let all = self.throttle.refused(asker, until, now);
         all.inspect(|until| self.limiter.hold(*until)).is_some()
@@ -153,7 +153,7 @@ mod tests {
         Moment { mono: now.mono + wait, wall: now.wall + wait }
     }
 
-    /// Runs that wait, with their deadlines in seconds from now.
+    /// Waiting runs with their deadlines in seconds from now.
     fn runs(deadlines: &[u64], now: Timestamp) -> Slots {
         let curve = Curve {
             initial: Duration::from_secs(1),
@@ -188,7 +188,7 @@ mod tests {
         assert!(account.throttled(2, until(now), now.mono));
         assert_eq!(overdue(&mut account, &slots, 0), (vec![], Some(50)), "all are held back");
         assert_eq!(overdue(&mut account, &slots, 60), (vec![0, 1], Some(70)));
-        // What is being recorded is not recorded twice, and what could not be is not tried again at once.
+        // A run that is being recorded gets no second warning. A failed write is not retried at once.
         slots.hold(0);
         slots.get_mut(1).unwrap().quiet_until = Some(later(now, 65).mono);
         assert_eq!(overdue(&mut account, &slots, 60), (vec![], Some(65)));

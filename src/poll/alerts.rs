@@ -1,8 +1,7 @@
-//! What is worth a warning although nothing has ended: a run that makes no progress, one past its deadline, an API that is
-//! of no use. Pure.
+//! Warnings about problems that are not the end of a run: a stalled run, an overdue run, an unreachable API. Pure.
 //!
-//! Owns when each is told first and when it is told again. What was told is part of the state that is recorded with the
-//! telling, so that a restart tells nothing twice.
+//! Decides when each warning is due and when to repeat it. The state records the warning in the same transaction as its
+//! event, so a restart does not repeat it.
 
 use std::time::Duration;
 
@@ -14,13 +13,13 @@ use crate::run::{EventKind, Moment, RunState};
 /// When to warn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alerts {
-    /// A run that has made no progress for this long has stalled; `None` never.
+    /// A run that has made no progress for this long is stalled. `None` disables the warning.
     pub stalled_after: Option<Duration>,
-    /// A run without a deadline of its own is overdue this long after its creation; `None` never.
+    /// A run without its own deadline is overdue this long after its creation. `None` disables the warning.
     pub overdue_after: Option<Duration>,
-    /// An API that has been of no use for this long is unreachable; `None` never.
+    /// An outage of the API that lasts this long causes a warning. `None` disables it.
     pub unreachable_after: Option<Duration>,
-    /// What goes on is told again after this, and not sooner.
+    /// Minimum time between two warnings about the same problem.
     pub remind_every: Duration,
 }
 
@@ -29,25 +28,25 @@ pub struct Alerts {
 pub struct Warning {
     /// `run.stalled` or `run.overdue`.
     pub kind: EventKind,
-    /// Since when it has been so.
+    /// When the problem began.
     pub since: Timestamp,
 }
 
 impl Alerts {
-    /// When a run is or will be overdue; `deadline` is its own.
+    /// When a run becomes overdue. `deadline` is the run's own.
     pub fn overdue_at(&self, deadline: Option<Duration>, state: &RunState) -> Option<Timestamp> {
         let begun = state.created_at.unwrap_or(state.watched_at);
         begun.checked_add(deadline.or(self.overdue_after)?).ok()
     }
 
-    /// When it is to be told next that a run is overdue, if it goes on until then: as soon as it is, and again as a reminder.
+    /// When the next warning about an overdue run is due: at the deadline, then once per reminder interval.
     pub fn tell_overdue_at(&self, deadline: Option<Duration>, state: &RunState) -> Option<Timestamp> {
         let at = self.overdue_at(deadline, state).filter(|_| state.ended.is_none())?;
         let Some(told) = state.overdue_told_at else { return Some(at) };
         Some(at.max(told.checked_add(self.remind_every).ok()?))
     }
 
-    /// When an outage is to be told next, of an API that has been of no use since then, if it goes on until then.
+    /// When the next warning about an outage that began at `since` is due, if the outage lasts until then.
     pub fn tell_outage_at(&self, since: Moment, told_at: Option<Timestamp>, now: Moment) -> Option<Instant> {
         let at = since.mono.checked_add(self.unreachable_after?)?;
         let Some(told) = told_at else { return Some(at) };
@@ -55,7 +54,7 @@ impl Alerts {
         Some(at.max(now.mono.checked_add(Duration::try_from(again).unwrap_or_default())?))
     }
 
-    /// The warnings that are due about a run with a `deadline` of its own. What is told is noted in the state.
+    /// The warnings that are due for a run with a `deadline` of its own. Records them in the state.
     pub fn of_run(&self, deadline: Option<Duration>, state: &mut RunState, now: Timestamp) -> Vec<Warning> {
         if state.ended.is_some() {
             return Vec::new();
@@ -79,7 +78,7 @@ impl Alerts {
         warnings
     }
 
-    /// Whether an API that has been of no use since then is to be told of.
+    /// Whether a warning is due for an outage of the API that began at `since`.
     pub fn of_outage(&self, since: Moment, told_at: Option<Timestamp>, now: Moment) -> bool {
         let lasted = now.mono.saturating_duration_since(since.mono);
         self.unreachable_after.is_some_and(|after| lasted >= after) && self.may_tell(told_at, now.wall)
@@ -114,7 +113,7 @@ mod tests {
         run
     }
 
-    /// The seconds of 0..=upto at which a warning is told, and its kind.
+    /// The seconds in 0..=upto at which a warning is due, with its kind.
     fn told(alerts: &Alerts, run: &Watched, upto: i64) -> Vec<(i64, EventKind)> {
         let mut state = run.state.clone();
         let mut told = Vec::new();

@@ -1,67 +1,67 @@
-//! When one request for the list of all runs is worth more than one for each run that is due. Pure.
+//! Decides when one request for the list of all runs costs less than polling each due run. Pure.
 //!
-//! The list has every run of the company, so that it can be long where few of them are watched; a run by itself is a
-//! request, of which a minute has only so many.
+//! The list contains every run of the company, so it can be long even if few of its runs are watched. A poll returns
+//! one run but spends one request of the per-minute budget.
 
 use std::time::Duration;
 
-/// A second of reading is as dear as a second of the budget: so many bytes.
+/// Exchange rate: this many bytes of list cost as much as one second of request budget.
 const BYTES_A_SECOND: f64 = 200_000.0;
 
-/// Before a list was read its length is not known: so many runs have to be due for it to be tried.
+/// Number of due runs from which the first list is tried, while the length of a list is unknown.
 const TRY_FROM: usize = 20;
 
-/// A budget above this makes a request no cheaper: what waits for a list waits for time, not for requests.
+/// Requests per minute above which a request costs no less. With such a budget, runs wait for time, not for requests.
 const PLENTY: u32 = 600;
 
-/// No spacing is longer.
+/// Maximum time between two lists.
 const LONGEST: Duration = Duration::from_mins(1);
 
-/// How much the last answer counts against those before it.
+/// Weight of the last measurement in the moving average, from 0 to 1. Larger: faster adaptation.
 const NEWS: f64 = 0.3;
 
-/// Whether the list is used.
+/// Whether to use the list of runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Where it is cheaper.
+    /// When it costs less than polls.
     #[default]
     Auto,
-    /// Not at all.
+    /// Never.
     Never,
-    /// Wherever something is due that it can tell.
+    /// Whenever a run is due that the list may contain.
     Always,
 }
 
-/// What the two ways have cost so far.
+/// Measured costs of both ways.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Costs {
-    /// The mean length of an answer about one run, in bytes.
+    /// Mean size of an answer about one run, in bytes.
     run: Option<f64>,
-    /// How long reading the list takes, in seconds: by its length, or as it did.
+    /// Time to read the list, in seconds: the larger of the measured time and the time computed from its size.
     list: Option<f64>,
     took: Option<Duration>,
 }
 
 impl Costs {
-    /// Takes in the length of an answer about one run.
+    /// Records the size of an answer about one run.
     pub fn saw_run(&mut self, bytes: usize) {
         let bytes = bytes as f64;
         self.run = Some(self.run.map_or(bytes, |mean| mean + NEWS * (bytes - mean)));
     }
 
-    /// Takes in the length of a list, and how long it took.
+    /// Records the size of a list and how long it took.
     pub fn saw_list(&mut self, bytes: usize, took: Duration) {
         self.list = Some((bytes as f64 / BYTES_A_SECOND).max(took.as_secs_f64()));
         self.took = Some(took);
     }
 
-    /// How long a list may well take.
+    /// Expected duration of a list request.
     pub fn list_took(&self) -> Option<Duration> {
         self.took.map(|took| took.saturating_mul(2))
     }
 
-    /// How many runs have to be due at about the same time for one list to be better than asking about each of them; `None` if
-    /// it never is.
+    /// Minimum number of runs due at about the same time for which one list costs less than a poll of each. `None` if
+    /// it never does.
     pub fn list_from(&self, mode: Mode, requests_per_minute: u32) -> Option<usize> {
         match (mode, self.ratio(requests_per_minute)) {
             (Mode::Never, _) => None,
@@ -72,20 +72,21 @@ impl Costs {
                 clippy::cast_sign_loss,
                 reason = "positive, and beyond all counting is as good as the largest"
             )]
-            // For one alone it never is: what has ended is confirmed by itself.
+            // Never for one run: a list only shows that a run has finished, and a poll has to confirm it.
             (Mode::Auto, Some(runs)) => Some((runs as usize + 1).max(2)),
         }
     }
 
-    /// How far apart lists are worth their price: runs that are due in between wait for the next, or are taken along before their
-    /// time. As for a single run (`√(2·price/h)`, with a run that may end within two seconds and a list in place of a request).
+    /// Minimum time between two lists at a given `price` per second of delay. Runs due in between wait for the next
+    /// list or are included early. The formula is that of a single run (`√(2·price/h)`), for a run that may end within
+    /// two seconds and a list instead of a request.
     pub fn spacing(&self, price: f64, requests_per_minute: u32) -> Duration {
         let lists = self.ratio(requests_per_minute.min(PLENTY)).unwrap_or(1.0);
         Duration::try_from_secs_f64(2.0 * (price * lists).sqrt()).unwrap_or(LONGEST).min(LONGEST)
     }
 
-    /// So many requests about one run are as dear as a list; `None` before there was one. Each costs the time to read it, and
-    /// its share of the budget.
+    /// How many polls cost as much as one list. `None` before the first list. A poll costs its reading time and its
+    /// share of the budget.
     fn ratio(&self, requests_per_minute: u32) -> Option<f64> {
         let share = 60.0 / f64::from(requests_per_minute.max(1));
         let run = self.run.unwrap_or_default() / BYTES_A_SECOND;
@@ -103,23 +104,23 @@ mod tests {
         let auto = |costs: &Costs| costs.list_from(Mode::Auto, 120);
         assert_eq!(auto(&costs), Some(TRY_FROM), "to find out");
         costs.saw_run(1000);
-        // A short list is worth it for a few runs, one of a large company for many only.
+        // A short list pays off for a few runs, the list of a large company only for many.
         costs.saw_list(60_000, Duration::ZERO);
         assert_eq!(auto(&costs), Some(2));
         costs.saw_list(30_000_000, Duration::ZERO);
         assert_eq!(auto(&costs), Some(299));
-        // For one run it is worth nothing, however short.
+        // For one run, no list pays off, however short.
         costs.saw_list(10, Duration::ZERO);
         assert_eq!(auto(&costs), Some(2));
         costs.saw_list(30_000_000, Duration::ZERO);
-        // Where requests are plenty, bytes are what counts.
+        // With plenty of requests, only bytes count.
         assert_eq!(costs.list_from(Mode::Auto, 1200), Some(2729));
-        // Runs with thousands of files are dear by themselves.
+        // Polls of runs with thousands of files are expensive.
         for _ in 0..50 {
             costs.saw_run(3_000_000);
         }
         assert_eq!(auto(&costs), Some(10));
-        // So is a short list that takes long.
+        // A short list that takes long is expensive too.
         let mut slow = Costs::default();
         slow.saw_list(1000, Duration::from_secs(20));
         assert_eq!(auto(&slow), Some(42));

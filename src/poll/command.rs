@@ -1,4 +1,4 @@
-//! What others ask of the scheduler while it runs.
+//! Requests that other tasks send to the running scheduler.
 
 use std::sync::Arc;
 
@@ -11,25 +11,26 @@ use crate::api::RunSource;
 use crate::run::RunId;
 use crate::store::Watched;
 
-/// What the scheduler can be asked while it runs.
+/// A request to the running scheduler.
 pub enum Command {
-    /// Poll every run that has not ended once more, now, and answer when that is done. The budget does not count for
-    /// this; what the API asked for (`Retry-After`) does.
+    /// Poll every active run once more and reply when done. Ignores the request budget but obeys the API's
+    /// `Retry-After`.
     LastPoll(oneshot::Sender<()>),
-    /// Watch these runs too. Those that are watched already stay as they are, but for their names, channels and deadlines.
+    /// Watch these runs too. For runs that are watched already, only the name, channels and deadline change.
     Add(Vec<Watched>),
-    /// Watch a run no more. Answered when nothing more is recorded of it; nothing comes back if it is not watched.
+    /// Stop watching a run. Replies once nothing more is recorded for it. The reply is dropped if the run is not
+    /// watched.
     Remove(RunId, oneshot::Sender<()>),
-    /// What is watched, as it looks now.
+    /// Reply with the current view of every watched run.
     Snapshot(oneshot::Sender<Vec<RunView>>),
-    /// Go about it differently from now on, asking there.
+    /// Use these settings and this source from now on.
     Reconfigure(Box<Settings>, Arc<dyn RunSource>),
-    /// The machine was asleep: what was waited for may have happened.
+    /// The machine was suspended, so timers may have expired unnoticed.
     Resumed,
-    /// How it stands.
+    /// Reply with the scheduler's statistics.
     Standing(oneshot::Sender<Standing>),
-    /// One of what is watched, as it looks now.
+    /// Reply with the current view of one run.
     View(RunId, oneshot::Sender<Option<RunView>>),
-    /// Answer. Whoever asks learns that the loop moves.
+    /// Reply at once. Proves that the loop still runs.
     Ping(oneshot::Sender<()>),
 }

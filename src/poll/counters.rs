@@ -1,4 +1,4 @@
-//! What is counted as it happens, to be read from elsewhere at any time.
+//! Poll counters, readable from other tasks at any time.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -8,15 +8,15 @@ use jiff::Timestamp;
 use crate::api::{Answer, PollError, PollErrorKind};
 use crate::run::{DoubtKind, RunStatus};
 
-/// Polls by what came of them. Shared between the scheduler, which counts, and whoever reads.
+/// Number of polls by outcome. The scheduler counts; anyone may read.
 #[derive(Debug, Default)]
 pub struct Counters {
     outcomes: [AtomicU64; OUTCOMES.len()],
-    /// Microseconds since 1970; 0 before the first.
+    /// Microseconds since 1970; 0 before the first poll.
     last_poll: AtomicI64,
 }
 
-/// What can come of a poll.
+/// Outcomes of a poll, as metrics label them.
 const OUTCOMES: [&str; 7] =
     ["answered", "transient_error", "throttled", "key_refused", "not_found", "rejected", "unknown_status"];
 
@@ -31,7 +31,7 @@ impl Counters {
         }
     }
 
-    /// Counts a request that brought no single run, or failed.
+    /// Counts a request that failed or returned no single run.
     pub(super) fn count(&self, error: Option<&PollError>, now: Timestamp) {
         self.count_kind(error.map(|error| error.kind), now);
     }
@@ -50,25 +50,25 @@ impl Counters {
         self.last_poll.store(now.as_microsecond(), Ordering::Relaxed);
     }
 
-    /// How many polls came to what.
+    /// The number of polls for each outcome.
     pub fn polls(&self) -> impl Iterator<Item = (&'static str, u64)> {
         OUTCOMES.iter().zip(&self.outcomes).map(|(name, count)| (*name, count.load(Ordering::Relaxed)))
     }
 
-    /// When a poll last came back.
+    /// When the last answer to a poll came.
     pub fn last_poll(&self) -> Option<Timestamp> {
         let micros = self.last_poll.load(Ordering::Relaxed);
         Timestamp::from_microsecond(micros).ok().filter(|_| micros != 0)
     }
 }
 
-/// How the scheduler stands at one moment.
+/// The scheduler's state at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Standing {
-    /// Runs that go on, by status; `UNSEEN` where the API has not answered yet.
+    /// Active runs by status; `UNSEEN` where the API has not answered yet.
     pub runs: BTreeMap<String, u64>,
-    /// Polls under way.
+    /// Polls in flight.
     pub in_flight: usize,
-    /// The share of the request budget that is spent at this moment, from 0 to 1.
+    /// Spent share of the request budget, from 0 to 1.
     pub budget_used: f64,
 }

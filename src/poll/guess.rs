@@ -1,39 +1,40 @@
-//! A guess at a length of time, and how unsure it is: log-logistic, because its chances and quantiles are short formulas. Pure.
+//! An estimate of a duration and of its uncertainty. Log-logistic, because its probabilities and quantiles are short
+//! formulas. Pure.
 
-/// The shape of a log-logistic times the spread of its logarithm: π/√3.
+/// For a log-logistic distribution: its shape times the standard deviation of its logarithm, π/√3.
 const SPREAD_BY_SHAPE: f64 = 1.813_799_364_234_218;
 
-/// A log-logistic guess at a length of time.
+/// A log-logistic estimate of a duration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Guess {
-    /// Half of such runs take longer than this, in seconds.
+    /// Median in seconds.
     pub(super) median: f64,
-    /// How fast the chances fall off around the median; the larger the surer.
+    /// How steeply the probabilities fall off around the median. Larger: more certain.
     pub(super) shape: f64,
-    /// How much of that time has passed, in seconds.
+    /// How much of the duration has passed, in seconds.
     pub(super) passed: f64,
 }
 
 impl Guess {
     pub(super) fn new(median: f64, spread: f64, passed: f64) -> Self {
-        // A log-logistic of this shape has that spread of its logarithm.
+        // Converts a standard deviation of the logarithm to a shape.
         let shape = SPREAD_BY_SHAPE / spread;
         Self { median: median.clamp(0.001, 1e12), shape, passed }
     }
 
-    /// Of runs that take so long, about one of that age in seconds.
+    /// The estimate for a run of that age in seconds, from the median and spread of runs like it.
     pub(super) fn of((median, spread): (f64, f64), age: f64) -> Self {
         Self::new(median, spread, age)
     }
 
-    /// What is left of the median, in seconds; below zero once it has passed.
+    /// Seconds left until the median; negative once it has passed.
     pub(super) fn left(&self) -> f64 {
         self.median - self.passed
     }
 
-    /// The same guess, about the time from now on, and only about those that have not ended.
+    /// The estimate of the remaining time, given that the run has not finished yet.
     pub(super) fn remainder(self) -> Self {
-        // Above this the share that has ended is 1 for all purposes, and infinity by infinity is no number.
+        // Above 1e9 the finished share is 1 anyway. The limit prevents infinity times infinity, which is no number.
         let ended = (self.passed / self.median).powf(self.shape).min(1e9);
         let quantile = |alive: f64| self.median * ((1.0 + ended) / alive - 1.0).powf(1.0 / self.shape);
         let now = self.median * ended.powf(1.0 / self.shape);
@@ -43,7 +44,7 @@ impl Guess {
         Self { median, shape, passed: 0.0 }
     }
 
-    /// The average of the logarithms, by how sure each is; `prior` has that share of its weight.
+    /// The average of the logarithms, weighted by certainty. `prior` keeps only `share` of its weight.
     pub(super) fn weighed_with(self, prior: Self, share: f64) -> Self {
         let prior = prior.remainder();
         let weight = |shape: f64| (shape / SPREAD_BY_SHAPE).powi(2);
@@ -53,11 +54,11 @@ impl Guess {
         Self::new(median, (1.0 / sum).sqrt(), 0.0)
     }
 
-    /// How likely the end is `after` seconds from now, per second, if it has not come by then.
+    /// Probability per second that the run ends `after` seconds from now, given that it has not ended before.
     pub(super) fn hazard(&self, after: f64) -> f64 {
         let at = (self.passed + after).max(1e-6);
         let power = (at / self.median).powf(self.shape);
-        // For large powers the fraction is 1, and infinity by infinity is no number.
+        // For large powers the fraction is 1. The check prevents infinity by infinity, which is no number.
         let fraction = if power.is_finite() { power / (1.0 + power) } else { 1.0 };
         self.shape / at * fraction
     }
@@ -89,7 +90,7 @@ mod tests {
     }
 
     proptest! {
-        /// Numbers stay numbers, whatever the lengths.
+        /// The results stay finite for all durations.
         #[test]
         fn stays_finite(
             median in prop_oneof![0.0f64..10.0, 0.0f64..1e15],

@@ -1,21 +1,21 @@
-//! Whether the API can be reached at all, told once when it cannot and once when it can again.
+//! Whether the API can be reached. Reports once when it becomes unreachable and once when it recovers. Pure.
 //!
-//! Owns the judgement over all runs together: one run that the API chokes on is that run's trouble, not an outage. Pure.
+//! Judges all runs together: if the API fails for one run only, that is not an outage.
 
 use std::time::Duration;
 
 use crate::run::Moment;
 
-/// So many different runs in a row without an answer are an outage, even if others have not been asked yet.
+/// Number of different runs in a row without an answer that make an outage, even if others were not polled yet.
 const ENOUGH: usize = 3;
 
-/// So many failures in a row are, at the least: one alone is a blip that nobody needs to hear of.
+/// Minimum number of failures in a row for an outage. One failure is a blip that nobody needs to see.
 const AT_LEAST: u32 = 2;
 
 /// What is known of the API's health.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// Different runs whose last poll failed, since anything was answered; never more than [`ENOUGH`].
+    /// Different runs whose polls failed since the last answer; never more than [`ENOUGH`].
     failing: Vec<u32>,
     first_failure: Option<Moment>,
     failures: u32,
@@ -24,28 +24,28 @@ pub struct Health {
     throttled: bool,
 }
 
-/// A turn for the worse.
+/// The start of an outage.
 #[derive(Debug, Clone, Copy)]
 pub struct Down {
     /// When the first poll failed.
     pub since: Moment,
-    /// Whether the API is there, and asks for fewer requests (429).
+    /// Whether the API answers, but only with 429.
     pub throttled: bool,
 }
 
-/// A turn for the better.
+/// The end of an outage.
 #[derive(Debug, Clone, Copy)]
 pub struct Up {
-    /// When the first poll had failed.
+    /// When the first poll failed.
     pub since: Moment,
-    /// For how long.
+    /// How long the outage lasted.
     pub lasted: Duration,
-    /// Whether the API was there, and asked for fewer requests (429).
+    /// Whether the API answered, but only with 429.
     pub throttled: bool,
 }
 
 impl Health {
-    /// A poll of `run` brought no answer, or a 429; `active` runs are being watched. Gives the outage the moment it is one.
+    /// A poll of `run` failed or got a 429. `active` is the number of active runs. Returns the outage when it begins.
     pub fn failed(&mut self, run: u32, active: usize, throttled: bool, now: Moment) -> Option<Down> {
         let since = *self.first_failure.get_or_insert(now);
         if self.failing.len() < ENOUGH && !self.failing.contains(&run) {
@@ -56,29 +56,29 @@ impl Health {
         if self.down {
             return None;
         }
-        // An outage is told as what it began as.
+        // An outage keeps the kind that it began with.
         (self.down, self.throttled) = (outage, throttled);
         outage.then_some(Down { since, throttled })
     }
 
-    /// Nobody may ask for long: one failure is an outage then. Gives it the moment it is one.
+    /// No poll is allowed for a long time, so one failure is an outage. Returns the outage when it begins.
     pub fn silenced(&mut self) -> Option<Down> {
         let since = self.first_failure.filter(|_| !self.down)?;
         self.down = true;
         Some(Down { since, throttled: self.throttled })
     }
 
-    /// Since when nothing has been answered.
+    /// When the first of the current failures happened.
     pub fn failing_since(&self) -> Option<Moment> {
         self.first_failure
     }
 
-    /// Since when the API has been out of reach, if it is.
+    /// When the current outage began.
     pub fn down_since(&self) -> Option<Moment> {
         self.first_failure.filter(|_| self.down)
     }
 
-    /// The API answered something, if only a refusal. Gives the end of the outage if there was one.
+    /// The API answered, even if only with a refusal. Returns the end of the outage if there was one.
     pub fn answered(&mut self, now: Moment) -> Option<Up> {
         self.failing.clear();
         self.failures = 0;

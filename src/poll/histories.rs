@@ -1,4 +1,4 @@
-//! What is known of how long runs of a spec take: looked up in the store once for each spec, off the loop.
+//! How long earlier runs of a spec took. Reads the store once per spec, outside the scheduler's loop.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use super::prior::Prior;
 use crate::run::{Ending, RunState, SpecId, Terminal};
 use crate::store::{RunStore, StoreError, Took};
 
-/// The guesses, and the look-ups under way.
+/// The estimates, and the reads in progress.
 pub(super) struct Histories {
     store: Arc<dyn RunStore>,
-    /// `None` where nothing is known, or not yet.
+    /// `None` if the spec has no history, or it is not read yet.
     known: HashMap<SpecId, Option<Prior>>,
     lookups: JoinSet<(SpecId, Result<Vec<Took>, StoreError>)>,
 }
@@ -22,12 +22,12 @@ impl Histories {
         Self { store, known: HashMap::new(), lookups: JoinSet::new() }
     }
 
-    /// What is known of runs like this one.
+    /// The estimate for runs of the same spec.
     pub(super) fn of(&self, state: &RunState) -> Option<&Prior> {
         self.known.get(&state.spec_id?)?.as_ref()
     }
 
-    /// Looks up what earlier runs of its spec took, once.
+    /// Starts to read how long earlier runs of the same spec took, once.
     pub(super) fn learn(&mut self, state: &RunState) {
         let Some(spec) = state.spec_id.filter(|_| state.ended.is_none()) else { return };
         if self.known.contains_key(&spec) {
@@ -38,14 +38,14 @@ impl Histories {
         self.lookups.spawn(async move { (spec, store.took(spec).await) });
     }
 
-    /// A run is known to have ended: if it succeeded there is one more to learn from.
+    /// A run has finished. If it succeeded, the history has one more entry and is read again.
     pub(super) fn ended(&mut self, state: &RunState) {
         if let (Some(Ending::Finished(Terminal::Succeeded)), Some(spec)) = (state.ended, state.spec_id) {
             self.known.remove(&spec);
         }
     }
 
-    /// Waits for the next look-up, and takes in what it brought; `None` if none is under way.
+    /// Waits for the next read and stores its result. `None` if no read is in progress.
     pub(super) async fn next(&mut self) -> Option<()> {
         if let Ok((spec, took)) = self.lookups.join_next().await? {
             self.known.insert(spec, Prior::from(&took.unwrap_or_default()));

@@ -1,5 +1,5 @@
-//! What an answer about a run, or an error in its place, means for that run: the transition, what is to be told of it, and when it is
-//! polled next. Nothing is asked or recorded here; only the slot's own bookkeeping moves.
+//! What an answer or an error means for its run: the transition, the events and the next poll. Sends and records
+//! nothing; it changes only the slot.
 
 use std::time::Duration;
 
@@ -15,27 +15,27 @@ use crate::run::{
     Change, Details, DoubtKind, Event, EventKind, Moment, Observation, RunState, Subject, Transition, observe,
 };
 
-/// An answer that took this long was long in coming; an error that did has held a place for long.
+/// An answer or error that took this long counts as slow. Slow runs get only their share of the polls in flight.
 const HANGS: Duration = Duration::from_secs(5);
 const SLOW: Duration = Duration::from_secs(1);
 
-/// What is made of a poll.
+/// The result of a poll.
 #[derive(Debug)]
 pub(super) struct Verdict {
     pub(super) transition: Transition,
-    /// How long to wait before the next poll, should the run go on.
+    /// Time until the next poll, if the run is still active.
     pub(super) pause: Duration,
-    /// For the event, should the run have ended.
+    /// Details for the event, if the run has finished.
     details: Option<Box<Details>>,
     warnings: Vec<Warning>,
-    /// Whether whoever looks on is to see the run although nothing changed.
+    /// Whether to show the run although nothing changed.
     pub(super) show: bool,
     /// A doubt of a new kind, in words.
     pub(super) doubt: Option<(DoubtKind, String)>,
 }
 
 impl Verdict {
-    /// The events that are to be told.
+    /// The events to send.
     pub(super) fn events(&self, source: &str, subject: &Subject, now: Moment) -> Vec<Event> {
         let state = &self.transition.state;
         let ending = state.ended.filter(|_| self.transition.change == Change::Ended).map(|ending| {
@@ -55,7 +55,7 @@ pub(super) fn polled(slot: &mut Slot, now: Moment) {
     slot.slow = now.mono.saturating_duration_since(slot.sent_at) >= HANGS;
 }
 
-/// The API answered with the run, by itself or in the list.
+/// The API answered with the run, to a poll or in the list.
 pub(super) fn answered(
     slot: &mut Slot,
     answer: Answer,
@@ -79,12 +79,12 @@ pub(super) fn answered(
     let moved = transition.change >= Change::Status;
     let pause = slot.pace.after_answer(&settings.policy, moved, remaining);
     let doubt = transition.new_doubt.map(|kind| (kind, format!("the API gave the status {status}")));
-    // Only an answer shows that a run has not got on: it may have ended while nobody could be asked.
+    // Only an answer shows that a run has stalled: during an outage it may have finished unseen.
     let warnings = settings.alerts.of_run(slot.watched.deadline, &mut transition.state, now.wall);
     Verdict { transition, pause, details, warnings, show: was_in_trouble, doubt }
 }
 
-/// A poll brought no run; `answered_at` is when any run last answered.
+/// A poll failed. `answered_at` is when any run last got an answer.
 pub(super) fn failed(
     slot: &mut Slot,
     error: &PollError,
@@ -100,7 +100,8 @@ pub(super) fn failed(
     let took = now.mono.saturating_duration_since(slot.sent_at);
     slot.slow = error.kind == PollErrorKind::Transient && took >= SLOW;
     if slot.slow && answered_at.is_some_and(|at| at > slot.sent_at) {
-        // Others were answered meanwhile: it hangs by itself, and takes no more time than it leaves to them.
+        // Other runs got answers meanwhile, so only this run hangs. Its pause grows so that it takes at most half of a
+        // place in flight.
         pause = pause.max(took).max(settings.policy.healthy.max.min(took * 2));
     }
     let before = &slot.watched.state;
@@ -111,7 +112,7 @@ pub(super) fn failed(
         _ => Transition { state: before.clone(), change: Change::None, new_doubt: None },
     };
     let doubt = transition.new_doubt.filter(|_| transition.state.ended.is_none());
-    // An API that is there and says nothing of the run must not keep a deadline from being noticed.
+    // The deadline has to be noticed even if the API answers but says nothing about the run.
     let warnings = match error.kind {
         PollErrorKind::Transient => Vec::new(),
         _ => overdue(slot, &mut transition.state, &settings.alerts, now),
@@ -120,7 +121,7 @@ pub(super) fn failed(
     Verdict { transition, pause, details: None, warnings, show: true, doubt }
 }
 
-/// The run is held back, and overdue; `due` is when it is polled next.
+/// The run is held back and overdue. `due` is its next poll.
 pub(super) fn held(slot: &Slot, due: Instant, settings: &Settings, now: Moment) -> Verdict {
     let state = slot.watched.state.clone();
     let mut transition = Transition { state, change: Change::None, new_doubt: None };
@@ -129,13 +130,13 @@ pub(super) fn held(slot: &Slot, due: Instant, settings: &Settings, now: Moment) 
     Verdict { transition, pause, details: None, warnings, show: false, doubt: None }
 }
 
-/// That a run is past its deadline, where the API does not say how it stands.
+/// The warning that a run is overdue, when the API does not give its status.
 fn overdue(slot: &Slot, state: &mut RunState, alerts: &Alerts, now: Moment) -> Vec<Warning> {
     Alerts { stalled_after: None, ..*alerts }.of_run(slot.watched.deadline, state, now.wall)
 }
 
-/// When a run that goes on is polled next, and why then: after `pause`, but sooner where a doubt would become an end or the run
-/// is overdue, and later where the API asked for that.
+/// When to poll an active run next, and why. It is after `pause`, or earlier if a doubt ends the watch or the run
+/// becomes overdue before. If the API asked for a pause, it is later.
 pub(super) fn next_poll(
     slot: &Slot,
     state: &RunState,
@@ -162,7 +163,7 @@ pub(super) fn next_poll(
     (due, why)
 }
 
-/// Logs the warnings that are recorded of a run.
+/// Logs the warnings that are recorded for a run.
 pub(super) fn log_warnings(events: &[Event], subject: &Subject) {
     for event in events.iter().filter(|event| event.payload.kind.is_warning()) {
         let (run_id, run_name) = (subject.id.as_str(), subject.name.as_deref());

@@ -1,31 +1,31 @@
-//! One more look at everything, when a deadline passes: which runs are still to be polled for it, and who waits for its end.
+//! The final poll of every run when a deadline passes: which runs are left to poll, and who waits for the result.
 
 use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
 
-/// The look that is being taken, if one is.
+/// The final poll in progress, if any.
 #[derive(Debug, Default)]
 pub(super) struct LastLook(Option<Look>);
 
 #[derive(Debug)]
 struct Look {
-    /// Runs that have not been looked at yet.
+    /// Runs that are not polled yet.
     remaining: BTreeSet<u32>,
-    /// Those of them of which something older is being recorded: it does not count.
+    /// Those of `remaining` with an older answer still being recorded. That answer does not count.
     stale: BTreeSet<u32>,
     reply: oneshot::Sender<()>,
 }
 
 impl LastLook {
-    /// Begins a look at the runs that are due, and at those of which something older is being recorded.
+    /// Starts the final poll of the `due` runs, and of the runs with an older answer still being `recording`.
     pub(super) fn begin(&mut self, due: Vec<u32>, recording: Vec<u32>, reply: oneshot::Sender<()>) {
         let stale: BTreeSet<u32> = recording.into_iter().collect();
         let remaining = due.into_iter().chain(stale.iter().copied()).collect();
         self.0 = Some(Look { remaining, stale, reply });
     }
 
-    /// Whether one is being taken.
+    /// Whether a final poll is in progress.
     pub(super) fn is_under_way(&self) -> bool {
         self.0.is_some()
     }
@@ -35,8 +35,8 @@ impl LastLook {
         self.0.as_ref().is_some_and(|look| look.remaining.contains(&run))
     }
 
-    /// What came of a run is recorded. Gives whether it is to be polled once more, as that is older than the look; `may_ask` says
-    /// whether it can be.
+    /// A run's answer is recorded. Returns whether to poll the run again because that answer is older than the final
+    /// poll. `may_ask` is whether a request is allowed.
     pub(super) fn saw(&mut self, run: u32, may_ask: bool) -> bool {
         let Some(look) = &mut self.0 else { return false };
         if look.stale.remove(&run) && may_ask {
@@ -47,7 +47,8 @@ impl LastLook {
         false
     }
 
-    /// The API wants no more requests: the look is over as far as it has come. That is answered with the next run that was seen.
+    /// The API accepts no more requests, so the final poll ends here. The reply is sent with the next run that is
+    /// recorded.
     pub(super) fn cut_short(&mut self) {
         if let Some(look) = &mut self.0 {
             look.remaining.clear();
@@ -55,10 +56,10 @@ impl LastLook {
         }
     }
 
-    /// Answers whoever waits, if every run has been looked at.
+    /// Replies if every run has been polled.
     pub(super) fn answer_if_done(&mut self) {
         if let Some(look) = self.0.take_if(|look| look.remaining.is_empty()) {
-            // Whoever asked may have given up waiting.
+            // The receiver may have stopped waiting.
             let _ = look.reply.send(());
         }
     }

@@ -1,7 +1,7 @@
-//! One budget of requests for all runs: a token bucket, as the generic cell rate algorithm. Pure.
+//! One request budget for all runs: a token bucket, implemented as the generic cell rate algorithm (GCRA). Pure.
 //!
-//! Owns when the next request may be sent. Fairness comes from the caller, which asks for the run that has been due
-//! for the longest.
+//! Decides when the next request may be sent. The caller makes it fair by always sending for the run that has been due
+//! longest.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ pub struct Limiter {
     tolerance: Duration,
     /// When the bucket would be full again: the theoretical arrival time.
     full_at: Instant,
-    /// Nothing is sent before this, by the API's own word (429).
+    /// The API accepts no request before this (429).
     held_until: Instant,
 }
 
 impl Limiter {
-    /// A budget of `per_minute` requests in any minute, of which a twelfth (five seconds' worth) may go at once.
+    /// A budget of `per_minute` requests in any minute. A twelfth (five seconds' worth) may be sent at once.
     pub fn new(per_minute: u32, now: Instant) -> Self {
         let burst = (per_minute / 12).max(1);
         // The burst is part of the minute's budget, not on top of it.
@@ -30,13 +30,13 @@ impl Limiter {
         Self { interval, tolerance: interval * burst, full_at: now, held_until: now }
     }
 
-    /// Another budget from now on. What was spent stays spent.
+    /// Changes the rate. Spent requests stay spent.
     pub fn set_rate(&mut self, per_minute: u32, now: Instant) {
         let fresh = Self::new(per_minute, now);
         (self.interval, self.tolerance) = (fresh.interval, fresh.tolerance);
     }
 
-    /// Takes one request out of the budget, or says when there will be one.
+    /// Takes one request out of the budget, or returns when the next one is available.
     pub fn take(&mut self, now: Instant) -> Result<(), Instant> {
         let allowed_at = self.next_at(now);
         if allowed_at > now {
@@ -46,30 +46,30 @@ impl Limiter {
         Ok(())
     }
 
-    /// Takes one request whether the budget has it or not: what follows pays for it.
+    /// Takes one request even if the budget is empty. Later requests wait longer for it.
     pub fn spend(&mut self, now: Instant) {
         self.full_at = self.full_at.max(now) + self.interval;
     }
 
     /// When the next request may be sent: now or later.
     pub fn next_at(&self, now: Instant) -> Instant {
-        // One interval is the request itself; the tolerance holds at least that.
+        // One interval pays for the request itself; the tolerance is at least that long.
         let earliest = self.full_at + self.interval;
         earliest.checked_sub(self.tolerance).unwrap_or(now).max(self.held_until).max(now)
     }
 
-    /// The share of the burst that is spent now, from 0 to 1.
+    /// Spent share of the burst, from 0 to 1.
     pub fn used(&self, now: Instant) -> f64 {
         let spent = self.full_at.saturating_duration_since(now).as_secs_f64();
         (spent / self.tolerance.as_secs_f64()).clamp(0.0, 1.0)
     }
 
-    /// Sends nothing before `until`.
+    /// Blocks all requests before `until`.
     pub fn hold(&mut self, until: Instant) {
         self.held_until = self.held_until.max(until);
     }
 
-    /// Whether the API asked for silence.
+    /// Whether the API blocks all requests for now.
     pub fn is_held(&self, now: Instant) -> bool {
         self.held_until > now
     }
@@ -79,7 +79,7 @@ impl Limiter {
 mod tests {
     use super::*;
 
-    /// How many requests go out in `seconds`, asking every millisecond.
+    /// The number of requests sent in `seconds`, trying every millisecond.
     fn sent(limiter: &mut Limiter, start: Instant, seconds: u64) -> u32 {
         (0..seconds * 1000).map(|ms| u32::from(limiter.take(start + Duration::from_millis(ms)).is_ok())).sum()
     }

@@ -1,17 +1,19 @@
-//! When the list of all runs is fetched, and what is believed of it. Pure: the scheduler carries out the [`Step`]s.
+//! Decides when to fetch the list of all runs, and how much of it to believe. Pure: the scheduler carries out the
+//! [`Step`]s.
 //!
-//! The list is fetched for one of two reasons:
+//! There are two reasons to fetch the list:
 //!
-//! - in place of polls: a run is due, and so many others are due soon that one list costs less than a poll of each (`batch`
-//!   says how many), and it is long enough since the last list. Until then the runs that are due wait, but none goes unseen for
-//!   longer than the longest pause between two polls;
-//! - to discover runs that nobody named, every so often, whether or not a run is due.
+//! - It replaces polls. This needs a due run, and enough other runs due soon that one list costs less than a poll of
+//!   each (see `batch`). It also needs enough time since the last list. Until then the due runs wait, but no run waits
+//!   longer than the longest pause between two polls.
+//! - It discovers runs that nobody named, at a fixed interval, whether or not a run is due.
 //!
-//! It is not fetched while it is being fetched already, while a pause lasts (asked for by the API, or after a failure), while
-//! every run is polled once more at a deadline, nor without request budget. A refused key is tried with polls alone. After a list it is the turn of a run.
+//! The list is not fetched while a fetch is in progress, during a pause (requested by the API, or after a failure),
+//! during the final poll, or without request budget. While the API refuses the key, only polls are tried. After each
+//! list, a due run is polled first.
 //!
-//! A list is believed in that a run goes on. An end, an unknown status and an absence are confirmed by polling the run itself.
-//! So is, a few times, how many samples it has, which no list tells. Runs that are discovered are handed on.
+//! The list is enough to believe that a run is active. A poll confirms a finished run, an unknown status or a missing
+//! run. No list contains the number of samples, so a few polls read that too. Discovered runs go to the caller.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,41 +30,41 @@ use super::update::Found;
 use crate::api::{Listed, Listing, PollError, PollErrorKind, Wanted};
 use crate::run::{Moment, Run, RunId, RunState, RunStatus};
 
-/// After a list, at most this many runs are polled to learn how many samples they have.
+/// After a list, poll at most this many runs for their number of samples.
 const DETAILS: usize = 10;
 
-/// A run that was polled this often and did not say how many samples it has does not know it.
+/// After this many polls without a number of samples, stop asking for it.
 const TRIES: u32 = 3;
 
-/// A run that a list did not have is polled by itself for this long.
+/// After a list without a run, poll that run one by one for this long.
 const UNLISTED: Duration = Duration::from_mins(10);
 
-/// How long runs wait for the first list.
+/// Maximum time that runs wait for the first list.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Minimum time between two lists, in all cases.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Lists are that far apart that no more than this many bytes of them are read in a second.
+/// Maximum average rate of list reading, in bytes per second. It sets the minimum time between long lists.
 const BYTES_A_SECOND: f64 = 1e6;
 
-/// After this many polls in a row that confirmed something, a list may be fetched.
+/// After this many confirming polls in a row, a list may be fetched.
 const CONFIRMS: u32 = 3;
 
-/// What a request is worth where nobody says, in seconds of delay.
+/// Price of a request if the configuration sets none, in seconds of delay.
 const PRICE: f64 = 2.0;
 
-/// This many failures in a row are more than a blip.
+/// Number of failures in a row from which a failing list is reported.
 const TROUBLE_FROM: u32 = 2;
 
-/// Looking for runs that nobody named.
+/// Discovery of runs that nobody named.
 #[derive(Clone)]
 pub struct Discovery {
-    /// A list is read this often, whether or not the watched runs need one.
+    /// Interval between lists, whether or not the watched runs need one.
     pub every: Duration,
-    /// Which runs are looked for, whether or not they are watched already.
+    /// Which runs to discover, watched or not.
     pub wanted: Wanted,
-    /// Told with what is found, so that whoever changed what is wanted knows which it was.
+    /// Returned with the result, so that a caller that changed `wanted` knows which value the result belongs to.
     pub generation: u64,
 }
 
@@ -72,7 +74,7 @@ impl fmt::Debug for Discovery {
     }
 }
 
-/// What the configuration says of lists.
+/// The configuration of lists.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     batch: Mode,
@@ -92,77 +94,77 @@ impl Rules {
     }
 }
 
-/// What a decision needs to know of everything else, at one moment.
+/// What a decision needs to know about the other parts, at one moment.
 pub(super) struct View<'v> {
     /// The runs, in the order in which they are due.
     pub(super) slots: &'v Slots,
-    /// When the budget has a request: now or later.
+    /// When the budget allows a request: now or later.
     pub(super) budget_at: Instant,
     /// Whether the API refuses the key.
     pub(super) key_refused: bool,
-    /// Whether every run is being polled once more, as a deadline has passed.
+    /// Whether the final poll is in progress, because a deadline passed.
     pub(super) last_look: bool,
-    /// Whether a request may be sent that is likely to hang.
+    /// Whether a request to a slow run may be sent.
     pub(super) room_for_slow: bool,
-    /// How many polls in a row confirmed what a list said.
+    /// Number of polls in a row that confirmed what a list said.
     pub(super) confirmed: u32,
 }
 
-/// What is to be done.
+/// What the scheduler has to do.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// Poll the runs that wait for the list: it takes longer than lists do.
+    /// Poll the runs that wait for the list, because it is late.
     StopWaiting,
-    /// Have the runs that are due now wait until then, for a list that tells of them.
+    /// Let the due runs wait for a list until then.
     Hold { until: Instant },
-    /// Fetch the list. With `gather`, the runs that are due by then wait for it.
+    /// Fetch the list. With `gather`, the runs due by then wait for it.
     Fetch { why: &'static str, gather: Option<Instant> },
-    /// Hand on what was discovered.
+    /// Report what was discovered.
     Found(Found),
-    /// Poll a run by itself until then, as the list did not have it; `None` if it did.
+    /// Poll a run one by one until then, because the list does not contain it. `None` if the list contains it.
     Unlisted { run: u32, until: Option<Instant> },
-    /// Take what the list says of a run for an answer.
+    /// Use the list's entry as an answer for the run.
     Observe { run: u32, said: Box<Run> },
-    /// Poll a run by itself, before others: what the list says of it is not believed.
+    /// Poll a run next to confirm what the list says.
     Confirm { run: u32 },
 }
 
-/// Where the lister stands.
+/// The lister's state.
 #[derive(Debug)]
 pub(super) struct Lister {
     rules: Rules,
     costs: Costs,
     under_way: bool,
-    /// Since when it is, or was last.
+    /// When the current or last fetch began.
     asked_at: Instant,
-    /// Until then the runs that it was asked for wait for it.
+    /// The runs that this fetch is for wait until then.
     patient_until: Option<Instant>,
-    /// Whether the next request is for a run, if one is due.
+    /// Whether the next request is a poll, if a run is due.
     runs_turn: bool,
-    /// When runs are looked for next, if they are; `None` for at once.
+    /// When the next discovery is due, if enabled; `None` for at once.
     look_at: Option<Instant>,
-    /// No list is fetched before, whatever happens: the API asked for that, or the last one cost it.
+    /// No list is fetched before this: the API asked for a pause, or the last list used the byte budget.
     not_before: Option<Instant>,
-    /// Nor before then, since the last one failed.
+    /// No list is fetched before this, because the last one failed.
     paused_until: Option<Instant>,
-    /// Until then another list would not be worth its price.
+    /// No list is fetched before this, because it would not pay off.
     spaced_until: Option<Instant>,
     pace: Pace,
     /// Failures in a row, and since when.
     failures: u32,
     failing_since: Option<Moment>,
-    /// Whether the API answered about a run meanwhile.
+    /// Whether polls were answered since the last list.
     others_answer: bool,
 }
 
-/// A list that could not be fetched.
+/// A failed fetch of the list.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// How long the API is to be left alone.
+    /// How long to send no requests.
     pub(super) hold: Duration,
-    /// Whether runs answer, so that it is the list's own trouble.
+    /// Whether polls are answered, so that only the list fails.
     pub(super) others_answer: bool,
-    /// Whether it is more than a blip.
+    /// Whether it failed often enough to report.
     pub(super) is_trouble: bool,
 }
 
@@ -186,7 +188,7 @@ impl Lister {
         }
     }
 
-    /// What is to be done about the list now, in this order.
+    /// The steps that are due now, in order.
     pub(super) fn decide(&self, now: Instant, view: &View<'_>) -> Vec<Step> {
         if self.patient_until.is_some_and(|at| at <= now) {
             return vec![Step::StopWaiting];
@@ -194,13 +196,14 @@ impl Lister {
         if view.budget_at > now || view.last_look {
             return Vec::new();
         }
-        // Those that would be due before the next list are taken along, unless it is fetched to see whether it comes.
+        // Includes the runs that would be due before the next list. A list that is a retry after a failure includes
+        // none.
         let soon = now.checked_add(self.spacing()).unwrap_or(now);
         let enough = self.costs.list_from(self.rules.batch, self.rules.requests_per_minute);
-        // A key that is refused is tried with the runs by themselves: it may be only one of them that it is refused for.
+        // The API may refuse the key for a single run only, so a refused key is tried with polls.
         let worth =
             !view.key_refused && enough.is_some_and(|enough| view.slots.are_due_for_list(now, soon, enough));
-        // What is to be confirmed goes first, but not for ever.
+        // Confirming polls go first, up to a limit.
         let owes = view.slots.owes(now) && view.confirmed < CONFIRMS;
         let held_until = if worth && self.failures == 0 { self.next_for_runs(now, owes) } else { None };
         let mut steps: Vec<Step> = held_until.map(|until| Step::Hold { until }).into_iter().collect();
@@ -210,15 +213,15 @@ impl Lister {
         if waits || !(for_runs || looks) {
             return steps;
         }
-        // A list that is fetched anyhow is the one that runs wait for, if they do.
+        // Due runs also wait for a list that is fetched for discovery.
         let waited_for = || enough.is_some_and(|enough| view.slots.are_soon_for_list(soon, enough));
         let gathers = for_runs || (looks && !view.key_refused && waited_for());
-        let why = if for_runs { "runs are due" } else { "runs are looked for" };
+        let why = if for_runs { "runs are due" } else { "discovery is due" };
         steps.push(Step::Fetch { why, gather: (gathers && self.failures == 0).then_some(soon) });
         steps
     }
 
-    /// When there is something to decide although no run is due.
+    /// When the next decision is due even if no run is.
     pub(super) fn wake_at(&self, now: Instant, view: &View<'_>) -> Option<Instant> {
         if self.under_way {
             return self.patient_until;
@@ -227,7 +230,7 @@ impl Lister {
         (!view.last_look && self.is_looking(now, view)).then(|| at.max(view.budget_at))
     }
 
-    /// What follows from a list that came. [`Lister::came`] and [`Lister::used`] were called before.
+    /// The steps that follow from a fetched list. Call [`Lister::came`] and [`Lister::used`] before.
     pub(super) fn read(&self, mut listing: Listing, now: Instant, view: &View<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some(look) = &self.rules.discovery {
@@ -241,13 +244,13 @@ impl Lister {
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
         for (run, slot) in view.slots.iter().filter(|(_, slot)| slot.is_active()) {
             let asked = matches!(slot.stage, Stage::Listing);
-            // The list was not fetched for these: only what is news to them counts, and what holds them back holds.
+            // The list was not fetched for this run: use only news about it, and respect its pauses.
             if !asked && (slot.answered_meanwhile || slot.due().is_none() || slot.confirm) {
                 continue;
             }
             let is_due = slot.due().is_some_and(|at| at <= now);
             let id = &slot.watched.subject.id;
-            // What failed by itself is polled when it is due, unless there is news of an end.
+            // A run with failing polls is polled when it is due, unless the list says that it has finished.
             if !asked && slot.trouble.is_some() && !is_due && found.get(id).is_none_or(goes_on) {
                 continue;
             }
@@ -268,7 +271,7 @@ impl Lister {
                     steps.push(Step::Confirm { run });
                 }
                 Some(said) => steps.push(Step::Observe { run, said: Box::new(said) }),
-                // An absence concerns only those whose turn it is: a list may leave out what is there.
+                // A list can miss a run that exists. Confirm only a run that is due or finished.
                 None if asked || has_ended => steps.push(Step::Confirm { run }),
                 None => {}
             }
@@ -286,31 +289,31 @@ impl Lister {
         self.look_at = self.rules.discovery.as_ref().and_then(|look| now.checked_add(look.every));
     }
 
-    /// The fetch has ended, one way or the other.
+    /// The fetch is over, whether it succeeded or not.
     pub(super) fn ended(&mut self) {
         self.under_way = false;
         self.patient_until = None;
     }
 
-    /// A list came, of so many bytes.
+    /// A list of `bytes` bytes came.
     pub(super) fn came(&mut self, bytes: usize, now: Instant) {
         self.costs.saw_list(bytes, now.saturating_duration_since(self.asked_at));
         self.forget_failures();
     }
 
-    /// What a list of so many bytes says is used: when the next one may come.
+    /// The answer of `bytes` bytes is used. Sets when the next list may be fetched.
     pub(super) fn used(&mut self, bytes: usize, now: Instant) {
         let spent = Duration::from_secs_f64(bytes as f64 / BYTES_A_SECOND);
         self.not_before = Some(now + spent.max(SHORTEST));
         self.spaced_until = Some(now + self.spacing());
     }
 
-    /// The list could not be fetched; `alone` if no run is polled. A pause follows.
+    /// The fetch failed. `alone` is true if no run is polled. A pause follows.
     pub(super) fn failed(&mut self, error: &PollError, alone: bool, now: Instant) -> Failure {
         let throttled = error.kind == PollErrorKind::Throttled;
         let pause = self.pace.after_error(&self.rules.policy, None);
         let hold = error.retry_after.unwrap_or(if throttled { pause } else { Duration::ZERO });
-        // As much time as it has cost the runs is theirs.
+        // The polls get as much time as the failed list cost them.
         let theirs = if throttled && !alone { hold } else { Duration::ZERO };
         let wait = hold.max(pause) + theirs;
         tracing::debug!(
@@ -318,7 +321,7 @@ impl Lister {
             "next list in {} at the soonest",
             crate::span::human(wait)
         );
-        // Whatever is wrong with the list, the runs by themselves get their turn before it.
+        // Polls go before the next list, whatever is wrong with it.
         self.look_at = None;
         self.not_before = Some(now + hold);
         self.paused_until = Some(now + wait);
@@ -331,7 +334,7 @@ impl Lister {
         }
     }
 
-    /// Since when lists have failed while the API is of use.
+    /// Since when lists have failed although the API answers.
     pub(super) fn failing_since(&mut self, api_is_out: bool, now: Moment) -> Option<Moment> {
         if api_is_out {
             self.failing_since = None;
@@ -340,12 +343,12 @@ impl Lister {
         Some(*self.failing_since.get_or_insert(now))
     }
 
-    /// Nobody waits for the list any more.
+    /// No run waits for the list any more.
     pub(super) fn stop_waiting(&mut self) {
         self.patient_until = None;
     }
 
-    /// The fetch was broken off, and others may be wanted: it may begin again at once, but not sooner than lists may.
+    /// The fetch was cancelled. It may start again at once, subject to the minimum time between lists.
     pub(super) fn broken_off(&mut self) {
         if std::mem::take(&mut self.under_way) {
             self.not_before = self.not_before.max(Some(self.asked_at + SHORTEST));
@@ -354,19 +357,19 @@ impl Lister {
         self.stop_waiting();
     }
 
-    /// Other rules from now on. Whatever was wrong with lists is past.
+    /// Uses these rules from now on and clears earlier failures.
     pub(super) fn reconfigure(&mut self, rules: Rules) {
         self.rules = rules;
         self.broken_off();
         self.forget_failures();
     }
 
-    /// A run is polled: the next list may be fetched.
+    /// A run was polled, so the next list may be fetched.
     pub(super) fn polled(&mut self) {
         self.runs_turn = false;
     }
 
-    /// An answer about a run came, of so many bytes.
+    /// A poll was answered with `bytes` bytes.
     pub(super) fn run_answered(&mut self, bytes: usize) {
         self.others_answer |= self.failures > 0;
         if bytes > 0 {
@@ -374,7 +377,7 @@ impl Lister {
         }
     }
 
-    /// Whether the list is being fetched.
+    /// Whether a fetch is in progress.
     pub(super) fn is_under_way(&self) -> bool {
         self.under_way
     }
@@ -385,50 +388,50 @@ impl Lister {
         self.others_answer = false;
     }
 
-    /// When another list may be fetched; `None` for at once.
+    /// When the next list may be fetched; `None` for at once.
     fn may_at(&self) -> Option<Instant> {
         self.not_before.max(self.paused_until)
     }
 
-    /// Until when runs that are due wait for a list that brings them; `None` if it may be fetched now.
+    /// Until when due runs wait for a list; `None` if the list may be fetched now.
     fn next_for_runs(&self, now: Instant, owes: bool) -> Option<Instant> {
         let later = |at: Option<Instant>| at.filter(|at| *at > now);
         if self.under_way {
-            // Out of patience with it, they are polled by themselves.
+            // The list is late, so the runs are polled.
             return later(self.patient_until);
         }
-        // What the last one left to be confirmed goes out before the next.
+        // The confirming polls that the last list caused go before the next list.
         let owes = owes.then(|| now + SHORTEST);
         later(self.spaced_until.max(self.may_at())).or(owes)
     }
 
-    /// Whether runs are looked for, and it is not the turn of those that are due: a small budget is for both.
+    /// Whether discovery is due and it is not the turn of a due run. A small budget is shared by both.
     fn is_looking(&self, now: Instant, view: &View<'_>) -> bool {
         let due = || view.slots.next_due(view.room_for_slow).is_some_and(|at| at <= now);
         self.rules.discovery.is_some() && !(self.runs_turn && due())
     }
 
-    /// How far apart lists are worth their price.
+    /// Minimum time between two lists that pays off.
     fn spacing(&self) -> Duration {
         let price = self.rules.policy.price.unwrap_or(PRICE);
         let spacing = self.costs.spacing(price, self.rules.requests_per_minute);
-        // The longest pause between two looks at a run binds the list too.
+        // The longest pause between two polls is also a limit for lists.
         spacing.min(self.rules.policy.healthy.max).max(SHORTEST)
     }
 
-    /// How long runs wait for a list at the most: they go unseen meanwhile.
+    /// Maximum time that runs wait for a list. They are not polled meanwhile.
     fn patience(&self) -> Duration {
         (self.rules.policy.healthy.max / 2).max(SHORTEST)
     }
 }
 
-/// Whether the list says that a run goes on.
+/// Whether the list says that a run is active.
 fn goes_on(run: &Run) -> bool {
     matches!(run.status, RunStatus::Pending | RunStatus::Processing)
 }
 
-/// Whether a list that took so long says of a run what is known already. Counts that are old by then would make the run look
-/// slower than it is.
+/// Whether a list that took `took` says nothing new about a run. A slow list has old counts, which would make the run
+/// look slower than it is.
 fn is_no_news(run: &Run, state: &RunState, took: Duration) -> bool {
     let known = state.progress;
     let same_counts = (run.progress.completed, run.progress.failed) == (known.completed, known.failed);

@@ -1,4 +1,4 @@
-//! Tests of the lister: what it decides, and what it makes of a list, by value.
+//! Tests of the lister's decisions and of how it reads a list.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::run::{Progress, Subject};
 use crate::store::Watched;
 
 const FIRST: &str = "runs are due";
-const LOOKS: &str = "runs are looked for";
+const LOOKS: &str = "discovery is due";
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Rules by which three runs that are due are enough for a list once one was seen, and lists are two seconds apart.
+/// With these rules, three due runs are enough for a list once one was fetched, and lists are two seconds apart.
 fn rules(batch: Mode, finds: bool) -> Rules {
     let curve = Curve { initial: seconds(1), multiplier: 1.5, max: seconds(60), jitter: 0.0 };
     let discovery =
@@ -25,7 +25,7 @@ fn rules(batch: Mode, finds: bool) -> Rules {
     Rules { batch, requests_per_minute: 120, policy, discovery }
 }
 
-/// Everything that a decision is made from.
+/// All inputs of a decision.
 struct World {
     now: Instant,
     lister: Lister,
@@ -33,7 +33,7 @@ struct World {
 }
 
 impl World {
-    /// With so many runs, all of them due.
+    /// With `runs` runs, all of them due.
     fn with(runs: u32, batch: Mode, finds: bool) -> Self {
         let now = Instant::now();
         let rules = rules(batch, finds);
@@ -65,7 +65,7 @@ impl World {
         self.lister.decide(self.now, &self.view())
     }
 
-    /// Fetches a list in place of every run that is due.
+    /// Fetches a list for every due run.
     fn fetch(&mut self) {
         self.slots.gather_for_list(self.now);
         self.slots.forget_answers();
@@ -229,7 +229,7 @@ fn of_runs_that_it_was_not_fetched_for_only_news_counts() {
     known.watched.state.status = Some(RunStatus::Processing);
     known.watched.state.progress.completed = Some(1);
     known.watched.state.progress.failed = Some(0);
-    // 3 is not in the list: it may leave out what is there.
+    // 3 is not in the list, which can miss a run that exists.
     let words = [(0, "PROCESSING"), (1, "SUCCEEDED"), (2, "PAUSED"), (4, "FAILED"), (5, "PROCESSING")];
     let steps = world.read(words.into_iter().map(|(n, word)| listed(n, word)).collect());
     let observed = Step::Observe { run: 0, said: Box::new(run("PROCESSING")) };

@@ -1,10 +1,15 @@
-//! When to ask, and asking.
+//! Polling: when to poll, sending the requests, and what the answers mean.
 //!
-//! `scheduler` is the loop, and the only file that knows all others. Some decide, without I/O: `schedule`, `outlook`, `guess` and `prior` when a run is
-//! polled; `lister` and `batch` when the list of all runs is fetched; `judge` what an answer means for its run; `account` (with `limiter`,
-//! `throttle`, `outage` and `health`) what it means for all; `alerts` when to warn. Others do one thing each: `slots` keeps the runs
-//! in the order in which they are due, `requests` asks, `recorder` writes, `histories` reads, and `update` is what
-//! whoever looks on is told.
+//! `scheduler` is the loop, and the only file that uses all others. Some files decide, without I/O:
+//!
+//! - `schedule`, `outlook`, `guess` and `prior`: when to poll a run;
+//! - `lister` and `batch`: when to fetch the list of all runs;
+//! - `judge`: what an answer means for its run;
+//! - `account` (with `limiter`, `throttle`, `outage` and `health`): what it means for all runs;
+//! - `alerts`: when to warn.
+//!
+//! The others do one job each. `slots` keeps the runs in the order in which they are due, `requests` sends requests,
+//! `recorder` writes to the store, `histories` reads from it, and `update` defines what observers receive.
 
 mod account;
 mod alerts;

@@ -1,8 +1,8 @@
-//! Outages, and what is told of them: an API that is of no use, and a list of runs that cannot be fetched while the API answers.
+//! Outages: an API that cannot be used, or a list of runs that cannot be fetched while the API answers.
 //!
-//! Owns whether the API can be reached, since when it has refused the key, and what was notified already. It is remembered in
-//! the store, so that a restart tells nothing twice. Pure: what is to be told or recorded comes back as [`Notice`]s, which
-//! the scheduler carries out.
+//! Tracks whether the API can be reached, since when it refuses the key, and which outages were notified. The store
+//! keeps the last notification, so a restart does not repeat it. Pure: returns [`Notice`]s, which the scheduler carries
+//! out.
 
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -15,19 +15,19 @@ use crate::api::{PollError, PollErrorKind};
 use crate::run::{Authority, DoubtKind, Event, Moment};
 use crate::store::{RunStore, StoreError};
 
-/// What there is an outage of.
+/// What is out of order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outage {
-    /// The API does not answer, refuses the key, or asks for fewer requests all the time.
+    /// The API does not answer, refuses the key, or answers only with 429.
     Api,
-    /// Runs are looked for, and the list of them cannot be had.
+    /// Discovery is on, and the list of runs cannot be fetched.
     List,
 }
 
 impl Outage {
     const ALL: [Self; 2] = [Self::Api, Self::List];
 
-    /// The moment, in the store, at which it was told last.
+    /// The store's key for the time of the last notification.
     pub fn moment(self) -> &'static str {
         match self {
             Self::Api => "outage told",
@@ -36,7 +36,7 @@ impl Outage {
     }
 }
 
-/// When the outages that go on were told last.
+/// When each outage was last notified.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OutagesTold {
     api: Option<Timestamp>,
@@ -44,7 +44,7 @@ pub struct OutagesTold {
 }
 
 impl OutagesTold {
-    /// What the store remembers.
+    /// Reads the times from the store.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -61,19 +61,19 @@ impl OutagesTold {
     }
 }
 
-/// What is to be done about an outage.
+/// What to do about an outage.
 #[derive(Debug, Clone)]
 pub(super) enum Notice {
-    /// Whoever looks on is told.
+    /// Send an update to the observers.
     Tell(Update),
-    /// The channels are told, and that they were is recorded.
+    /// Notify the channels and record the time.
     Notify { outage: Outage, reason: &'static str, since: Timestamp },
-    /// That it is over is recorded.
+    /// Record that the outage is over.
     Over(Outage),
 }
 
 impl Notice {
-    /// What is recorded of it, for a `source` of events; or, where nothing is, what whoever looks on is told.
+    /// The draft to record for an event `source`. If there is nothing to record, the update for the observers.
     pub(super) fn draft(self, source: &str, now: Moment) -> Result<(Draft, Recording), Update> {
         let (outage, events, told_at) = match self {
             Self::Tell(update) => return Err(update),
@@ -88,48 +88,48 @@ impl Notice {
     }
 }
 
-/// An outage that lasts, for the log.
+/// The log message for an outage that lasts.
 fn lasting(outage: Outage, reason: &str) -> &'static str {
     match (outage, reason) {
-        (Outage::List, _) => "the list of runs has not been fetched for long: new runs are not found",
-        (Outage::Api, "key_refused") => "the API has refused the key for long",
-        (Outage::Api, "throttled") => "the API has answered nothing but 429 for long",
-        (Outage::Api, _) => "the API has been unreachable for long",
+        (Outage::List, _) => "the list of runs has failed for a long time: new runs are not discovered",
+        (Outage::Api, "key_refused") => "the API has refused the key for a long time",
+        (Outage::Api, "throttled") => "the API has answered nothing but 429 for a long time",
+        (Outage::Api, _) => "the API has been unreachable for a long time",
     }
 }
 
-/// What is known of outages.
+/// The state of all outages.
 #[derive(Debug, Default)]
 pub(super) struct Outages {
     health: Health,
     refused_since: Option<Moment>,
     told: OutagesTold,
-    /// Those of which something is being recorded.
+    /// Outages whose record is being written.
     recording: Vec<Outage>,
 }
 
 impl Outages {
-    /// Takes note of what was told before this process began.
+    /// Takes the notifications that were sent before this process started.
     pub(super) fn were_told(&mut self, told: OutagesTold) {
         self.told = told;
     }
 
-    /// Whether the key is refused, as far as is known.
+    /// Whether the API refuses the key.
     pub(super) fn is_key_refused(&self) -> bool {
         self.refused_since.is_some()
     }
 
-    /// Since when it has been.
+    /// Since when it has refused the key.
     pub(super) fn refused_since(&self) -> Option<Moment> {
         self.refused_since
     }
 
-    /// Whether the API is of no use at all.
+    /// Whether the API cannot be used at all.
     pub(super) fn is_api_out(&self) -> bool {
         self.health.down_since().is_some() || self.refused_since.is_some()
     }
 
-    /// The API answered to the point, and to the key.
+    /// The API answered with a result and accepted the key.
     pub(super) fn answered(&mut self, now: Moment) -> Vec<Notice> {
         let mut notices = self.reached(now);
         if self.refused_since.take().is_some() {
@@ -139,12 +139,12 @@ impl Outages {
         notices
     }
 
-    /// The API answered something, if only a refusal.
+    /// The API answered, even if only with a refusal.
     fn reached(&mut self, now: Moment) -> Vec<Notice> {
         self.health.answered(now).map(|up| Notice::Tell(Update::ApiUp(up))).into_iter().collect()
     }
 
-    /// A request brought no answer to the point; `active` runs are watched, and `asker` is the one that asked, or the list.
+    /// A request failed. `active` is the number of active runs. `asker` is the run that was polled, or the list.
     pub(super) fn failed(
         &mut self,
         asker: u32,
@@ -161,7 +161,7 @@ impl Outages {
                 notices
             }
             PollErrorKind::Doubt(_) if error.said_by() == Authority::Api => self.answered(now),
-            // Throttled for long, it is as good as away for those who wait; and what is on the way is not the API.
+            // Long throttling is as bad as no answer for those who wait. A proxy's answer is no answer of the API.
             PollErrorKind::Doubt(_) | PollErrorKind::Transient | PollErrorKind::Throttled => {
                 let throttled = error.kind == PollErrorKind::Throttled;
                 let down = self.health.failed(asker, active, throttled, now);
@@ -178,8 +178,8 @@ impl Outages {
         }
     }
 
-    /// The API asks for no requests, so that none can fail: time passes all the same. Gives what is to be told by now, and when
-    /// there is more.
+    /// No requests are allowed, so none can fail, but time passes. Returns the notices that are due, and when the next
+    /// one is.
     pub(super) fn silent(&mut self, alerts: &Alerts, now: Moment) -> (Vec<Notice>, Option<Instant>) {
         let Some(since) = self.health.failing_since() else { return (Vec::new(), None) };
         if self.recording.contains(&Outage::Api) {
@@ -189,13 +189,13 @@ impl Outages {
         if at.is_none_or(|at| at > now.mono) {
             return (Vec::new(), at);
         }
-        let message = "it asks for no requests for now (Retry-After)".to_owned();
+        let message = "the API accepts no requests for now (Retry-After)".to_owned();
         let down = self.health.silenced().map(|down| Notice::Tell(Update::ApiDown(down, message)));
         let lasts = self.lasts(Outage::Api, "throttled", since, alerts, now);
         (down.into_iter().chain(lasts).collect(), None)
     }
 
-    /// An outage goes on: it is told if it has lasted.
+    /// An outage lasts. It is notified once it has lasted long enough.
     pub(super) fn lasts(
         &mut self,
         outage: Outage,
@@ -211,7 +211,7 @@ impl Outages {
         Some(Notice::Notify { outage, reason, since: since.wall })
     }
 
-    /// One that was told is over.
+    /// An outage that was notified is over.
     pub(super) fn over(&mut self, outage: Outage) -> Option<Notice> {
         if self.told.of(outage).is_none() || self.recording.contains(&outage) {
             return None;
@@ -220,7 +220,7 @@ impl Outages {
         Some(Notice::Over(outage))
     }
 
-    /// What was to be recorded of an outage has been, or could not be: then it is tried with the next request.
+    /// The record of an outage was written, or failed. A failed record is retried with the next request.
     pub(super) fn recorded(&mut self, outage: Outage, told_at: Option<Timestamp>, worked: bool) {
         self.recording.retain(|other| *other != outage);
         if worked {
@@ -228,7 +228,7 @@ impl Outages {
         }
     }
 
-    /// Nobody asks the API anything any more, so that nobody would see the end of an outage: what there was is over.
+    /// Nothing polls the API any more, so nothing could notice the end of an outage. Ends all outages.
     pub(super) fn nobody_polls(&mut self, now: Moment) -> Vec<Notice> {
         let mut notices = self.answered(now);
         notices.extend(Outage::ALL.into_iter().filter_map(|outage| self.over(outage)));
@@ -259,7 +259,7 @@ mod tests {
         Moment { mono: now.mono + wait, wall: now.wall + wait }
     }
 
-    /// In short: what is told.
+    /// Short names of the notices.
     fn words(notices: &[Notice]) -> Vec<&'static str> {
         let word = |notice: &Notice| match notice {
             Notice::Tell(Update::ApiDown(..)) => "down",

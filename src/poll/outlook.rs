@@ -1,8 +1,9 @@
-//! When a run will end, and how unsure that is. Pure: moments and counts come in, lengths of time go out.
+//! When a run will end, and how uncertain that is. Pure: takes moments and counts, returns durations.
 //!
-//! Two guesses at the time that remains, each with a spread: by the counts (what is left, at the speed so far), and by what
-//! runs take (earlier runs of the spec, or runs in general). They are averaged; the surer one counts more. The chance of an
-//! end follows from the guess, and the next poll from the chance. docs/polling.md explains it on one page.
+//! Makes two estimates of the remaining time, each with a spread. One uses the counts: the samples left at the speed so
+//! far. The other uses the usual duration of earlier runs of the spec, or of runs in general. Their average is weighted
+//! by certainty. The average gives the probability of an end, and that gives the next poll. docs/polling.md explains it
+//! on one page.
 
 use std::time::Duration;
 
@@ -12,74 +13,75 @@ use super::guess::Guess;
 use super::prior::Prior;
 use crate::run::{Moment, RunState};
 
-/// Spread of the logarithm of the remaining time by the counts, however many they are. Larger: fewer polls close to the
-/// predicted end, and more before and after it.
+/// Minimum spread of the logarithm of the remaining time estimated from counts. Larger: fewer polls close to the
+/// predicted end, more before and after it.
 const COUNTED_SPREAD: f64 = 0.3;
 
-/// Spread that one sample adds, in the same unit; n samples add it divided by the root of n. Larger: early counts are trusted
-/// less.
+/// Spread from a single sample, in the same unit; for n samples, it is divided by the root of n. Larger: early counts
+/// count less.
 const SAMPLE_SPREAD: f64 = 0.9;
 
-/// Share of the time without a new sample that the run takes at least from now. Larger: rarer polls of stalled runs.
+/// Minimum remaining time, as a share of the time without a new sample. Larger: fewer polls of stalled runs.
 const SILENCE: f64 = 1.0 / 3.0;
 
-/// Weight of what runs take against the counts, which know this run. At 1, the counts of a long run are trusted too late.
+/// Weight of usual durations when there are counts, from 0 to 1. At 1, the counts of a long run are trusted too late.
 const PRIOR_WEIGHT: f64 = 0.3;
 
-/// Chance per second of an end that no count predicts (a failure, mostly), times the age in seconds. Larger: early failures
-/// are noticed sooner, at the cost of requests about all other runs.
+/// Probability per second of an end that no count predicts (mostly failures), times the age in seconds. Larger: early
+/// failures are noticed sooner, at the cost of requests for all other runs.
 const UNPREDICTED: f64 = 0.05;
 
-/// How much dearer a request is, in delay, while neither counts nor earlier runs say anything. Without it, such runs take
-/// a third more requests than the others.
+/// Factor on the price of a request while neither counts nor earlier runs say anything. Without it, such runs take a
+/// third more requests than the others.
 const BLIND: f64 = 1.5;
 
-/// Shortest time for which the remaining time is believed, in seconds.
+/// Minimum remaining time that an estimate may give, in seconds.
 const SHORTEST: f64 = 0.5;
 
-/// A run whose samples are all settled mostly ends within this.
+/// Usual maximum time between the last settled sample and the end of a run.
 const FINISHING: Duration = Duration::from_secs(2);
 const FINISHING_SPREAD: f64 = 1.0;
 
-/// A count at a moment.
+/// A count and when it was read.
 type Point = (Instant, u64);
 
-/// What a run's counts have shown. Small: there is one for each of many runs.
+/// What a run's counts have shown. Kept small, because every run has one.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Outlook {
-    /// Where the speed is measured from: nothing done yet, or the first count that was seen.
+    /// Start of the speed measurement: no samples done yet, or the first count.
     from: Option<Point>,
-    /// Whether `from` is the run's creation, its queueing included.
+    /// Whether `from` is the run's creation, which includes its time in the queue.
     from_creation: bool,
-    /// The present count, and when it was first seen.
+    /// The current count, and when it was first read.
     changed: Option<Point>,
     /// When the first answer came.
     since: Option<Instant>,
 }
 
-/// The time that a run still takes, as it looks at one moment.
+/// The remaining time of a run, estimated at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Remaining {
     guess: Guess,
     /// How long the run has been watched.
     watched: Duration,
-    /// Chance per second of an end that the guess does not know of.
+    /// Probability per second of an end that the estimate does not predict.
     unpredicted: f64,
-    /// What a request costs, as a multiple of its price.
+    /// Factor on the price of a request.
     dearer: f64,
-    /// For people, in seconds: what runs in general take is kept out of it. Not above zero once it has passed.
+    /// Remaining seconds to show to people, without the usual durations of runs in general. Zero or less once it has
+    /// passed.
     likely: f64,
 }
 
 impl Outlook {
-    /// Takes in a count. Counts that fall start again.
+    /// Takes in a count. If the count falls, the measurement starts again.
     pub fn observe(&mut self, state: &RunState, now: Moment) {
         let since = *self.since.get_or_insert(now.mono);
         let Some(done) = state.progress.done() else { return };
         match self.changed {
             Some((_, before)) if before == done => {
                 if done == 0 {
-                    // Still queueing: nothing was done up to now.
+                    // Still queued: no samples are done so far.
                     self.from = Some((now.mono, 0));
                     self.from_creation = false;
                 }
@@ -90,7 +92,7 @@ impl Outlook {
                 *self = Self { since: Some(since), from: now, changed: now, from_creation: false };
                 return;
             }
-            // Enough has been seen to do without the guess that it began at its creation.
+            // Enough samples are done to measure without assuming that the run began at its creation.
             Some((at, before))
                 if self.from_creation && done >= before.saturating_add(before / 8).saturating_add(3) =>
             {
@@ -108,7 +110,7 @@ impl Outlook {
             self.from = Some(creation.map_or((now.mono, done), |creation| (creation, 0)));
         }
         if self.from_creation && self.changed.is_some() {
-            // Keeps the first count that was seen, to measure from it when more has been.
+            // Keeps the first count as the start of the measurement until enough samples are done.
             let enough = self
                 .changed
                 .is_some_and(|(_, before)| done >= before.saturating_add(before / 8).saturating_add(3));
@@ -119,20 +121,21 @@ impl Outlook {
         self.changed = Some((now.mono, done));
     }
 
-    /// Samples a second.
+    /// Samples per second.
     pub fn per_second(&self) -> Option<f64> {
         let ((from, before), (at, done)) = (self.from?, self.changed?);
         let rate = done.checked_sub(before)? as f64 / at.saturating_duration_since(from).as_secs_f64();
         (rate.is_finite() && rate > 0.0).then_some(rate)
     }
 
-    /// The time that remains; `None` before the first answer.
+    /// The remaining time; `None` before the first answer.
     pub fn remaining(&self, state: &RunState, prior: Option<&Prior>, now: Moment) -> Option<Remaining> {
         let watched = now.mono.saturating_duration_since(self.since?);
         let created = state.created_at.and_then(|at| Duration::try_from(now.wall.duration_since(at)).ok());
         let age = created.unwrap_or_default().max(watched).as_secs_f64().max(1.0);
         let total = state.progress.total;
-        // Without a creation, the age is too short to compare. A run that takes longer than the others is not like them.
+        // Without a creation time, the age is too short to compare. A run that already takes longer than the others is
+        // unlike them.
         let own = prior.filter(|_| created.is_some()).map(|prior| Guess::of(prior.of(total), age));
         let alike = own.filter(|own| own.left() > 0.0);
         let counted = self.counted(total, now.mono);
@@ -158,7 +161,7 @@ impl Outlook {
         })
     }
 
-    /// By the counts.
+    /// The estimate from the counts.
     fn counted(&self, total: Option<u64>, now: Instant) -> Option<Counted> {
         let ((at, done), (_, before)) = (self.changed?, self.from?);
         let total = total.filter(|total| *total > 0)?;
@@ -179,27 +182,27 @@ impl Outlook {
 enum Counted {
     /// Every sample is settled.
     Settled(Guess),
-    /// So much is left from now, and the seconds that the speed so far takes for it.
+    /// The estimate for the samples left, and the seconds that they take at the speed so far.
     Left { guess: Guess, likely: f64 },
 }
 
 impl Remaining {
-    /// For people: how long it may still take; `None` once that has passed, or where nothing is known of this run.
+    /// Remaining time to show to people. `None` once it has passed, or if nothing is known about this run.
     pub fn expected(&self) -> Option<Duration> {
         Duration::try_from_secs_f64(self.likely).ok().filter(|rest| !rest.is_zero())
     }
 
     /// The pause after which another poll is worth `price` seconds of delay, between `floor` and `cap`.
     ///
-    /// Where the end has a chance of `h` per second, polling every `d` seconds costs `h·d/2` of delay and `price/d` of
-    /// requests each second: least at `d = √(2·price/h)`. Over a chance that changes, the next poll is due when these
-    /// intervals have used up one: `∫ √(h/(2·price)) = 1`.
+    /// If the end has a probability of `h` per second, polling every `d` seconds costs `h·d/2` of delay and `price/d`
+    /// of requests per second. The sum is least at `d = √(2·price/h)`. If the probability changes over time, the next
+    /// poll is due when these intervals have used up one: `∫ √(h/(2·price)) = 1`.
     pub fn pause(&self, price: f64, floor: Duration, cap: Duration) -> Duration {
         let (floor_s, cap_s) = (floor.as_secs_f64(), cap.as_secs_f64());
         let twice = 2.0 * price * self.dearer;
         let density = |after: f64| ((self.guess.hazard(after) + self.unpredicted) / twice).sqrt();
         let (mut after, mut used) = (0.0, 0.0);
-        // Steps grow with the time they are at: fine where it matters, few in all.
+        // The steps grow with time: small where precision matters, and few in total.
         while after < cap_s {
             let step = (0.08 * (self.guess.passed + after)).min(0.05 * cap_s).max(0.02 * floor_s).max(0.05);
             let gained = step * density(after + step / 2.0);
@@ -213,14 +216,14 @@ impl Remaining {
         Duration::try_from_secs_f64(after).unwrap_or(cap).clamp(floor, cap.max(floor))
     }
 
-    /// For how long the run has been watched: what is known no longer than that is not to be trusted for much longer.
+    /// How long the run has been watched. An estimate is not trusted for much longer than this.
     pub fn watched(&self) -> Duration {
         self.watched
     }
 
-    /// Whether the end is so far off that it would surprise within this.
+    /// Whether the run is very unlikely to end within `pause`.
     pub fn is_beyond(&self, pause: Duration) -> bool {
-        // One of ten such runs ends before this.
+        // One in ten such runs ends before this.
         let early = self.guess.median * (1.0f64 / 9.0).powf(1.0 / self.guess.shape);
         early - self.guess.passed > pause.as_secs_f64()
     }
@@ -251,7 +254,7 @@ mod tests {
         }
     }
 
-    /// The outlook after these counts at seconds from the start, of a total, and the moment of the last.
+    /// The outlook after these (seconds from the start, count) pairs of `total` samples, and the moment of the last.
     fn after(counts: &[(u64, u64)], total: u64) -> (Outlook, RunState, Moment) {
         let start = clock::now();
         let mut outlook = Outlook::default();
@@ -293,7 +296,7 @@ mod tests {
             let expected = outlook.remaining(&state, None, now).unwrap().expected();
             assert_eq!(expected, None, "{counts:?} of {total}");
         }
-        // Counts that fall start again.
+        // If the count falls, the measurement starts again.
         let (outlook, state, now) = after(&[(0, 0), (10, 50), (20, 3)], 100);
         assert_eq!(outlook.remaining(&state, None, now).unwrap().expected(), None);
         assert_eq!(Outlook::default().remaining(&state, None, now), None, "before the first answer");
@@ -332,7 +335,7 @@ mod tests {
         silent.observe(&RunState { progress: Progress::default(), ..unseen.clone() }, start);
         let rest = expected(&silent, &unseen, start).unwrap().as_secs();
         assert!((290..310).contains(&rest), "without counts the others say it: {rest}");
-        // A run that is far slower than the others: five of a thousand hardly say so yet, three hundred do.
+        // For a run far slower than the others, five samples of a thousand change little; three hundred do.
         let (outlook, known, now) = after(&[(0, 0), (5, 5)], 1000);
         let known = RunState { created_at: unseen.created_at, ..known };
         let rest = expected(&outlook, &known, now).unwrap().as_secs();
@@ -354,7 +357,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the counts: within the bounds, and dearer requests are fewer.
+        /// For all counts: the pause stays within its bounds, and a higher price gives fewer requests.
         #[test]
         fn stays_within_bounds(
             counts in prop::collection::vec((0u64..100_000, 0u64..u64::MAX), 0..8),

@@ -1,29 +1,29 @@
-//! What a run may take before its counts say anything: what earlier runs of the same spec took. Pure.
+//! How long a run may take before its counts say anything, from earlier runs of the same spec. Pure.
 //!
-//! Times are taken to be log-normal. A run with other numbers of samples takes as many times longer as it has samples, where
-//! all of them say how many they had.
+//! Assumes log-normal durations. If all runs say how many samples they have, the duration is proportional to that
+//! number.
 
 use crate::store::Took;
 
-/// How far apart runs of one spec are taken to be before there were any: the spread of the logarithm, and as how many runs
-/// that counts.
+/// Assumed spread of the logarithm within one spec before there are runs of it, and the number of runs that this
+/// assumption counts as.
 const SPREAD: f64 = 0.5;
 const WORTH: f64 = 2.0;
 
-/// A guess at the whole time of a run, from its creation to its end.
+/// An estimate of a run's whole duration, from its creation to its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prior {
-    /// The mean of the logarithms: of the seconds, and of the seconds a sample if all say how many they had.
+    /// Mean of the logarithms of the seconds, and of the seconds per sample if all runs say how many they have.
     whole: (f64, f64),
     each: Option<(f64, f64)>,
 }
 
 impl Prior {
-    /// Runs in general: half take longer than so many seconds, and the spread of the logarithm. A larger spread asks about
-    /// young runs more often; a larger median asks about them less.
+    /// Usual duration of runs in general: the median in seconds, and the spread of the logarithm. A larger spread gives
+    /// more polls of young runs, a larger median gives fewer.
     pub(super) const BROAD: (f64, f64) = (480.0, 1.5);
 
-    /// From runs that succeeded; `None` without any.
+    /// The estimate from runs that succeeded; `None` without any.
     pub fn from(earlier: &[Took]) -> Option<Self> {
         let whole: Vec<f64> = earlier.iter().map(|took| took.seconds.max(1.0).ln()).collect();
         let each = earlier.iter().map(|took| {
@@ -36,7 +36,7 @@ impl Prior {
         })
     }
 
-    /// Half of such runs take longer than so many seconds, and the spread of the logarithm, for a run of so many samples.
+    /// Median in seconds and spread of the logarithm, for a run with this many samples.
     pub(super) fn of(&self, samples: Option<u64>) -> (f64, f64) {
         match (self.each, samples.filter(|samples| *samples > 0)) {
             (Some((mean, spread)), Some(samples)) => (mean.exp() * samples as f64, spread),
@@ -45,7 +45,7 @@ impl Prior {
     }
 }
 
-/// The mean, and the spread in which the next one is to be expected.
+/// The mean, and the spread to expect for the next value.
 fn guess(logarithms: &[f64]) -> Option<(f64, f64)> {
     if logarithms.is_empty() {
         return None;
@@ -81,7 +81,7 @@ mod tests {
         assert!((median - 200.0).abs() < 1e-6, "{median}");
         let (unknown, wider) = Prior::from(&earlier).unwrap().of(None);
         assert!((unknown - 316.2).abs() < 0.1 && wider > spread, "{unknown}");
-        // One that does not say leaves the times as they are.
+        // A run without a number of samples leaves the estimate in seconds.
         let mixed = Prior::from(&[took(100.0, Some(100)), took(100.0, None)]).unwrap();
         assert!((mixed.of(Some(1)).0 - 100.0).abs() < 1e-6);
     }

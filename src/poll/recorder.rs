@@ -1,8 +1,8 @@
-//! What is written down, and in which order.
+//! Writes to the store, in the right order.
 //!
-//! Owns the commits and saves under way, and which runs are known to be more than the store has. A run's writes go one after the
-//! other: a save never leaves with a state that a commit under way replaces, and a commit waits for a save of its run that is
-//! under way. So the store never goes back. What cannot be recorded is for the scheduler to see again; nothing here believes.
+//! Owns the commits and saves in progress, and knows which runs have newer data than the store. Writes for one run go
+//! one after another. A save never carries a state that a commit in progress replaces. A commit waits for a save of its
+//! run that is in progress. So the stored state never goes back. The scheduler handles failed writes.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -20,21 +20,21 @@ use crate::store::{ChannelName, Commit, MomentName, Routes, RunStore, StoreError
 
 type Written = Result<(), StoreError>;
 
-/// What a commit is about.
+/// What a commit is for.
 #[derive(Debug)]
 pub(super) enum Recording {
     /// An observation of a run.
     Run {
         index: u32,
         transition: Box<Transition>,
-        /// The pause before the next poll, should the run go on.
+        /// Time until the next poll, if the run is still active.
         pause: Duration,
     },
-    /// When an outage was told, or that it is over.
+    /// When an outage was notified; `None` records that it is over.
     Outage(Outage, Option<Timestamp>),
 }
 
-/// What a commit writes. Who tells of it is found out when it is written: until then the routes may change.
+/// The content of a commit. Its channels are chosen when it is written, because the routes may change before.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
     pub(super) run: Option<Watched>,
@@ -47,7 +47,7 @@ enum Job {
     Save(Vec<u32>),
 }
 
-/// Something that was written, or could not be.
+/// A write that succeeded or failed.
 pub(super) enum Done {
     Commit(Recording, Written),
     Save(Written),
@@ -60,15 +60,15 @@ pub(super) struct Recorder {
     save_every: Option<Duration>,
     writes: JoinSet<Written>,
     jobs: HashMap<Id, Job>,
-    /// Runs of which a commit is under way, or waits.
+    /// Runs with a commit in progress or waiting.
     committing: HashSet<u32>,
-    /// Runs in the save under way; there is one at most.
+    /// Runs in the save in progress. At most one save is in progress.
     saving: HashSet<u32>,
-    /// Commits that wait for it.
+    /// Commits that wait for the save.
     waiting: Vec<(Draft, Recording)>,
-    /// Runs of which more is known than the store has: counts, which change nothing that is told.
+    /// Runs with newer counts than the store. Counts cause no notification.
     unsaved: BTreeSet<u32>,
-    /// When they are written down next.
+    /// When the next save is due.
     save_at: Option<Instant>,
     failed: bool,
 }
@@ -94,12 +94,12 @@ impl Recorder {
         }
     }
 
-    /// Other routes and another interval, for what is written from now on.
+    /// Uses other routes and another save interval for later writes.
     pub(super) fn reconfigure(&mut self, routes: watch::Receiver<Routes>, save_every: Option<Duration>) {
         (self.routes, self.save_every) = (routes, save_every);
     }
 
-    /// Writes a commit, after what is under way for its run.
+    /// Writes a commit, after the writes in progress for its run.
     pub(super) fn commit(&mut self, draft: Draft, recording: Recording) {
         if let Recording::Run { index, .. } = recording {
             self.committing.insert(index);
@@ -119,7 +119,7 @@ impl Recorder {
         self.jobs.insert(task.id(), Job::Commit(recording));
     }
 
-    /// Has a run's counts written down with others', before long.
+    /// Saves a run's counts with the next save.
     pub(super) fn save_soon(&mut self, index: u32) {
         if let Some(every) = self.save_every {
             self.unsaved.insert(index);
@@ -127,12 +127,13 @@ impl Recorder {
         }
     }
 
-    /// When a save is due, if one may begin.
+    /// When the next save is due; `None` if none can begin.
     pub(super) fn save_at(&self) -> Option<Instant> {
         self.save_at.filter(|_| self.saving.is_empty())
     }
 
-    /// Begins a save if one is due; `state` gives a run as it is known now. Runs that are being committed are left for the next.
+    /// Begins a save if one is due. `state` returns a run's current state. Runs with a commit in progress wait for the
+    /// next save.
     pub(super) fn save_if_due(&mut self, now: Instant, state: impl Fn(u32) -> Option<Watched>) {
         if self.save_at().is_none_or(|at| at > now) {
             return;
@@ -153,7 +154,7 @@ impl Recorder {
         self.jobs.insert(task.id(), Job::Save(indexes));
     }
 
-    /// Has what is unsaved written down as soon as it may be.
+    /// Saves everything unsaved as soon as possible.
     pub(super) fn save_now(&mut self, now: Instant) {
         self.save_at = (!self.unsaved.is_empty()).then_some(now);
     }
@@ -162,7 +163,7 @@ impl Recorder {
         self.save_at = self.save_every.filter(|_| !self.unsaved.is_empty()).map(|every| now + every);
     }
 
-    /// Waits for the next write to be done; `None` if none is under way. Nothing is lost if this is dropped while it waits.
+    /// Waits for the next write to end; `None` if none is in progress. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Option<Done> {
         loop {
             let done = self.writes.join_next_with_id().await?;
@@ -182,7 +183,7 @@ impl Recorder {
                 if let Recording::Run { index, .. } = recording {
                     self.committing.remove(&index);
                     if written.is_ok() {
-                        // It wrote all that was known.
+                        // The commit wrote all data of the run.
                         self.unsaved.remove(&index);
                     }
                 }
@@ -204,17 +205,17 @@ impl Recorder {
         }
     }
 
-    /// Whether something of a run is being written.
+    /// Whether a write for a run is in progress or waiting.
     pub(super) fn is_writing(&self, index: u32) -> bool {
         self.committing.contains(&index) || self.saving.contains(&index)
     }
 
-    /// Nothing more is to be saved of a run that is not watched any more.
+    /// Drops the unsaved data of a run that is no longer watched.
     pub(super) fn forget(&mut self, index: u32) {
         self.unsaved.remove(&index);
     }
 
-    /// Says once when the store fails, and once when it works again.
+    /// Returns an update when the store begins to fail, and when it works again.
     pub(super) fn turn(&mut self, error: Option<&StoreError>) -> Option<Update> {
         let failed = error.is_some();
         if std::mem::replace(&mut self.failed, failed) == failed {
@@ -224,7 +225,7 @@ impl Recorder {
     }
 }
 
-/// A commit with each event's channels, of those that the run has chosen.
+/// A commit that assigns each event its channels, from those that the run has chosen.
 fn routed(draft: Draft, routes: &Routes) -> Commit {
     let Draft { run, events, moment } = draft;
     let chosen: Option<Arc<[ChannelName]>> = run.as_ref().and_then(|run| run.notify.clone());

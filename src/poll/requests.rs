@@ -1,6 +1,6 @@
-//! The requests in flight: polls of runs, and the list of all of them.
+//! The requests in flight: polls of runs, and the list of all runs.
 //!
-//! Owns which task polls which run. A poll that is broken off is forgotten at once, so that its answer concerns no run.
+//! Knows which task polls which run. A cancelled poll is forgotten at once, so its answer is never used for a run.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::run::{DoubtKind, RunId};
 
 pub(super) type Polled = Result<Answer, PollError>;
 
-/// A request that has ended.
+/// A request that ended.
 pub(super) enum Came {
-    /// A poll; of no run if it was broken off.
+    /// A poll. The run is `None` if the poll was cancelled.
     Poll(Option<u32>, Polled),
-    /// The list; `None` if it was broken off.
+    /// The list; `None` if it was cancelled.
     List(Option<Result<Listing, PollError>>),
 }
 
-/// What is asked of the API at the moment.
+/// The requests in flight.
 pub(super) struct Requests {
     source: Arc<dyn RunSource>,
     polls: JoinSet<Polled>,
@@ -34,12 +34,12 @@ impl Requests {
         Self { source, polls: JoinSet::new(), runs: HashMap::new(), lists: JoinSet::new() }
     }
 
-    /// Asks there from now on.
+    /// Sends later requests to this source.
     pub(super) fn reconfigure(&mut self, source: Arc<dyn RunSource>) {
         self.source = source;
     }
 
-    /// Sends the poll of a run.
+    /// Polls a run.
     pub(super) fn poll(&mut self, run: u32, id: RunId) -> AbortHandle {
         let source = Arc::clone(&self.source);
         let task = self.polls.spawn(async move {
@@ -50,12 +50,12 @@ impl Requests {
         task
     }
 
-    /// Fetches the list, of which the watched runs are wanted and those to discover.
+    /// Fetches the list. Keeps only the watched runs and those to discover.
     pub(super) fn list(&mut self, watched: HashSet<RunId>, discovery: Option<Discovery>) {
         let source = Arc::clone(&self.source);
         let wanted = move |listed: &mut Listed| {
             if watched.contains(&listed.id) {
-                // Told of nobody: of many runs it would be much.
+                // Nobody uses the details, and for many runs they would take much memory.
                 listed.run.details = None;
                 return true;
             }
@@ -67,18 +67,18 @@ impl Requests {
         });
     }
 
-    /// Breaks off a poll.
+    /// Cancels a poll.
     pub(super) fn abort(&mut self, task: &AbortHandle) {
         self.runs.remove(&task.id());
         task.abort();
     }
 
-    /// Breaks off the list, so that not even what has come already is heard of.
+    /// Cancels the list, even if its answer is already here.
     pub(super) fn abort_list(&mut self) {
         self.lists = JoinSet::new();
     }
 
-    /// Waits for the next request to end; `None` if none is in flight. Nothing is lost if this is dropped while it waits.
+    /// Waits for the next request to end; `None` if none is in flight. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Option<Came> {
         tokio::select! {
             biased;
@@ -100,12 +100,12 @@ impl Requests {
         }
     }
 
-    /// How many polls are in flight.
+    /// The number of polls in flight.
     pub(super) fn polls(&self) -> usize {
         self.polls.len()
     }
 
-    /// How many requests are.
+    /// The number of requests in flight, including the list.
     pub(super) fn len(&self) -> usize {
         self.polls.len() + self.lists.len()
     }
@@ -115,14 +115,14 @@ impl Requests {
         self.runs.values().copied()
     }
 
-    /// Breaks off everything.
+    /// Cancels everything.
     pub(super) async fn shutdown(&mut self) {
         self.polls.shutdown().await;
         self.lists.shutdown().await;
     }
 }
 
-/// Reads the key again where it was refused: it may have been rotated, and the next request goes out with what is there now.
+/// If the API refused the key, reads the key again. It may have been rotated, and the next request uses the new one.
 async fn with_fresh_key<T>(source: &dyn RunSource, asked: Result<T, PollError>) -> Result<T, PollError> {
     match asked {
         Err(error) if error.kind == PollErrorKind::Doubt(DoubtKind::KeyRefused) => {

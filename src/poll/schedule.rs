@@ -1,9 +1,9 @@
-//! When to ask about a run next: capped, jittered exponential backoff. Pure but for the jitter.
+//! When to poll a run next: capped exponential backoff with jitter. Pure, except for the jitter.
 //!
-//! Two separate curves, one while the API answers and one while it does not, both on the `backoff` crate. That crate is
-//! unmaintained (RUSTSEC-2025-0012); this is the only file that uses it, so that replacing it changes nothing else.
-//! Facts about backoff 0.4 that shape this file: `max_elapsed_time` is 15 minutes unless set to `None`, after which it
-//! gives up; jitter is applied after the cap, so that 60 s can become 66 s: hence the clamp.
+//! There are two separate curves, one while the API answers and one while it does not. Both use the `backoff` crate.
+//! That crate is unmaintained (RUSTSEC-2025-0012). Only this file uses it, so that it is easy to replace. Two facts
+//! about backoff 0.4 shape this file. It gives up after 15 minutes unless `max_elapsed_time` is `None`. It applies
+//! jitter after the cap, so that 60 s can become 66 s: hence the clamp.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use super::outlook::Remaining;
 pub struct Curve {
     /// The first interval.
     pub initial: Duration,
-    /// Each interval is this many times the one before; at least 1.
+    /// Ratio of each interval to the one before; at least 1.
     pub multiplier: f64,
-    /// No interval is longer, jitter included.
+    /// The longest interval, jitter included.
     pub max: Duration,
-    /// An interval is spread evenly over ± this share of itself; from 0 to 1.
+    /// Jitter: an interval is spread evenly over ± this share of itself; from 0 to 1.
     pub jitter: f64,
 }
 
 impl Curve {
-    /// The interval after `current`, jittered, and the next value of `current`.
+    /// The interval after `current`, with jitter, and the next value of `current`.
     ///
     /// `current` is the interval without jitter; start with [`Curve::initial`].
     #[expect(
@@ -52,42 +52,42 @@ impl Curve {
 /// The schedule that all runs share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// While polls succeed and the counts say nothing.
+    /// The curve while polls succeed and the counts say nothing.
     pub healthy: Curve,
-    /// While they fail.
+    /// The curve while polls fail.
     pub error: Curve,
-    /// How dear a request is against delay, relative; `None` leaves it at the curves.
+    /// Price of a request relative to delay. `None` uses the curves only.
     pub price: Option<f64>,
 }
 
 impl Policy {
-    /// The shortest pause that an outlook may ask for.
+    /// The shortest pause that an outlook may give.
     fn floor(&self) -> Duration {
         FLOOR.min(self.healthy.initial)
     }
 
-    /// The longest. Beyond this the delay of a run that ends unexpectedly grows, and hardly a request is saved.
+    /// The longest pause that an outlook may give. A longer one saves hardly any requests, but delays unexpected ends.
     fn cap(&self) -> Duration {
         self.healthy.max.saturating_mul(2)
     }
 }
 
-/// However near the end is, a run is not asked about more often.
+/// Minimum time between two polls of a run, however close its end.
 const FLOOR: Duration = Duration::from_secs(1);
 
-/// Seconds of delay that a request is worth at a price of 1. Larger: fewer requests at every eagerness, and more delay. This
-/// one makes `normal` take somewhat less than 30 requests a run.
+/// Seconds of delay that a request is worth at a price of 1. Larger: fewer requests at every eagerness, and more delay.
+/// With this value, `normal` takes somewhat less than 30 requests per run.
 const WORTH: f64 = 0.45;
 
-/// How much the price decides. Smaller: `low` and `high` are closer to `normal`. At 1, `high` would take 40 requests a run, for a
-/// second of delay.
+/// Exponent of the price. Smaller: `low` and `high` are closer to `normal`. At 1, `high` would take 40 requests per
+/// run, for a second of delay.
 const PRICE_POWER: f64 = 0.75;
 
-/// The longest pause, as a multiple of the time watched. Larger saves a few requests a run, and notices later that a run
-/// fails at its start.
+/// The longest pause, as a multiple of the time watched. Larger: a few requests fewer per run, but failures at the
+/// start are noticed later.
 const LIVELY: u32 = 2;
 
-/// Where one run stands on the two curves.
+/// A run's position on the two curves.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Pace {
     healthy: Duration,
@@ -95,14 +95,14 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// At the start of both curves.
+    /// The start of both curves.
     pub fn new(policy: &Policy) -> Self {
         Self { healthy: policy.healthy.initial, error: policy.error.initial }
     }
 
-    /// How long to wait after a poll that was answered. Without a price or an outlook, it is the curve, which a change of
-    /// status starts again: what has just begun to move may move again soon. With both, it is the pause that is worth the
-    /// price, jittered as the curve is.
+    /// Time to wait after a poll that was answered. With a price and an outlook, it is the pause that is worth the
+    /// price, with jitter. Otherwise the curve decides. A change of status restarts the curve, because a run that just
+    /// changed may soon change again.
     pub fn after_answer(
         &mut self,
         policy: &Policy,
@@ -116,7 +116,7 @@ impl Pace {
         let (wait, next) = policy.healthy.advance(self.healthy);
         self.healthy = next;
         let (Some(price), Some(remaining)) = (policy.price, remaining) else { return wait };
-        // What a first look promises may fail at once.
+        // An estimate from the first poll may be wrong, because the run may fail at once.
         let lively = remaining.watched().saturating_mul(LIVELY).max(policy.healthy.initial);
         let cap = policy.cap().min(lively);
         let initial = policy.healthy.initial.min(cap);
@@ -127,7 +127,7 @@ impl Pace {
         jittered.clamp(floor.min(cap), cap)
     }
 
-    /// How long to wait after a poll that failed. `floor` is what the API asked for (`Retry-After`).
+    /// Time to wait after a poll that failed. `floor` is the API's `Retry-After`.
     pub fn after_error(&mut self, policy: &Policy, floor: Option<Duration>) -> Duration {
         let (wait, next) = policy.error.advance(self.error);
         self.error = next;
@@ -153,7 +153,7 @@ mod tests {
         waits.into_iter().map(|wait| wait.as_secs_f64()).collect()
     }
 
-    /// Any number, and more often those that break things.
+    /// Any number, with extra weight on extreme ones.
     fn hostile() -> impl Strategy<Value = u64> {
         prop_oneof![0u64..3, 0u64..2000, Just(u64::MAX), any::<u64>()]
     }
@@ -224,7 +224,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the API says: never below the floor, nor above twice the longest interval or twice the time watched.
+        /// For all answers: the pause is never below the floor, nor above twice the longest interval or twice the time
+        /// watched.
         #[test]
         fn the_guess_stays_within_bounds(
             answers in prop::collection::vec(
@@ -257,7 +258,7 @@ mod tests {
             }
         }
 
-        /// Within the jitter of where the curve is, never above the cap, whatever the numbers.
+        /// For all numbers: the pause is within the jitter of the curve, and never above the cap.
         #[test]
         fn stays_within_bounds(
             initial in 1u64..=86_400_000,

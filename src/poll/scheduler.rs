@@ -1,8 +1,9 @@
-//! The loop that asks: one queue of due runs, a bounded number of polls in flight, one budget.
+//! The polling loop: one queue of due runs, a bounded number of polls in flight, one request budget.
 //!
-//! Owns the order of a poll's steps: ask, judge, record, and only then believe. What cannot be recorded is not believed: the run
-//! is polled again until it can be. The parts decide (`lister`, `judge`, `account`, `last_look`) or do one thing each
-//! (`requests`, `recorder`, `histories`); this file carries out what they say. Nothing here knows of notifications.
+//! Owns the order of steps for a poll: poll, judge, record, and only then believe. A transition that cannot be recorded
+//! is not believed, and the run is polled again until it can be. Other parts decide (`lister`, `judge`, `account`,
+//! `last_look`) or do one job each (`requests`, `recorder`, `histories`). This file carries out what they decide. It
+//! knows nothing about notifications.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +31,10 @@ use crate::clock;
 use crate::run::{Change, Moment, RunId, Transition};
 use crate::store::{RunStore, Watched};
 
-/// Who asked, where it was no run.
+/// The asker's number for the list, which belongs to no run.
 const LIST: u32 = u32::MAX;
 
-/// The polling half. Made with [`Scheduler::new`], given runs with [`Scheduler::watch`], then [`Scheduler::run`].
+/// Polls runs. Create it with [`Scheduler::new`], add runs with [`Scheduler::watch`], then call [`Scheduler::run`].
 pub struct Scheduler {
     settings: Settings,
     slots: Slots,
@@ -45,9 +46,9 @@ pub struct Scheduler {
     last_look: LastLook,
     updates: Updates,
     commands: mpsc::Receiver<Command>,
-    /// How many polls in a row confirmed what a list said.
+    /// Number of polls in a row that confirmed what a list said.
     confirmed: u32,
-    /// When a run last answered.
+    /// When any run last got an answer.
     answered_at: Option<Instant>,
 }
 
@@ -77,17 +78,17 @@ impl Scheduler {
         }
     }
 
-    /// Adds a run, to be polled as soon as the budget allows. A run that is watched already stays as it is.
+    /// Adds a run, to be polled as soon as the budget allows. Leaves a run that is watched already as it is.
     pub fn watch(&mut self, watched: Watched) {
         self.slots.add(watched, &self.settings.policy, Instant::now());
     }
 
-    /// Takes note of what outages, should they go on, were told before this process began.
+    /// Takes the notifications of outages that were sent before this process started.
     pub fn outages_were_told(&mut self, told: OutagesTold) {
         self.account.outages.were_told(told);
     }
 
-    /// Polls until cancelled, then lets what is being recorded finish, and gives the account of every run.
+    /// Polls until cancelled, waits for the writes in progress, then returns the final state of every run.
     pub async fn run(mut self, cancel: CancellationToken) -> Vec<FinalRun> {
         loop {
             self.start_due();
@@ -101,14 +102,14 @@ impl Scheduler {
                 Some(came) = self.requests.next() => match came {
                     Came::Poll(Some(index), polled) => self.polled(index, polled),
                     Came::List(Some(listed)) => self.listed(listed),
-                    // It was broken off.
+                    // It was cancelled.
                     Came::Poll(None, _) | Came::List(None) => {}
                 },
                 Some(()) = self.histories.next() => {}
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
         }
-        // A poll that is broken off has changed nothing; a commit under way may be durable already.
+        // A cancelled poll has changed nothing, but a commit in progress may be durable already.
         self.requests.shutdown().await;
         while let Some(done) = self.recorder.next().await {
             self.written(done);
@@ -122,7 +123,7 @@ impl Scheduler {
         self.slots.into_final()
     }
 
-    /// Sends what is due, as far as the budget and the bound on polls in flight allow.
+    /// Sends the requests that are due, within the budget and the limit on polls in flight.
     fn start_due(&mut self) {
         let now = Instant::now();
         let steps = self.lister.decide(now, &self.view_for_list(now));
@@ -138,7 +139,7 @@ impl Scheduler {
         }
     }
 
-    /// When something is to be done even if nothing happens; `None` if nothing is.
+    /// When to wake up if nothing happens before; `None` if nothing is due.
     fn wake_at(&self) -> Option<Instant> {
         let now = Instant::now();
         let room = self.requests.polls() < self.account.room(&self.settings);
@@ -148,7 +149,7 @@ impl Scheduler {
         [due, list, self.recorder.save_at()].into_iter().flatten().min()
     }
 
-    /// Has told what becomes due while the API asks for no requests. Gives when there is more.
+    /// Reports what becomes due while the API accepts no requests. Returns when more is due.
     fn mind_silence(&mut self) -> Option<Instant> {
         let now = clock::now();
         let silence = self.account.silence(&self.slots, &self.settings.alerts, now);
@@ -163,8 +164,8 @@ impl Scheduler {
         silence.wake_at
     }
 
-    /// Whether one more request may be sent that is likely to hang: such runs share the requests in flight with the others, by
-    /// their numbers.
+    /// Whether one more request to a slow run may be sent. Slow runs get a share of the requests in flight in
+    /// proportion to their number.
     fn room_for_slow(&self) -> bool {
         let is_slow = |index: &u32| self.slots.get(*index).is_some_and(|slot| slot.slow);
         let under_way = self.requests.polled_runs().filter(is_slow).count();
@@ -180,7 +181,7 @@ impl Scheduler {
     }
 
     fn tell(&self, update: Update) {
-        // Nobody looks on any more: the watch goes on all the same.
+        // If nobody receives updates any more, the watch continues without them.
         let _ = self.updates.send(update);
     }
 
@@ -195,7 +196,7 @@ impl Scheduler {
             }
             Command::Reconfigure(settings, source) => self.reconfigure(*settings, source),
             Command::Resumed => {
-                // Whoever was to answer the polls under way is not there any more.
+                // The server that had the polls in flight may be gone.
                 self.break_off_list();
                 self.recall();
             }
@@ -221,7 +222,7 @@ impl Scheduler {
         self.settings = settings;
         self.requests.reconfigure(source);
         self.recorder.reconfigure(self.settings.routes.clone(), self.settings.save_every);
-        // A list that is under way was fetched for other runs.
+        // A list in flight was fetched for other runs.
         self.break_off_list();
         self.lister.reconfigure(Rules::of(&self.settings));
         if self.settings.discovery.is_none() {
@@ -250,7 +251,7 @@ impl Scheduler {
         self.leave_if_written(index);
     }
 
-    /// Takes a run out that is to be, once nothing of it is being written any more.
+    /// Removes a run that is marked for removal, once no write for it is in progress.
     fn leave_if_written(&mut self, index: u32) {
         let leaves = self.slots.get(index).is_some_and(|slot| !slot.leaving.is_empty());
         if leaves && !self.recorder.is_writing(index) {
@@ -258,7 +259,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a run out, and breaks off what is under way for it.
+    /// Removes a run and cancels its request.
     fn leave(&mut self, index: u32) {
         let Some(slot) = self.slots.remove(index) else { return };
         self.recorder.forget(index);
@@ -275,7 +276,7 @@ impl Scheduler {
         self.end_outages_if_nobody_polls(clock::now());
     }
 
-    /// Where nothing is asked of the API any more, nobody would see an outage end.
+    /// Without any polls, nothing would notice the end of an outage.
     fn end_outages_if_nobody_polls(&mut self, now: Moment) {
         if self.slots.active() == 0 && self.settings.discovery.is_none() {
             let notices = self.account.outages.nobody_polls(now);
@@ -283,8 +284,8 @@ impl Scheduler {
         }
     }
 
-    /// Makes every run due that the API has not asked to leave alone, and breaks off polls under way. Gives those runs, and those
-    /// of which something older is being recorded.
+    /// Makes every run due, except those with a pause from the API, and cancels their polls. Returns these runs, and
+    /// those with an older answer still being recorded.
     fn recall(&mut self) -> (Vec<u32>, Vec<u32>) {
         let recalled = self.slots.recall(Instant::now());
         for task in &recalled.tasks {
@@ -293,7 +294,7 @@ impl Scheduler {
         (recalled.due, recalled.recording)
     }
 
-    /// Polls every run once more. Polls under way began too early to count, and may hang.
+    /// Polls every run once more. Polls in flight do not count: they began too early, and may hang.
     fn look_once_more(&mut self, reply: oneshot::Sender<()>) {
         self.break_off_list();
         let (due, recording) = self.recall();
@@ -304,7 +305,7 @@ impl Scheduler {
         self.last_look.answer_if_done();
     }
 
-    /// Ticks a run off the last look, or sends it round once more if what came of it is older.
+    /// Marks a run's final poll as done, or polls again if the recorded answer is older.
     fn looked_at(&mut self, index: u32) {
         let now = Instant::now();
         let may_ask = |slot: &Slot| slot.is_active() && slot.not_before.is_none_or(|at| at <= now);
@@ -313,7 +314,7 @@ impl Scheduler {
         }
     }
 
-    /// What the lister needs to know.
+    /// The lister's inputs.
     fn view_for_list(&self, now: Instant) -> View<'_> {
         View {
             slots: &self.slots,
@@ -325,7 +326,7 @@ impl Scheduler {
         }
     }
 
-    /// Does what the lister says.
+    /// Carries out the lister's steps.
     fn take_steps(&mut self, steps: Vec<Step>, now: Moment) {
         for step in steps {
             match step {
@@ -384,7 +385,7 @@ impl Scheduler {
 
     fn read_list(&mut self, listing: Listing, now: Moment) {
         if self.slots.active() == 0 {
-            // Where there are runs, it is they who say whether the API is of use: a list brings no end.
+            // If runs are watched, their polls decide whether the API can be used, because no list ends a watch.
             let notices = self.account.outages.answered(now);
             self.carry_out(notices, now);
         }
@@ -393,7 +394,7 @@ impl Scheduler {
         let over = self.account.outages.over(Outage::List);
         self.carry_out(over, now);
         if self.last_look.is_under_way() {
-            // It came too early to count.
+            // It came too early to use.
             return self.break_off_list();
         }
         self.lister.used(listing.bytes, now.mono);
@@ -405,7 +406,7 @@ impl Scheduler {
         let alone = self.slots.active() == 0;
         let failure = self.lister.failed(error, alone, now.mono);
         if alone && !(failure.others_answer && error.kind == PollErrorKind::Transient) {
-            // Nobody else asks: what the API is worth shows here.
+            // Without polls, only the list shows that the API cannot be used.
             self.api_failed(LIST, error, failure.hold, now);
         } else if error.kind != PollErrorKind::Throttled {
             self.account.release(LIST);
@@ -416,7 +417,7 @@ impl Scheduler {
             if failure.is_trouble {
                 self.tell(Update::LookFailed(error.message.clone()));
             }
-            // New runs go unseen, however well the watched ones are; an API that is of no use at all is told of as such.
+            // A failing list hides new runs even if polls work. An outage of the whole API is reported as such.
             if let Some(since) = self.lister.failing_since(self.account.outages.is_api_out(), now) {
                 let alerts = self.settings.alerts;
                 let lasts = self.account.outages.lasts(Outage::List, "list_failed", since, &alerts, now);
@@ -426,7 +427,7 @@ impl Scheduler {
         self.stop_waiting_for_list(now.mono);
     }
 
-    /// Sends the poll of a run.
+    /// Polls a run.
     fn poll(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.polls = slot.polls.saturating_add(1);
@@ -437,7 +438,7 @@ impl Scheduler {
         self.slots.sent(index, task);
     }
 
-    /// A poll came back.
+    /// A poll ended.
     fn polled(&mut self, index: u32, polled: Polled) {
         let now = clock::now();
         self.settings.counters.count_poll(&polled, now.wall);
@@ -459,7 +460,7 @@ impl Scheduler {
         }
     }
 
-    /// The API answered with a run, by itself or in the list.
+    /// The API answered with a run, to a poll or in the list.
     fn observed(&mut self, index: u32, answer: Answer, now: Moment) {
         let notices = self.account.outages.answered(now);
         self.carry_out(notices, now);
@@ -473,7 +474,7 @@ impl Scheduler {
         self.settle(index, verdict, now);
     }
 
-    /// What an error says of the API and of the key, whoever asked; `pause` is how long the asker waits.
+    /// Updates the state of the API and the key after an error from any asker. `pause` is how long that asker waits.
     fn api_failed(&mut self, asker: u32, error: &PollError, pause: Duration, now: Moment) {
         let active = self.slots.active();
         let Fallout { notices, holds_all } =
@@ -484,7 +485,7 @@ impl Scheduler {
         }
     }
 
-    /// Does what is to be done about outages.
+    /// Carries out notices about outages.
     fn carry_out(&mut self, notices: impl IntoIterator<Item = Notice>, now: Moment) {
         for notice in notices {
             match notice.draft(&self.settings.source, now) {
@@ -494,8 +495,8 @@ impl Scheduler {
         }
     }
 
-    /// Records a transition, with what is to be told of it, in one transaction, where anybody will want to know of it after a
-    /// restart; and believes it at once where not.
+    /// Records a transition and its events in one transaction. A transition that no restart needs is not recorded but
+    /// believed at once.
     fn settle(&mut self, index: u32, verdict: Verdict, now: Moment) {
         let Some(slot) = self.slots.get(index) else { return };
         let subject = &slot.watched.subject;
@@ -542,7 +543,7 @@ impl Scheduler {
         }
     }
 
-    /// As if it had not been seen: the next poll sees it again, when the API allows.
+    /// The write failed, so the observation does not count: the next poll makes it again, when the API allows.
     fn not_recorded(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
         if !slot.leaving.is_empty() {
@@ -557,7 +558,7 @@ impl Scheduler {
         self.looked_at(index);
     }
 
-    /// Takes a transition for true, shows it, and puts the run back in the queue if it goes on.
+    /// Accepts a transition, shows it, and schedules the next poll if the run is active.
     fn believe(&mut self, index: u32, transition: &Transition, pause: Duration, show: bool) {
         let (now, state) = (clock::now(), &transition.state);
         let next =
@@ -584,7 +585,7 @@ impl Scheduler {
         }
     }
 
-    /// A run as it looks now.
+    /// The current view of a run.
     fn view(&self, slot: &Slot, now: Moment) -> RunView {
         slot.view(self.histories.of(&slot.watched.state), now)
     }

@@ -1,4 +1,4 @@
-//! What the scheduler needs to know before it starts. A reload replaces it as a whole.
+//! The scheduler's settings. A reload replaces all of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,33 +13,33 @@ use super::schedule::Policy;
 use crate::run::Patience;
 use crate::store::Routes;
 
-/// What the scheduler needs to know.
+/// The scheduler's settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The backoff curves.
     pub policy: Policy,
-    /// Requests a minute, for all runs together.
+    /// Requests per minute, for all runs together.
     pub requests_per_minute: u32,
-    /// Polls in flight at once.
+    /// Maximum number of polls in flight.
     pub max_in_flight: usize,
-    /// How long doubts are borne.
+    /// How long to tolerate doubtful answers.
     pub patience: Patience,
-    /// The API's base URL: part of every event's id.
+    /// The API's base URL, which is part of every event's id.
     pub source: Arc<str>,
-    /// Who is told what: read when a commit is made.
+    /// Which channels get which events. Read when a commit is written.
     pub routes: watch::Receiver<Routes>,
-    /// When to warn of what goes on.
+    /// When to warn about active runs.
     pub alerts: Alerts,
-    /// Whether the list of all runs is asked for in place of many runs.
+    /// Whether one list of all runs may replace many polls.
     pub batch: Mode,
-    /// Whether runs are looked for that nobody named.
+    /// Discovery of runs that nobody named; `None` disables it.
     pub discovery: Option<Discovery>,
-    /// Whether the last answer about each run is kept, for the report.
+    /// Whether to keep the last answer about each run, for the report.
     pub keep_bodies: bool,
-    /// Whether runs that have ended are kept, for the report.
+    /// Whether to keep finished runs, for the report.
     pub keep_ended: bool,
     /// Where polls are counted.
     pub counters: Arc<Counters>,
-    /// How often counts are written down, which change nothing that is told; `None` never.
+    /// How often to save counts, which cause no notification; `None` for never.
     pub save_every: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! One watched run: what is known of it, and where it is on its way round.
+//! One watched run: its state, and its stage between two polls.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use super::update::{RunView, Trouble};
 use crate::run::Moment;
 use crate::store::Watched;
 
-/// Where a run is on its way round: waiting, asked about by itself or by the list, recorded, and waiting again until it ends.
+/// The stages of a run: it waits, is polled or listed, is recorded, and waits again until it ends.
 #[derive(Debug, Clone)]
 pub(super) enum Stage {
-    /// It waits for its turn.
+    /// Waiting for its next poll.
     Waiting {
-        /// When that comes.
+        /// When the poll is due.
         due: Instant,
     },
-    /// A poll of it is in flight.
+    /// A poll is in flight.
     Polling {
-        /// The poll.
+        /// The task of the poll.
         task: AbortHandle,
     },
-    /// The list of runs is being fetched in its place.
+    /// A list is being fetched instead of a poll.
     Listing,
-    /// An answer about it is being judged and recorded: nothing older may be asked or believed meanwhile.
+    /// An answer is being recorded. Older answers must not be requested or believed meanwhile.
     Recording,
-    /// The watch of it is over.
+    /// The watch of this run is over.
     Ended,
 }
 
@@ -44,30 +44,30 @@ pub(super) struct Slot {
     pub(super) polls: u32,
     pub(super) trouble: Option<Trouble>,
     pub(super) body: Option<Bytes>,
-    /// The API asked not to be asked about this run before.
+    /// The API does not accept a poll of this run before this (`Retry-After`).
     pub(super) not_before: Option<Instant>,
-    /// Nothing of it is recorded before then without a poll, as the store failed.
+    /// Nothing is recorded for this run before this unless a poll brings it, because the store failed.
     pub(super) quiet_until: Option<Instant>,
-    /// Where it is on its way round.
+    /// The current stage.
     pub(super) stage: Stage,
-    /// An answer about it came while a list was being asked for: that is older.
+    /// Whether a poll was answered while a list was being fetched. The list is older than that answer.
     pub(super) answered_meanwhile: bool,
-    /// The last list that was asked in its place did not have it: it is asked about by itself until then.
+    /// The last list did not contain this run, so it is polled one by one until this.
     pub(super) unlisted_until: Option<Instant>,
-    /// To be asked about by itself next, before others, until it is answered: a list says that it has ended, or does not have it.
+    /// Whether the next poll must confirm what a list said: the run finished, or is missing. Such polls go first.
     pub(super) confirm: bool,
-    /// Its last request hung: such runs get their share of the requests in flight, and no more.
+    /// Whether its last request was slow. Slow runs get only their share of the requests in flight.
     pub(super) slow: bool,
-    /// When the poll under way was sent, or the last one.
+    /// When the last poll was sent.
     pub(super) sent_at: Instant,
-    /// When it was last seen, by a poll or by a list; before that, when it was added.
+    /// When a poll or a list last answered; before that, when the run was added.
     pub(super) seen_at: Instant,
-    /// To be taken out as soon as what is being recorded of it has been.
+    /// Receivers that wait for this run's removal, which happens once the write in progress ends.
     pub(super) leaving: Vec<oneshot::Sender<()>>,
 }
 
 impl Slot {
-    /// A run that nobody has polled yet. It is due, or has ended, as soon as it is put in the order.
+    /// A run without any poll so far. It is due, or ended, as soon as it is in the queue.
     pub(super) fn new(watched: Watched, policy: &Policy, now: Instant) -> Self {
         let active = watched.state.ended.is_none();
         Self {
@@ -105,14 +105,15 @@ impl Slot {
         }
     }
 
-    /// Whether a list may tell of it then. Not where the API asked for a pause (`Retry-After`): it might be asked about too soon.
+    /// Whether a list may answer for this run at `then`. Not during a pause from the API (`Retry-After`), since the
+    /// list could be too early.
     pub(super) fn can_be_listed(&self, then: Instant) -> bool {
         !self.confirm
             && self.not_before.is_none_or(|at| at <= then)
             && self.unlisted_until.is_none_or(|at| at <= then)
     }
 
-    /// When it is due, if it waits for its turn.
+    /// When its next poll is due, if it is waiting.
     pub(super) fn due(&self) -> Option<Instant> {
         match self.stage {
             Stage::Waiting { due } => Some(due),
@@ -120,7 +121,7 @@ impl Slot {
         }
     }
 
-    /// Logs when it is polled next, and why then.
+    /// Logs when the next poll is, and why.
     pub(super) fn log_next_poll(&self, why: &str, wait: Duration) {
         let run_id = self.watched.subject.id.as_str();
         tracing::debug!(run_id, why, "next poll in {}", crate::span::human(wait));

@@ -1,4 +1,4 @@
-//! The runs being watched and the order in which they are due: a few hundred bytes each, and no task.
+//! The watched runs, in the order in which they are due. A run takes a few hundred bytes and no task.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
@@ -12,40 +12,40 @@ use super::update::FinalRun;
 use crate::run::{RunId, RunState, RunStatus};
 use crate::store::Watched;
 
-/// So many runs in a row are confirmed while others are due.
+/// Maximum number of confirming polls in a row while other runs are due.
 const CONFIRMS: u32 = 3;
 
-/// What [`Slots::recall`] made of the runs that may be polled at once.
+/// The result of [`Slots::recall`].
 #[derive(Debug, Default)]
 pub(super) struct Recalled {
-    /// Those that are due now.
+    /// Runs that are due now.
     pub(super) due: Vec<u32>,
-    /// Those of which something older is being recorded.
+    /// Runs with an older answer still being recorded.
     pub(super) recording: Vec<u32>,
-    /// The polls that are to be broken off.
+    /// Polls to cancel.
     pub(super) tasks: Vec<AbortHandle>,
 }
 
 /// All watched runs.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    /// In boxes: a tree that is filled in order leaves half of each node empty.
+    /// Boxed, because a tree that is filled in order leaves half of each node empty.
     all: BTreeMap<u32, Box<Slot>>,
-    /// The next run's number. They are not used twice: what comes late about a run that is gone finds nothing.
+    /// The next run's index. Indexes are never reused, so a late result for a removed run is ignored.
     next: u32,
     by_id: HashMap<RunId, u32>,
     due: BTreeSet<(Instant, u32)>,
-    /// Those that are to be confirmed: they go first.
+    /// Runs to confirm, which go first.
     confirms: BTreeSet<(Instant, u32)>,
-    /// Those whose last request hung.
+    /// Runs whose last request was slow.
     slow: BTreeSet<(Instant, u32)>,
-    /// Of all of these, those that a list can tell of.
+    /// Those of all waiting runs that a list may answer for.
     for_list: BTreeSet<(Instant, u32)>,
     active: usize,
 }
 
 impl Slots {
-    /// Adds a run, due at once unless it has ended. A run that is there already stays as it is; `None` then.
+    /// Adds a run, due at once unless it has ended. Returns `None` and changes nothing if the run is there already.
     pub(super) fn add(&mut self, watched: Watched, policy: &Policy, now: Instant) -> Option<u32> {
         let id = watched.subject.id.clone();
         if self.by_id.contains_key(&id) {
@@ -72,7 +72,7 @@ impl Slots {
         self.all.get_mut(&index).map(|slot| &mut **slot)
     }
 
-    /// Where a run is.
+    /// The index of a run.
     pub(super) fn find(&self, id: &RunId) -> Option<u32> {
         self.by_id.get(id).copied()
     }
@@ -82,7 +82,7 @@ impl Slots {
         self.all.iter().map(|(index, slot)| (*index, &**slot))
     }
 
-    /// Takes a run out altogether.
+    /// Removes a run.
     pub(super) fn remove(&mut self, index: u32) -> Option<Slot> {
         let stage = self.get(index)?.stage.clone();
         self.enter(index, Stage::Ended);
@@ -95,17 +95,17 @@ impl Slots {
         Some(*slot)
     }
 
-    /// The runs that are to be taken out.
+    /// The runs that wait for their removal.
     pub(super) fn leaving(&self) -> Vec<u32> {
         self.iter().filter(|(_, slot)| !slot.leaving.is_empty()).map(|(index, _)| index).collect()
     }
 
-    /// How many runs have not ended.
+    /// The number of active runs.
     pub(super) fn active(&self) -> usize {
         self.active
     }
 
-    /// Has a run wait for its turn, which comes at `due`.
+    /// Schedules a run's next poll for `due`.
     pub(super) fn schedule(&mut self, index: u32, due: Instant) {
         self.enter(index, Stage::Waiting { due });
         if let Some(slot) = self.all.get(&index) {
@@ -121,19 +121,19 @@ impl Slots {
         }
     }
 
-    /// Takes a run out of the order, as something came of it that is to be judged and recorded.
+    /// Takes a run out of the queue while its answer is being judged and recorded.
     pub(super) fn hold(&mut self, index: u32) -> Option<&mut Slot> {
         self.enter(index, Stage::Recording);
         self.get_mut(index)
     }
 
-    /// A poll of a run was sent, by this task.
+    /// A poll of a run was sent by this task.
     pub(super) fn sent(&mut self, index: u32, task: AbortHandle) {
         self.enter(index, Stage::Polling { task });
     }
 
-    /// Makes each run due that may be polled at once; gives those runs, with the polls of them that are under way. The others are
-    /// being recorded, or the API asked for a pause.
+    /// Makes every run due, except those being recorded and those with a pause from the API. Returns them with their
+    /// polls in flight.
     pub(super) fn recall(&mut self, now: Instant) -> Recalled {
         let mut recalled = Recalled::default();
         for index in self.active_runs() {
@@ -155,17 +155,17 @@ impl Slots {
         recalled
     }
 
-    /// Has a run polled by itself, before others, as soon as the API allows.
+    /// Schedules a poll of a run before all others, as soon as the API allows.
     pub(super) fn confirm(&mut self, index: u32, now: Instant) {
         let Some(slot) = self.get_mut(index) else { return };
         slot.confirm = true;
-        // Of most it is known already that they have ended.
+        // Most of these runs are known to have finished.
         let at = slot.not_before.map_or(now, |at| at.max(now));
-        slot.log_next_poll("the list does not settle it", at.saturating_duration_since(now));
+        slot.log_next_poll("it confirms what the list says", at.saturating_duration_since(now));
         self.schedule(index, at);
     }
 
-    /// Nobody waits for the list any more: those that did are due now.
+    /// Makes the runs due that wait for a list, because the list will not come.
     pub(super) fn recall_listing(&mut self, now: Instant) {
         for index in self.active_runs() {
             if self.get(index).is_some_and(|slot| matches!(slot.stage, Stage::Listing)) {
@@ -174,7 +174,7 @@ impl Slots {
         }
     }
 
-    /// Moves a run to another stage, and out of the order if it was waiting.
+    /// Moves a run to another stage, and out of the queue if it was waiting.
     fn enter(&mut self, index: u32, stage: Stage) {
         let Some(slot) = self.all.get_mut(&index) else { return };
         if let Stage::Waiting { due } = std::mem::replace(&mut slot.stage, stage) {
@@ -184,14 +184,14 @@ impl Slots {
         }
     }
 
-    /// When the next run is due; those whose requests hang count where there is room for one.
+    /// When the next run is due. `room_for_slow` includes slow runs.
     pub(super) fn next_due(&self, room_for_slow: bool) -> Option<Instant> {
         let slow = self.slow.first().filter(|_| room_for_slow);
         [self.confirms.first(), self.due.first(), slow].into_iter().flatten().map(|(due, _)| *due).min()
     }
 
-    /// The run whose turn it is, if one is due: one that is to be confirmed, unless `confirmed` of them went just before; else the
-    /// one that has been due for the longest.
+    /// The run to poll now, if one is due. A run to confirm goes first, unless `confirmed` such polls were just sent.
+    /// Otherwise it is the run that has been due longest.
     pub(super) fn first_due(&self, now: Instant, room_for_slow: bool, confirmed: u32) -> Option<u32> {
         let first = |lane: &BTreeSet<(Instant, u32)>| lane.first().copied().filter(|(due, _)| *due <= now);
         let slow = first(&self.slow).filter(|_| room_for_slow);
@@ -200,40 +200,40 @@ impl Slots {
         confirm.or(other).map(|(_, index)| index)
     }
 
-    /// How many runs are waiting whose requests hang.
+    /// The number of slow runs that are waiting.
     pub(super) fn slow(&self) -> usize {
         self.slow.len()
     }
 
-    /// Whether a run that is to be confirmed is due.
+    /// Whether a run to confirm is due.
     pub(super) fn owes(&self, now: Instant) -> bool {
         self.confirms.first().is_some_and(|(due, _)| *due <= now)
     }
 
-    /// Whether a run that a list can tell of is due, and `enough` of them soon.
+    /// Whether a run that a list may answer for is due, and `enough` such runs are due soon.
     pub(super) fn are_due_for_list(&self, now: Instant, soon: Instant, enough: usize) -> bool {
         let is_due = self.for_list.first().is_some_and(|(due, _)| *due <= now);
         is_due && self.are_soon_for_list(soon, enough)
     }
 
-    /// Whether `enough` runs that a list can tell of are due soon.
+    /// Whether `enough` runs that a list may answer for are due soon.
     pub(super) fn are_soon_for_list(&self, soon: Instant, enough: usize) -> bool {
         self.for_list.range(..=(soon, u32::MAX)).take(enough).count() >= enough
     }
 
-    /// Has the runs wait for the list that are due by then and that it can tell of.
+    /// Moves the runs that are due by `soon` to waiting for the list, if the list may answer for them.
     pub(super) fn gather_for_list(&mut self, soon: Instant) {
         for index in self.listable_by(soon) {
             self.enter(index, Stage::Listing);
         }
     }
 
-    /// The runs that are due by then and that a list can tell of.
+    /// The runs that are due by `then` and that a list may answer for.
     fn listable_by(&self, then: Instant) -> Vec<u32> {
         self.for_list.range(..=(then, u32::MAX)).map(|(_, index)| *index).collect()
     }
 
-    /// Has those of them that are due wait for a list, but none longer than it may go unseen.
+    /// Postpones the due ones of them until a list, but no run for longer than the longest pause.
     pub(super) fn hold_for_list(&mut self, now: Instant, until: Instant, longest: Duration) {
         for index in self.listable_by(now) {
             let Some(slot) = self.get(index) else { continue };
@@ -242,7 +242,7 @@ impl Slots {
         }
     }
 
-    /// From now on an answer about a run is one that came meanwhile.
+    /// Forgets which polls were answered, because a new list fetch begins.
     pub(super) fn forget_answers(&mut self) {
         self.all.values_mut().for_each(|slot| slot.answered_meanwhile = false);
     }
@@ -252,12 +252,12 @@ impl Slots {
         self.by_id.keys().cloned().collect()
     }
 
-    /// How many runs go on, by status; `UNSEEN` where the API has not answered yet.
+    /// The number of active runs by status; `UNSEEN` where the API has not answered yet.
     pub(super) fn by_status(&self) -> BTreeMap<String, u64> {
         let mut runs = BTreeMap::new();
         for (_, slot) in self.iter().filter(|(_, slot)| slot.is_active()) {
             let status = slot.watched.state.status.as_ref().map_or("UNSEEN", RunStatus::as_str);
-            // Not `entry`: that would make a string of every one of many runs.
+            // Not `entry`, which would allocate a string for every run.
             match runs.get_mut(status) {
                 Some(count) => *count += 1,
                 None => drop(runs.insert(status.to_owned(), 1)),
@@ -266,7 +266,7 @@ impl Slots {
         runs
     }
 
-    /// Records the new state of a run.
+    /// Stores the new state of a run.
     pub(super) fn set_state(&mut self, index: u32, state: RunState) {
         if let Some(slot) = self.all.get_mut(&index) {
             let was_active = slot.is_active();
@@ -278,12 +278,12 @@ impl Slots {
         }
     }
 
-    /// Runs that have not ended.
+    /// The active runs.
     pub(super) fn active_runs(&self) -> Vec<u32> {
         self.iter().filter(|(_, slot)| slot.is_active()).map(|(index, _)| index).collect()
     }
 
-    /// Everything, for the report at the end.
+    /// All runs, for the final report.
     pub(super) fn into_final(self) -> Vec<FinalRun> {
         self.all
             .into_values()

@@ -1,7 +1,7 @@
-//! Whose requests the API refuses for being too many, and what that means for the others. Pure.
+//! Which runs the API throttles (429), and what that means for the other runs. Pure.
 //!
-//! A 429 always holds back the run it was the answer about. It holds back the whole account only if another request is being
-//! refused too: then as long as at least two of them are to wait.
+//! A 429 always holds back the run that was polled. It holds back all runs only if another request is throttled too,
+//! and only until the second longest of these pauses ends.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,13 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
-    /// An asker was refused until then. Gives until when the whole account is to be left alone, if it is.
+    /// An asker got a 429 and waits until `until`. Returns until when all runs must wait, if they must.
     pub(super) fn refused(&mut self, asker: u32, until: Instant, now: Instant) -> Option<Instant> {
         self.held.retain(|_, held| *held > now);
         self.held.insert(asker, until);
         let mut all: Vec<Instant> = self.held.values().copied().collect();
         all.sort_unstable();
-        // One alone may have a limit of its own, and ask for an hour.
+        // A single run may have a limit of its own and ask for an hour.
         all.iter().rev().nth(1).copied()
     }
 
@@ -29,12 +29,12 @@ impl Throttle {
         self.held.iter().filter(move |(_, until)| **until > now).map(|(asker, _)| *asker)
     }
 
-    /// Whether nothing is asked of the API at all: the account is held back, or the only one of `active` runs is.
+    /// Whether no request is allowed: all runs are held back, or the only one of `active` runs is.
     pub(super) fn is_silent(&self, active: usize, now: Instant) -> bool {
         self.held(now).count() >= active.clamp(1, 2)
     }
 
-    /// An asker was answered, or is there no more.
+    /// An asker was answered or is gone.
     pub(super) fn answered(&mut self, asker: u32) {
         self.held.remove(&asker);
     }

@@ -1,4 +1,4 @@
-//! What the scheduler tells whoever looks on: values only, nothing is asked back.
+//! What the scheduler reports to observers. Values only; the scheduler asks nothing back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,75 +13,75 @@ use crate::api::Listed;
 use crate::run::{Change, DoubtKind, RunState, Subject};
 use crate::store::{StoreError, Watched};
 
-/// Where updates go. Nothing is ever dropped; the reader is in this process and keeps up or uses memory.
+/// Where updates go. Nothing is dropped. A reader in this process that falls behind costs memory.
 pub type Updates = mpsc::UnboundedSender<Update>;
 
-/// Something worth seeing.
+/// A report to observers.
 #[derive(Debug, Clone)]
 pub enum Update {
-    /// A run moved, or its polls began or ceased to fail.
+    /// A run changed, or its polls began or stopped failing.
     Run(Box<RunView>, Change),
-    /// An answer cast a doubt of a new kind on a run.
+    /// An answer raised a doubt of a new kind about a run.
     Doubt {
-        /// Which run.
+        /// The run.
         subject: Subject,
-        /// What kind of doubt.
+        /// The kind of doubt.
         kind: DoubtKind,
-        /// What the API said, or the status it gave.
+        /// The API's message, or the status that it gave.
         message: String,
     },
     /// The API cannot be reached.
     ApiDown(Down, String),
-    /// It can be reached again.
+    /// The API can be reached again.
     ApiUp(Up),
     /// An observation could not be recorded. It will be made and recorded again.
     StoreFailed(StoreError),
-    /// Recording works again.
+    /// The store works again.
     StoreWell,
-    /// The API accepts the key again, which it had refused.
+    /// The API accepts the key again after refusing it.
     KeyAccepted,
-    /// A list was read, looking for runs that nobody named.
+    /// A list was read for discovery.
     Found(Found),
-    /// Such lists cannot be had; why.
+    /// Fetching the list for discovery fails; the reason.
     LookFailed(String),
-    /// A run was added to those that are watched, or taken out.
+    /// A run was added to the watch list or removed from it.
     WatchList,
 }
 
-/// What a list had of the runs that are looked for.
+/// What discovery read in a list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Those that are not watched.
+    /// The wanted runs that are not watched.
     pub runs: Vec<Listed>,
     /// When the newest run of the whole list was created.
     pub newest: Option<Timestamp>,
-    /// Of what was looked for.
+    /// The generation of the settings that this result belongs to.
     pub generation: u64,
 }
 
-/// One run as it looks now.
+/// The current view of one run.
 #[derive(Debug, Clone)]
 pub struct RunView {
-    /// Which run.
+    /// The run.
     pub subject: Subject,
-    /// What is known of it.
+    /// Its state.
     pub state: RunState,
-    /// Samples a second, lately.
+    /// Recent samples per second.
     pub per_second: Option<f64>,
-    /// When it may be done.
+    /// When it is expected to end.
     pub expected_end: Option<Instant>,
-    /// Why it cannot be read at the moment.
+    /// Why polls of it fail at the moment.
     pub trouble: Option<Trouble>,
-    /// How many requests were made for it.
+    /// The number of polls so far.
     pub polls: u32,
 }
 
-/// Polls of a run that fail.
+/// Failing polls of a run.
 #[derive(Debug, Clone)]
 pub struct Trouble {
-    /// What went wrong last.
+    /// The last error.
     pub message: Arc<str>,
-    /// How many polls in a row.
+    /// The number of failures in a row.
     pub times: u32,
 }
 
@@ -90,7 +90,7 @@ pub struct Trouble {
 pub struct FinalRun {
     /// The run, as it is watched.
     pub watched: Watched,
-    /// How many requests were made for it.
+    /// The number of polls.
     pub polls: u32,
     /// The API's last answer about it, as it was sent.
     pub body: Option<Bytes>,
@@ -99,11 +99,11 @@ pub struct FinalRun {
 }
 
 impl FinalRun {
-    /// A run that nobody has asked about.
+    /// A run that was never polled.
     pub fn new(watched: Watched) -> Self {
         Self { watched, polls: 0, body: None, trouble: None }
     }
 }
 
-/// How long a watch may take for one more look at everything when its deadline passes.
+/// Maximum time for the final poll when a deadline passes.
 pub const LAST_POLL: Duration = Duration::from_secs(10);
