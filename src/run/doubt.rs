@@ -1,24 +1,25 @@
-//! Answers that may mean the end of a watch if they last: what kinds there are, who gave them, and for how long they are borne.
+//! Answers that end a watch only if they last: their kinds, who gave them, and how long to tolerate them.
 //!
-//! Owns the rule that decides when a doubt is an end. One odd answer ends nothing: what something on the way says (a proxy, a
-//! firewall) must last far longer than what the API says, and a web page decides nothing at all. Pure; `transition` asks.
+//! Owns the rule that decides when a doubt ends a watch. One odd answer never does. Answers from something between
+//! runwatch and the API (a proxy, a firewall) must last far longer than the API's own. A web page decides nothing.
+//! Pure; used by `transition`.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The kinds of doubt. Transient errors are none: they say nothing about the run.
+/// The kinds of doubt. Transient errors are not among them, because they say nothing about the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DoubtKind {
-    /// The status is missing or not a word we know.
+    /// The status is missing or unknown.
     UnknownStatus,
     /// 404 from the API itself.
     Missing,
-    /// 404 from something in front of the API: a page or nothing, not an answer in the API's form.
+    /// 404 from something in front of the API: a page or an empty body, not the API's own form.
     NoSuchPage,
     /// 401 or 403.
     KeyRefused,
-    /// A refusal that asking again is unlikely to change (400, 405, a redirect, …).
+    /// A refusal that a retry is unlikely to change (400, 405, a redirect, …).
     Rejected,
 }
 
@@ -27,64 +28,65 @@ pub enum DoubtKind {
 pub enum Authority {
     /// The API: JSON in its own form.
     Api,
-    /// Something on the way, or an API that does not say what is wrong: an empty body, text, other JSON.
+    /// Something in between, or an API that does not say what is wrong: an empty body, text, other JSON.
     Foreign,
-    /// A web page: a firewall, a proxy, a deployment under way.
+    /// A web page: a firewall, a proxy, a deployment in progress.
     Page,
 }
 
-/// Something that may mean the end if it lasts.
+/// A doubt that ends the watch if it lasts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Doubt {
-    /// What it is.
+    /// The kind.
     pub kind: DoubtKind,
-    /// The API's own answers that said so.
+    /// The API's own answers of this kind.
     by_api: Option<Streak>,
-    /// All answers that said so, but for web pages.
+    /// All answers of this kind, except web pages.
     by_any: Option<Streak>,
 }
 
-/// Answers of one kind, without one to the contrary in between.
+/// Answers of one kind in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Streak {
     since: Instant,
     times: u32,
 }
 
-/// How long each kind of doubt is borne before it is an end; `None` bears it for ever.
+/// How long to tolerate each kind of doubt before it ends the watch; `None` means forever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// 404 on an id that has never been seen: it may not be visible yet.
+    /// For 404 on an id that was never seen, because a new run may not be visible yet.
     pub grace: Duration,
-    /// A status that nobody here knows, or rejections, on a run that was seen.
+    /// For an unknown status or rejections, on a run that was seen.
     pub unknown_after: Option<Duration>,
-    /// Whether a refused key ends the watch (a command) or is waited out (a daemon, whose key may be rotated).
+    /// Whether a refused key ends the watch. A command ends; a daemon waits, because its key may be rotated.
     pub refused_ends: bool,
 }
 
-/// What it takes for a doubt to become an end.
+/// When a doubt becomes an end: both conditions must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// It has lasted this long, and
+    /// Minimum time that it lasted.
     pub for_at_least: Duration,
-    /// was said this many times in a row.
+    /// Minimum number of answers in a row.
     pub times: u32,
 }
 
-/// A run that was seen stays gone for this long before it counts as deleted, however short the grace: a replica may lag.
+/// Minimum time before a missing run that was seen counts as deleted, however short the grace period. A replica may
+/// lag.
 const GONE_AT_LEAST: Duration = Duration::from_secs(10);
 
-/// What something on the way says of a run that was seen counts after this long.
+/// Minimum time for answers from something in between, about a run that was seen.
 const FOREIGN: Duration = Duration::from_mins(15);
 
-/// And of one that was never seen, after this long: it is more likely a wrong address or key.
+/// The same for a run that was never seen. It is shorter, because a wrong address or key is more likely.
 const FOREIGN_UNSEEN: Duration = Duration::from_mins(1);
 
-/// So many answers it takes beside the time, where one of them may be odd.
+/// Minimum number of answers, because a single one may be odd.
 const TIMES: u32 = 3;
 
 impl Patience {
-    /// The limit for one kind of doubt, as `said_by` the API itself or by anybody; `None` if it never is an end.
+    /// The limit for one kind of doubt, as `said_by` the API or anything else; `None` if it never ends the watch.
     pub fn with(&self, kind: DoubtKind, said_by: Authority, was_seen: bool) -> Option<Limit> {
         let lasting = |for_at_least: Duration| Limit {
             for_at_least,
@@ -112,7 +114,7 @@ impl Patience {
 }
 
 impl Doubt {
-    /// A doubt after one more answer; `before` it, if that was of the same kind, it goes on.
+    /// The doubt after one more answer. It continues `before` if that is of the same kind.
     pub fn grown(before: Option<Self>, kind: DoubtKind, said_by: Authority, now: Instant) -> Self {
         let mut doubt =
             before.filter(|doubt| doubt.kind == kind).unwrap_or(Self { kind, by_api: None, by_any: None });
@@ -129,14 +131,14 @@ impl Doubt {
         doubt
     }
 
-    /// Whether it is an end by now.
+    /// Whether it ends the watch now.
     pub fn is_end(&self, was_seen: bool, now: Instant, patience: &Patience) -> bool {
         self.limits(was_seen, patience).any(|(streak, limit)| {
             now.saturating_duration_since(streak.since) >= limit.for_at_least && streak.times >= limit.times
         })
     }
 
-    /// When it becomes an end, if it would by time: a poll is due then at the latest.
+    /// When it ends the watch through time alone. A poll is due then at the latest.
     pub fn ends_at(&self, was_seen: bool, patience: &Patience) -> Option<Instant> {
         self.limits(was_seen, patience)
             .filter_map(|(at, limit)| at.since.checked_add(limit.for_at_least))

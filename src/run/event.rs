@@ -1,7 +1,7 @@
-//! What the world is told of a run, and under which name.
+//! The events that runwatch sends, and their names.
 //!
-//! Owns the event types, their stable ids, and the payload that goes over the wire. The wording for people is not here
-//! (`notify::message`), and neither is the sending.
+//! Defines the event types, their stable ids, and the payload on the wire. `notify::message` has the wording for
+//! people; sending is in `notify` too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,25 +27,25 @@ pub enum EventKind {
     /// The run can no longer be watched: see [`EventData::reason`].
     #[serde(rename = "run.lost")]
     RunLost,
-    /// No sample has been settled for longer than the configuration bears.
+    /// No sample was settled for longer than the configured time.
     #[serde(rename = "run.stalled")]
     RunStalled,
-    /// The run is past its deadline and goes on.
+    /// The run is past its deadline and still active.
     #[serde(rename = "run.overdue")]
     RunOverdue,
-    /// The API has not answered for a while.
+    /// The API has been unreachable for a while.
     #[serde(rename = "api.unreachable")]
     ApiUnreachable,
-    /// A channel was given up on: see [`EventData::channel`] and [`EventData::event_id`].
+    /// A delivery to a channel failed for good: see [`EventData::channel`] and [`EventData::event_id`].
     #[serde(rename = "delivery.failed")]
     DeliveryFailed,
-    /// Sent by `runwatch notify test`: nothing happened.
+    /// Sent by `runwatch notify test`; nothing happened.
     #[serde(rename = "runwatch.test")]
     Test,
 }
 
 impl EventKind {
-    /// Every type that can be chosen in the configuration.
+    /// Every type that the configuration accepts.
     pub const ALL: [Self; 8] = [
         Self::RunSucceeded,
         Self::RunFailed,
@@ -62,12 +62,12 @@ impl EventKind {
         matches!(self, Self::RunSucceeded | Self::RunFailed | Self::RunCanceled | Self::RunLost)
     }
 
-    /// Whether it means nothing any more once a later end of the same run is known.
+    /// Whether a later end of the same run makes it obsolete.
     pub fn is_overtaken_by_end(self) -> bool {
         matches!(self, Self::RunStalled | Self::RunOverdue | Self::RunLost)
     }
 
-    /// The type as it is written, such as `run.failed`.
+    /// The type's name, such as `run.failed`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RunSucceeded => "run.succeeded",
@@ -84,7 +84,7 @@ impl EventKind {
 }
 
 impl EventKind {
-    /// Whether it is about a run that goes on.
+    /// Whether it is about an active run.
     pub fn is_warning(self) -> bool {
         matches!(self, Self::RunStalled | Self::RunOverdue)
     }
@@ -104,19 +104,19 @@ impl FromStr for EventKind {
     }
 }
 
-/// The name of one event, `evt_` and 32 hexadecimal digits: the same on every retry, restart and machine.
+/// The id of one event, `evt_` and 32 hexadecimal digits. It is the same on every retry, restart and machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId(Arc<str>);
 
 impl EventId {
-    /// Derives the id from what makes the event the one it is: the API it was seen at, the run, the type, and, for
-    /// events that can happen more than once, which time this is.
+    /// Derives the id from what identifies the event: the API, the run, the type, and an `occurrence` for events that
+    /// can happen more than once.
     ///
-    /// Two watchers of one run thus send one id, and so does a watcher that lost its state.
+    /// So two watchers of one run send the same id, and so does a watcher that lost its state.
     pub fn derive(source: &str, run: Option<&RunId>, kind: EventKind, occurrence: &str) -> Self {
         let mut context = ring::digest::Context::new(&ring::digest::SHA256);
         for part in ["runwatch", source, run.map_or("", RunId::as_str), kind.as_str(), occurrence] {
-            // The length keeps ("ab", "c") apart from ("a", "bc").
+            // The length makes ("ab", "c") differ from ("a", "bc").
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
         }
@@ -129,7 +129,7 @@ impl EventId {
         Self(id.into())
     }
 
-    /// Takes back an id that was stored.
+    /// Wraps an id that was stored.
     pub fn from_stored(id: &str) -> Self {
         Self(id.into())
     }
@@ -146,80 +146,80 @@ impl fmt::Display for EventId {
     }
 }
 
-/// Something that happened, as it is told.
+/// An event to send.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Its name, for receivers that remember.
+    /// Its id, for receivers that ignore duplicates.
     pub id: EventId,
-    /// What goes over the wire.
+    /// The content.
     pub payload: Payload,
 }
 
-/// The body of a notification, by the structure that Standard Webhooks 1.0.0 recommends.
+/// The body of a notification, in the structure that Standard Webhooks 1.0.0 recommends.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Payload {
     /// The type of event.
     #[serde(rename = "type")]
     pub kind: EventKind,
-    /// When it was seen (UTC).
+    /// When it was observed (UTC).
     pub timestamp: Timestamp,
-    /// What is known.
+    /// The event's fields.
     pub data: EventData,
 }
 
-/// What an event says. Fields that do not apply are left out.
+/// The fields of an event. Fields that do not apply are left out.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EventData {
     /// The run's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
-    /// The name people gave the run.
+    /// The name that the user gave the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run_name: Option<String>,
-    /// The last status the API gave.
+    /// The API's last status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<RunStatus>,
-    /// Why a run was lost: `never_found`, `deleted`, `key_refused`, `unknown_status` or `rejected`. Why the API is of no
-    /// use: `no_answer`, `throttled`, `key_refused` or `list_failed`. Why a channel was given up on, in words.
+    /// For a lost run: `never_found`, `deleted`, `key_refused`, `unknown_status` or `rejected`. For an outage:
+    /// `no_answer`, `throttled`, `key_refused` or `list_failed`. For a failed delivery: the reason in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Since when a run has made no progress or been overdue, or the API has been of no use.
+    /// When the run stalled or became overdue, or the outage began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The channel that was given up on.
+    /// The channel that the delivery failed on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// The event that it was not told.
+    /// The event that was not delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
     /// Samples generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples_completed: Option<u64>,
-    /// Samples given up on.
+    /// Samples that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub samples_failed: Option<u64>,
-    /// Samples asked for.
+    /// Samples requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub number_of_samples: Option<u64>,
-    /// When the run was created, by the API.
+    /// When the run was created, according to the API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
-    /// When it ended, by the API.
+    /// When it ended, according to the API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
-    /// Seconds from the one to the other.
+    /// Seconds from `created_at` to `completed_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<f64>,
-    /// What else the last answer said, each left out where it is not known.
+    /// Other fields of the last answer. Unknown ones are left out.
     #[serde(flatten)]
     pub details: Details,
 }
 
 impl Event {
-    /// The event that the end of a watch is.
+    /// The event for the end of a watch.
     ///
-    /// `source` is the API's base URL; `state` the record after the end; `details` come from the last answer.
+    /// `source` is the API's base URL, `state` is the record after the end, and `details` come from the last answer.
     pub fn of_ending(
         source: &str,
         subject: &Subject,
@@ -246,7 +246,7 @@ impl Event {
         }
     }
 
-    /// A warning about a run that goes on. Each `at` is an occurrence of its own.
+    /// A warning about an active run. Each `at` is a separate occurrence.
     pub fn of_warning(
         source: &str,
         subject: &Subject,
@@ -260,7 +260,7 @@ impl Event {
         Self { id, payload: Payload { kind, timestamp: at, data } }
     }
 
-    /// The API is of no use. Each `at` is an occurrence of its own.
+    /// An outage of the API. Each `at` is a separate occurrence.
     pub fn of_outage(source: &str, reason: &str, since: Timestamp, at: Timestamp) -> Self {
         let kind = EventKind::ApiUnreachable;
         let data = EventData { reason: Some(reason.to_owned()), since: Some(since), ..EventData::default() };
@@ -268,7 +268,7 @@ impl Event {
         Self { id, payload: Payload { kind, timestamp: at, data } }
     }
 
-    /// A channel was given up on with `failed` untold. One per event and channel, whenever it happens.
+    /// The delivery of `failed` to a channel failed for good. The id depends only on the event and the channel.
     pub fn of_dead_letter(
         failed: &EventId,
         about: &Payload,
@@ -289,7 +289,7 @@ impl Event {
         Self { id, payload: Payload { kind, timestamp: at, data } }
     }
 
-    /// The event that `notify test` sends. Each call is an occurrence of its own.
+    /// The event that `notify test` sends. Each call is a separate occurrence.
     pub fn test(at: Timestamp) -> Self {
         let kind = EventKind::Test;
         Self {
@@ -300,7 +300,7 @@ impl Event {
 }
 
 impl EventData {
-    /// What every event about a run says.
+    /// The fields of every event about a run.
     pub fn of_run(subject: &Subject, state: &RunState) -> Self {
         Self {
             run_id: Some(subject.id.clone()),
@@ -316,7 +316,7 @@ impl EventData {
         }
     }
 
-    /// The name people gave the run, else its id, else nothing.
+    /// The run's name, or its id, or nothing.
     pub fn label(&self) -> &str {
         self.run_name.as_deref().or(self.run_id.as_ref().map(RunId::as_str)).unwrap_or_default()
     }
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn an_id_is_the_same_everywhere_and_for_ever() {
-        // A change of this value would make every receiver see old events as new ones.
+        // If this value changed, every receiver would treat old events as new.
         assert_eq!(
             id("https://df-api.dataframer.ai", "r1", EventKind::RunFailed).as_str(),
             "evt_fa965206f35afb009b3bd2aeb54c4fa4"

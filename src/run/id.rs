@@ -1,7 +1,7 @@
-//! The identifier of a run, checked once at the door.
+//! The identifier of a run, checked once on input.
 //!
-//! Owns what an acceptable id is and how one is taken out of a run URL. The API types the path parameter as a plain
-//! string, so anything is accepted that can be a path segment; encoding it is the API client's job.
+//! Defines what an acceptable id is and how to extract one from a run URL. The API declares the path parameter as a
+//! plain string. So every possible path segment is accepted, and the API client encodes it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,27 +13,27 @@ use uuid::Uuid;
 
 use super::text::{is_hidden, printable};
 
-/// No id the API hands out is longer than a UUID (36 bytes); this leaves room without letting a pasted file through.
+/// Maximum length of an id in bytes. The API's ids are UUIDs (36 bytes); this leaves room but rejects a pasted file.
 const MAX_BYTES: usize = 200;
 
-/// A run's id: non-empty, no white space, quotes, control or invisible characters, not `.` or `..`, at most 200 bytes. A
-/// UUID in lower case with dashes, however it was written: it is one run, and gets one notification.
+/// A run's id: not empty, no white space, quotes, control or invisible characters, not `.` or `..`, at most 200 bytes.
+/// A UUID is stored in lower case with dashes, so that each run has one id and gets one notification.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(Arc<str>);
 
-/// Why a string is no run id, in words that say what to type instead.
+/// Why a string is not a run id, with advice on what to type instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RunIdError {
-    /// Nothing, or white space only.
+    /// Empty, or white space only.
     #[error(
         "the run id is empty; expected the id the API gave, such as 3c90c3cc-0d44-4b50-8888-8dd25736052a"
     )]
     Empty,
-    /// `.` and `..` would name another path of the API.
+    /// `.` and `..` would address another path of the API.
     #[error("`{0}` is not a run id: it would name another page of the API")]
     Dots(String),
-    /// The shell kept the quotes.
+    /// The quotes are part of the argument.
     #[error("the run id {0} was pasted with quotes or punctuation; without them: {1}")]
     Quoted(String, String),
     /// White space or control characters inside.
@@ -41,7 +41,7 @@ pub enum RunIdError {
         "the run id `{0}` has white space or control characters in it; expected one id, such as 3c90c3cc-0d44-4b50-8888-8dd25736052a"
     )]
     Space(String),
-    /// Characters that are not seen, such as those that reverse the text.
+    /// An invisible character, such as one that reverses the text.
     #[error(
         "the run id `{0}` has an invisible character in it (U+{1:04X}); type it, or copy it from the API"
     )]
@@ -49,18 +49,18 @@ pub enum RunIdError {
     /// Longer than any id.
     #[error("the run id `{0}` is {1} bytes long; no run id is longer than {MAX_BYTES}")]
     TooLong(String, usize),
-    /// A URL, but not of a run.
+    /// A URL without a run.
     #[error("`{0}` is a URL without a run in it; expected a run id, or a URL that ends in /runs/<run id>/")]
     NotARunUrl(String),
 }
 
 impl RunId {
-    /// The id as the API knows it.
+    /// The id as the API uses it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is of the API's own form.
+    /// Whether the id is a UUID, as the API's own ids are.
     pub fn is_uuid(&self) -> bool {
         uuid(&self.0).is_some()
     }
@@ -69,7 +69,7 @@ impl RunId {
 impl FromStr for RunId {
     type Err = RunIdError;
 
-    /// Takes an id, or a URL (or path) with `/runs/<id>` in it, as copied from a browser or from the documentation.
+    /// Accepts an id, or a URL (or path) with `/runs/<id>` in it, as copied from a browser or from the documentation.
     fn from_str(text: &str) -> Result<Self, RunIdError> {
         let text = text.trim();
         let shown = || printable(text, 60);
@@ -102,7 +102,7 @@ impl FromStr for RunId {
     }
 }
 
-/// Reads a UUID: with or without dashes, in braces, as a URN (RFC 9562, section 4), in any case.
+/// Reads a UUID in any case: with or without dashes, in braces, as a URN (RFC 9562, section 4).
 pub(super) fn uuid(text: &str) -> Option<Uuid> {
     const URN: &str = "urn:uuid:";
     let is_urn = text.get(..URN.len()).is_some_and(|start| start.eq_ignore_ascii_case(URN));
@@ -111,14 +111,14 @@ pub(super) fn uuid(text: &str) -> Option<Uuid> {
     if bare.len() == 32 || bare.len() == 36 { Uuid::try_parse(bare).ok() } else { None }
 }
 
-/// The text inside quotes or other punctuation (of either end), if there is any.
+/// The text without quotes or other punctuation around it (on either end), if there is any.
 fn unquoted(text: &str) -> Option<&str> {
     const QUOTES: [char; 13] = ['"', '\'', '`', '“', '”', '‘', '’', '«', '»', '<', '>', ',', ';'];
     let bare = text.trim_matches(QUOTES);
     (text.starts_with(QUOTES) || text.ends_with(QUOTES)).then_some(bare)
 }
 
-/// The path segment after the last `runs` of a URL or path, percent-decoded. The query and the fragment do not count.
+/// The path segment after the last `runs` of a URL or path, percent-decoded. Ignores the query and the fragment.
 fn id_in_url(url: &str) -> Option<String> {
     let path = url.split(['?', '#']).next()?;
     let mut segments = path.split('/').rev().filter(|s| !s.is_empty()).peekable();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is accepted is safe to show, and reads back as itself.
+        /// Every accepted id is safe to show, and parses to itself.
         #[test]
         fn an_id_is_plain_text(text in "\\PC{0,40}|[a-fA-F0-9{}-]{30,40}|.{0,20}") {
             if let Ok(id) = text.parse::<RunId>() {

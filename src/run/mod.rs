@@ -1,7 +1,8 @@
-//! What a run is, and what its history means. Pure: no I/O, no clock, and nothing of ours is imported.
+//! What a run is, and what its answers mean. Pure: no I/O, no clock, and no imports from other modules.
 //!
-//! `id` and `status` are the vocabulary, [`Run`] is one answer of the API, `state` is what is remembered of a watched
-//! run, `doubt` is what may mean its end if it lasts, `transition` says what an answer changes, and `event` is what the world is told of it.
+//! `id` and `status` are the vocabulary. [`Run`] is one answer of the API. `state` is the record of a watched run,
+//! `doubt` is what ends a watch if it lasts, `transition` says what an answer changes, and `event` is what runwatch
+//! sends.
 
 mod doubt;
 pub mod event;
@@ -27,7 +28,7 @@ pub use status::{RunStatus, Terminal};
 pub use text::printable;
 pub use transition::{Change, Observation, Transition, observe};
 
-/// One moment, read once and passed in: `mono` measures durations, `wall` is for people and for records.
+/// One moment, read once and passed in. `mono` measures durations; `wall` is for people and records.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     /// For differences within this process.
@@ -36,19 +37,19 @@ pub struct Moment {
     pub wall: Timestamp,
 }
 
-/// How far a run is, in samples. Any count may be missing, fall, or pass the total: none of them ends a run.
+/// A run's progress, in samples. Any count may be missing, fall, or exceed the total; none of that ends a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// Samples generated so far (`samples_completed`).
     pub completed: Option<u64>,
-    /// Samples given up on so far (`samples_failed`).
+    /// Samples failed so far (`samples_failed`).
     pub failed: Option<u64>,
-    /// Samples asked for (`runtime_params.number_of_samples`): the only denominator there is.
+    /// Samples requested (`runtime_params.number_of_samples`): the only total that the API gives.
     pub total: Option<u64>,
 }
 
 impl Progress {
-    /// Samples that are settled, generated or failed; `None` while the API counts nothing.
+    /// Samples that are settled, generated or failed; `None` while the API gives no counts.
     pub fn done(&self) -> Option<u64> {
         match (self.completed, self.failed) {
             (None, None) => None,
@@ -63,27 +64,27 @@ impl Progress {
     }
 }
 
-/// One answer of the API about one run: the fields a watcher acts on.
+/// One answer of the API about one run: the fields that runwatch uses.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    /// The API's word for where it stands.
+    /// The status, as the API gave it.
     pub status: RunStatus,
     /// Counts so far.
     pub progress: Progress,
-    /// When it was created, time in the queue included.
+    /// When it was created, before its time in the queue.
     pub created_at: Option<Timestamp>,
-    /// When it ended; may be missing on a run that has.
+    /// When it ended; may be missing on a finished run.
     pub completed_at: Option<Timestamp>,
-    /// What it was made from.
+    /// The run's spec.
     pub spec_id: Option<SpecId>,
-    /// What only the last answer is read for; `None` while the run goes on.
+    /// Fields of interest at the end only; `None` while the run is active.
     pub details: Option<Box<Details>>,
 }
 
-/// The longest string of the API's that is kept or told, in characters: it keeps a payload far under 20 kB.
+/// Maximum length of a string from the API that is stored or sent, in characters. It keeps a payload far below 20 kB.
 pub const MAX_TEXT: usize = 300;
 
-/// What people want to know of a finished run, beyond how it ended. Every field may be missing; strings are
+/// What people want to know about a finished run besides its status. Every field may be missing. Strings are
 /// [`printable`] and at most [`MAX_TEXT`] characters long.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -100,25 +101,25 @@ pub struct Details {
     /// Who started the run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_by_email: Option<String>,
-    /// Dollars.
+    /// Cost in dollars.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_cost: Option<f64>,
-    /// How many files the run made.
+    /// Number of files that the run generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generated_files: Option<u64>,
 }
 
-/// Which run is meant, and what people call it.
+/// A run and its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// The API's id.
     pub id: RunId,
-    /// The name given in the configuration or on the command line.
+    /// The name from the configuration or the command line.
     pub name: Option<Arc<str>>,
 }
 
 impl Subject {
-    /// The name people gave it, else the id.
+    /// The name, or the id without one.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or_else(|| self.id.as_str())
     }

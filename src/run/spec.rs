@@ -1,10 +1,10 @@
-//! Which spec a run was made from: what runs of one spec took is a guess at what the next one takes.
+//! The spec of a run. The durations of earlier runs of a spec predict those of later ones.
 
 use std::fmt;
 
 use uuid::Uuid;
 
-/// A spec's id: a UUID, as the API types it. Anything else is no spec, and takes part in no guess.
+/// A spec's id: a UUID, as the API declares it. A value of another form is ignored, and predicts nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SpecId(Uuid);
 

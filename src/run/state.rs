@@ -1,6 +1,6 @@
-//! What is remembered of one watched run between two answers.
+//! The state of one watched run between two answers.
 //!
-//! Owns the record that the store keeps and the scheduler carries: a few hundred bytes. Only `transition` changes it.
+//! Defines the record that the store keeps and the scheduler holds: a few hundred bytes. Only `transition` changes it.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ use super::{Progress, RunStatus, SpecId, Terminal};
 /// A watched run, as last known.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunState {
-    /// The last status the API gave; `None` until it has answered once.
+    /// The API's last status; `None` before the first answer.
     pub status: Option<RunStatus>,
     /// The last counts.
     pub progress: Progress,
-    /// When the run was created, by the API.
+    /// When the run was created, according to the API.
     pub created_at: Option<Timestamp>,
-    /// When it ended, by the API.
+    /// When it ended, according to the API.
     pub completed_at: Option<Timestamp>,
-    /// What it was made from.
+    /// The run's spec.
     pub spec_id: Option<SpecId>,
     /// When the watch began.
     pub watched_at: Timestamp,
-    /// When the status last changed, as seen from here.
+    /// When runwatch last saw the status change.
     pub changed_at: Option<Timestamp>,
-    /// When the counts last changed, as seen from here.
+    /// When runwatch last saw the counts change.
     pub progress_at: Option<Timestamp>,
-    /// How the watch of it ended. Once set it never changes.
+    /// How the watch of the run ended. Once set, it never changes.
     pub ended: Option<Ending>,
-    /// When that was seen.
+    /// When runwatch saw the end.
     pub ended_at: Option<Timestamp>,
-    /// When it was last told that the run is past its deadline.
+    /// When the last overdue warning was sent.
     pub overdue_told_at: Option<Timestamp>,
-    /// When it was last told that the run makes no progress; forgotten when it does.
+    /// When the last stalled warning was sent; cleared when the run makes progress.
     pub stalled_told_at: Option<Timestamp>,
-    /// A reason to give up that has not yet lasted long enough.
+    /// A reason to stop watching that has not lasted long enough yet.
     pub doubt: Option<Doubt>,
 }
 
@@ -48,11 +48,11 @@ pub enum Ending {
     Finished(Terminal),
     /// The API does not know the id and never did.
     NeverFound,
-    /// The API knew the id once and does not any more.
+    /// The API knew the id once but does not any more.
     Gone,
-    /// The API refused the key, also after it was read again.
+    /// The API refused the key, even after it was read again.
     KeyRefused,
-    /// The status stayed a word that nobody here knows.
+    /// The status stayed a word that runwatch does not know.
     Unknowable,
     /// The API kept refusing the request itself (400, 405, a redirect, …).
     Rejected,
@@ -73,7 +73,7 @@ impl Ending {
 }
 
 impl RunState {
-    /// A run that nobody has asked about yet.
+    /// A run that was not polled yet.
     pub fn new(watched_at: Timestamp) -> Self {
         Self {
             status: None,
@@ -92,28 +92,28 @@ impl RunState {
         }
     }
 
-    /// Whether the API has ever answered with this run.
+    /// Whether the API ever answered with this run.
     pub fn was_seen(&self) -> bool {
         self.status.is_some()
     }
 
-    /// When the run last got on: its counts moved, its status changed, or the watch of it began.
+    /// When the run last made progress: a count or the status changed, or the watch began.
     pub fn moved_at(&self) -> Timestamp {
         [self.progress_at, self.changed_at].into_iter().flatten().fold(self.watched_at, Timestamp::max)
     }
 
-    /// Takes back an end that the API never gave: the run is watched on.
+    /// Removes an end that did not come from the API, so that the watch continues.
     pub fn watch_again(&mut self) {
         self.ended = None;
         self.ended_at = None;
     }
 
-    /// When the present doubt becomes an end, if it would by time alone: a poll is due then at the latest.
+    /// When the current doubt becomes an end through time alone. A poll is due then at the latest.
     pub fn doubt_ends_at(&self, patience: &Patience) -> Option<Instant> {
         self.doubt?.ends_at(self.was_seen(), patience)
     }
 
-    /// How long the run took by the API's own clock: from creation, queue included, to its end.
+    /// The run's duration by the API's clock: from its creation, including the queue, to its end.
     pub fn took(&self) -> Option<Duration> {
         let span = self.completed_at?.duration_since(self.created_at?);
         span.try_into().ok()

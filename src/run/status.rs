@@ -1,7 +1,7 @@
-//! The words the API uses for where a run stands.
+//! The API's words for a run's status.
 //!
-//! Owns the vocabulary, its aliases over time, and the one decision that everything else hangs on: which words end a
-//! run. A word that is not known is neither terminal nor success.
+//! Owns the vocabulary, its aliases over time, and which words are terminal. An unknown word is neither terminal nor
+//! success.
 
 use std::fmt;
 
@@ -9,37 +9,37 @@ use serde::{Deserialize, Serialize};
 
 use super::text::printable;
 
-/// Where a run stands, as the API said.
+/// A run's status, as the API gave it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Option<String>", into = "Option<String>")]
 pub enum RunStatus {
-    /// Queued (also said ACCEPTED, QUEUED).
+    /// Queued (aliases ACCEPTED, QUEUED).
     Pending,
-    /// Generating samples (also said RUNNING, `IN_PROGRESS`).
+    /// Generating samples (aliases RUNNING, `IN_PROGRESS`).
     Processing,
-    /// Over, with results (also said COMPLETED, READY).
+    /// Finished with results (aliases COMPLETED, READY).
     Succeeded,
-    /// Over, without results. The API gives no reason.
+    /// Finished without results. The API gives no reason.
     Failed,
-    /// Stopped on request (also said CANCELLED).
+    /// Stopped on request (alias CANCELLED).
     Canceled,
-    /// A word this version does not know, or none at all: never an end.
+    /// A word that this version does not know, or none. It is never terminal.
     Unknown(Option<Box<str>>),
 }
 
-/// The statuses that end a run for ever.
+/// The terminal statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Terminal {
-    /// Over, with results.
+    /// Finished with results.
     Succeeded,
-    /// Over, without.
+    /// Finished without results.
     Failed,
     /// Stopped on request.
     Canceled,
 }
 
 impl RunStatus {
-    /// Reads the API's word. Upper and lower case and white space around it do not count.
+    /// Parses the API's word. Ignores case and surrounding white space.
     pub fn parse(word: Option<&str>) -> Self {
         let Some(word) = word.map(str::trim) else { return Self::Unknown(None) };
         let known: &[(&str, Self)] = &[
@@ -62,7 +62,7 @@ impl RunStatus {
             .map_or_else(|| Self::Unknown(Some(printable(word, 40).into())), |(_, status)| status.clone())
     }
 
-    /// The end this status means, or `None` while the run goes on or the word is not known.
+    /// The terminal status, or `None` while the run is active or the word is unknown.
     pub fn terminal(&self) -> Option<Terminal> {
         match self {
             Self::Succeeded => Some(Terminal::Succeeded),
@@ -72,7 +72,7 @@ impl RunStatus {
         }
     }
 
-    /// The word for people and for JSON; an unknown word as the API said it, `UNKNOWN` where it said none.
+    /// The word for people and for JSON. An unknown word stays as the API gave it; a missing one is `UNKNOWN`.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Pending => "PENDING",

@@ -1,13 +1,14 @@
-//! What an answer changes: the one place where a run can end.
+//! What an answer changes: the only place where a run can end.
 //!
-//! Owns [`observe`], a pure function from (what was known, what was seen) to (what is known now, what changed). Terminal
-//! is sticky, only a terminal status in an answer finishes a run, and every other end must last: how long is [`Patience`], in `doubt`.
+//! Owns [`observe`], a pure function from the old state and an observation to the new state and the change. An end is
+//! final. Only a terminal status in an answer finishes a run. Every other end must last; `doubt` says how long
+//! ([`Patience`]).
 
 use super::doubt::{Authority, Doubt, DoubtKind, Patience};
 use super::state::{Ending, RunState};
 use super::{Moment, Run, RunStatus};
 
-/// What a poll brought. Transient errors never come here: they say nothing about the run.
+/// The result of a poll. Excludes transient errors, which say nothing about the run.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Observation {
     /// A run, from a 2xx JSON body.
@@ -16,31 +17,31 @@ pub enum Observation {
     Doubt(DoubtKind, Authority),
 }
 
-/// What became of it.
+/// The result of an observation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Transition {
-    /// What is known now.
+    /// The new state.
     pub state: RunState,
-    /// The most important thing that changed.
+    /// The most important change.
     pub change: Change,
-    /// Whether a doubt of a new kind began with this answer: worth one warning.
+    /// The kind of a doubt that began with this answer. Worth one warning.
     pub new_doubt: Option<DoubtKind>,
 }
 
-/// What an answer changed, from least to most.
+/// What an answer changed, from least to most important.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     /// Nothing.
     None,
-    /// A count moved.
+    /// A count changed.
     Progress,
-    /// The status moved and the run goes on.
+    /// The status changed, and the run is active.
     Status,
-    /// The watch of this run is over.
+    /// The watch of this run ended.
     Ended,
 }
 
-/// Applies one observation. An ended run stays exactly as it is.
+/// Applies one observation. A run that ended stays exactly as it is.
 pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Patience) -> Transition {
     let mut next = state.clone();
     if state.ended.is_some() {
@@ -53,7 +54,7 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
                 .then_some((DoubtKind::UnknownStatus, Authority::Api));
             (take_in(&mut next, run, now), unknown)
         }
-        // A page decides nothing, so that it does not set aside what was said before either.
+        // A page decides nothing, so it does not replace an earlier doubt either.
         Observation::Doubt(_, Authority::Page) if state.doubt.is_some() => {
             return Transition { state: next, change: Change::None, new_doubt: None };
         }
@@ -75,7 +76,7 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
     Transition { state: next, change, new_doubt }
 }
 
-/// Copies an answer into the record. What an answer leaves out is kept from earlier ones.
+/// Copies an answer into the record. Fields missing in the answer keep their values.
 fn take_in(state: &mut RunState, run: &Run, now: Moment) -> Change {
     let mut change = Change::None;
     let mut progress = run.progress;
@@ -136,7 +137,7 @@ mod tests {
         })
     }
 
-    /// Feeds observations at seconds from the start, and gives the last transition.
+    /// Applies observations at seconds from the start, and returns the last transition.
     fn play(patience: &Patience, seen: &[(u64, Observation)]) -> Transition {
         let start = Instant::now();
         let mut last =
@@ -197,7 +198,7 @@ mod tests {
             vec![(5, missing()), (60, answer("PROCESSING", 2)), (61, missing()), (90, missing())],
         ] {
             assert_eq!(ended(&PATIENCE, &seen(&too_soon)), None, "{too_soon:?}");
-            // Nor where nothing is to be borne: that is for ids that were never seen.
+            // Nor with a grace period of zero, which only concerns ids that were never seen.
             let none = Patience { grace: Duration::ZERO, ..PATIENCE };
             let at_once: Vec<_> = too_soon.into_iter().filter(|(at, _)| *at < 15).collect();
             assert_eq!(ended(&none, &seen(&at_once)), None, "{at_once:?}");
@@ -218,7 +219,7 @@ mod tests {
             assert_eq!(play(Authority::Foreign, 5 + 1800), Some(end), "{kind:?}");
             assert_eq!(play(Authority::Page, 99_999), None, "{kind:?}");
         }
-        // One of the API's own among them is one, and no more.
+        // A single answer of the API among them counts as one.
         let mixed = [
             (0, answer("PROCESSING", 1)),
             (5, Observation::Doubt(KeyRefused, Authority::Page)),
@@ -226,7 +227,7 @@ mod tests {
             (7, Observation::Doubt(KeyRefused, Authority::Api)),
         ];
         assert_eq!(ended(&PATIENCE, &mixed), None);
-        // On an id that was never seen it is more likely a wrong address.
+        // On an id that was never seen, a wrong address is more likely.
         let never = |upto: u64| {
             let said = (0..=upto).map(|at| (at, Observation::Doubt(NoSuchPage, Authority::Foreign)));
             ended(&PATIENCE, &said.collect::<Vec<_>>())
@@ -306,7 +307,7 @@ mod tests {
     }
 
     proptest! {
-        /// Invariant 1: once ended, nothing that comes later changes anything.
+        /// Invariant 1: after the end, no later observation changes anything.
         #[test]
         fn terminal_is_sticky(seen in prop::collection::vec((0..5000u64, any_observation()), 1..40)) {
             let mut seen = seen;
@@ -324,13 +325,13 @@ mod tests {
             }
         }
 
-        /// Invariant 3: pages end nothing, whatever else is said in between.
+        /// Invariant 3: pages end nothing, whatever other answers come in between.
         #[test]
         fn pages_change_no_end(
             seen in prop::collection::vec((0..5000u64, any_observation()), 1..40),
             pages in prop::collection::vec(0..5000u64, 0..40),
         ) {
-            // Of the kind that the others are, so that they are not an answer to the contrary.
+            // Excludes an answer of another kind, which would reset the doubt.
             let api = |(_, observation): &(u64, Observation)| !matches!(observation, Observation::Doubt(kind, _) if *kind != DoubtKind::KeyRefused);
             let mut without: Vec<_> = seen.into_iter().filter(api).collect();
             let page = Observation::Doubt(DoubtKind::KeyRefused, Authority::Page);

@@ -1,14 +1,16 @@
-//! The log of a GitHub Actions job: its runner executes what looks like a command in whatever a program prints.
+//! Text for the log of a GitHub Actions job. The job's runner executes anything in a program's output that looks like a
+//! command.
 //!
-//! `::command …::` counts at the beginning of a line, after white space; the older `##[command …]` anywhere in a line (the
-//! runner's `ActionCommand.cs`). It compares by culture, which passes over hidden characters: `:\u{200b}:` is `::` to it.
+//! `::command …::` counts at the start of a line, after white space. The older `##[command …]` counts anywhere in a
+//! line (the runner's `ActionCommand.cs`). The runner ignores hidden characters when it compares, so `:\u{200b}:`
+//! counts as `::`.
 
 use super::{is_hidden, one_line};
 
-/// `text` with a space inside every `::` and `##[`, so that no line of it is a command. Its lines stay lines.
+/// Inserts a space inside every `::` and `##[`, so that no line is a command. Keeps the lines.
 pub fn without_workflow_commands(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    // The last two characters that are seen.
+    // The last two visible characters.
     let mut before = ['\n'; 2];
     for c in text.chars() {
         if is_hidden(c) && c != '\n' && c != '\r' {
@@ -29,10 +31,10 @@ pub fn without_workflow_commands(text: &str) -> String {
     out
 }
 
-/// The message of an annotation (`::error …::MESSAGE`): on one line, escaped, and no command itself.
+/// The message of an annotation (`::error …::MESSAGE`): one line, escaped, and no command itself.
 pub fn annotation_data(text: &str) -> String {
     let lines = text.split(['\r', '\n']).map(one_line).filter(|line| !line.is_empty()).collect::<Vec<_>>();
-    // GitHub shows each as a line of its own.
+    // GitHub shows each `%0A` as a new line.
     without_workflow_commands(&lines.join("\n")).replace('%', "%25").replace('\n', "%0A")
 }
 
@@ -88,7 +90,7 @@ mod tests {
         fn annotations_are_one_line_that_reads_back(text in samples::hostile()) {
             let data = annotation_data(&text);
             prop_assert!(!data.chars().any(is_hidden) && !data.contains("::") && !data.contains("##["), "{data:?}");
-            // As the runner reads it.
+            // Decodes as the runner does.
             let read = data.replace("%0D", "\r").replace("%0A", "\n").replace("%25", "%");
             prop_assert_eq!(one_line(&read), without_workflow_commands(&read.replace('\n', " ")));
             let property = annotation_property(&text);

@@ -1,18 +1,19 @@
-//! JSON that is shown: the same value, with what is dangerous to show written as `\u` escapes.
+//! JSON for display: the same value, with dangerous characters as `\u` escapes.
 //!
-//! Takes whole JSON texts, ours or the API's own. Everything dangerous is inside strings, where an escape changes nothing.
+//! Takes whole JSON texts, from runwatch or the API. Dangerous characters occur only inside strings, where an escape
+//! keeps the value.
 
 use std::fmt::Write as _;
 
 use super::is_hidden;
 
-/// The same JSON value without a hidden character inside its strings: DEL, C1, bidirectional and zero-width ones, which JSON
-/// allows there as they are.
+/// The same JSON value with hidden characters escaped. JSON allows DEL, C1, bidirectional and zero-width characters in
+/// strings as they are.
 pub fn json_for_terminal(json: &str) -> String {
     escaped(json, false)
 }
 
-/// The same JSON value, in which GitHub's runner finds no command either: see `super::github`.
+/// The same JSON value, also safe from GitHub's runner: see `super::github`.
 pub fn json_for_github(json: &str) -> String {
     escaped(json, true)
 }

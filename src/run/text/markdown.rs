@@ -1,17 +1,17 @@
 //! A cell of a GitHub Flavored Markdown table.
 //!
-//! Everything that could be markup becomes a character reference: by the specification (section 6.2) a reference never
-//! stands for structure. That needs no order of escapes, and a pipe or backslash means nothing to the table.
+//! Every character that could be markup becomes a character reference. By the specification (section 6.2), a reference
+//! never starts markup. So the order of escapes does not matter, and a pipe or backslash cannot break the table.
 
 use std::fmt::Write as _;
 
 use super::one_line;
 
-/// Ends a mention, an issue reference or an e-mail address: GitHub looks for these in the rendered text, where references
-/// are characters again, but never across an element.
+/// Interrupts a mention, an issue reference or an e-mail address. GitHub searches the rendered text for these, where
+/// references are characters again, but never across an element.
 const BREAK: &str = "<span></span>";
 
-/// `text` as it stands, on one line: no markup, HTML, link, image, mention or address in it means anything.
+/// `text` on one line, shown as it is: no markup, HTML, link, image, mention or address in it has an effect.
 pub fn markdown_cell(text: &str) -> String {
     let text = one_line(text);
     let mut out = String::with_capacity(text.len());
@@ -27,7 +27,7 @@ pub fn markdown_cell(text: &str) -> String {
                 reference(&mut out, c);
                 out.push_str(BREAK);
             }
-            // Bare addresses are found by these.
+            // GitHub links bare addresses that contain these.
             ':' if rest.as_str().starts_with('/') => reference(&mut out, c),
             '.' if ends_with_www(&out) => reference(&mut out, c),
             _ => out.push(c),
@@ -52,7 +52,7 @@ mod tests {
     use super::super::samples;
     use super::*;
 
-    /// The texts of the cells of the second row, as a Markdown parser reads them; panics on markup.
+    /// The texts of the second row's cells, as a Markdown parser reads them. Panics on markup.
     fn cells(first: &str, second: &str) -> Vec<String> {
         let table = format!("| a | b |\n| --- | --- |\n| {first} | {second} |\n");
         let (mut cells, mut in_head) = (Vec::new(), false);

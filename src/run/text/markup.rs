@@ -2,7 +2,7 @@
 
 use super::is_hidden;
 
-/// The text as markup that shows as the text. Line breaks stay; other hidden characters become spaces.
+/// Escapes the text so that it shows as it is. Line breaks stay; other hidden characters become spaces.
 pub fn desktop_markup(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -13,7 +13,7 @@ pub fn desktop_markup(text: &str) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             '\n' => out.push(c),
-            // XML allows no control characters: one of them, and the service shows nothing or everything raw.
+            // XML allows no control characters. With one of them, the service shows nothing, or the raw markup.
             _ if is_hidden(c) => out.push(' '),
             _ => out.push(c),
         }

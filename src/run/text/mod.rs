@@ -1,9 +1,9 @@
-//! Foreign text made safe to show: one function per medium, used at that medium's edge.
+//! Makes foreign text safe to show: one function per medium, used where the text is output.
 //!
-//! Owns the list of characters that must never reach a terminal, a log or a notification, and the escapes of each medium:
-//! one line ([`printable`]), JSON ([`json_for_terminal`]), GitHub's log and annotations, a Markdown table cell, and desktop
-//! markup. Foreign is what the API, a proxy, a receiver, a program, the command line or a file says. Secrets are not looked
-//! for here (`crate::secret`).
+//! Owns the list of characters that must never reach a terminal, a log or a notification, and the escapes of each
+//! medium: one line ([`printable`]), JSON ([`json_for_terminal`]), GitHub's log and annotations, a Markdown table cell,
+//! and desktop markup. Foreign text comes from the API, a proxy, a receiver, a program, the command line or a file.
+//! Secrets are removed elsewhere (`crate::secret`).
 
 mod github;
 mod json;
@@ -17,10 +17,10 @@ pub use json::{json_for_github, json_for_terminal};
 pub use markdown::markdown_cell;
 pub use markup::desktop_markup;
 
-/// `text` on one line, trimmed, without hidden characters and at most `max` characters long (an ellipsis marks the cut).
+/// `text` on one line, trimmed, without hidden characters and at most `max` characters long. An ellipsis marks a cut.
 ///
-/// Hidden characters, line breaks and white space become single spaces. Text can then neither move the cursor, colour the
-/// terminal, forge a second log line, nor pass for other text.
+/// Hidden characters, line breaks and white space become single spaces. The text can then not move the cursor, change
+/// colours, forge a second log line, or look like other text.
 pub fn printable(text: &str, max: usize) -> String {
     let mut out = String::with_capacity(text.len().min(max.saturating_mul(4)));
     let mut kept = 0;
@@ -49,7 +49,7 @@ pub fn printable(text: &str, max: usize) -> String {
     out
 }
 
-/// [`printable`] without a bound, which borrows text that is clean already.
+/// [`printable`] without a limit. Borrows text that is clean already.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     let is_clean = |c: char| c == ' ' || !(c.is_whitespace() || is_hidden(c));
     let is_trimmed = !text.starts_with(' ') && !text.ends_with(' ') && !text.contains("  ");
@@ -60,8 +60,8 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a character is not seen as itself: it controls the terminal, reorders or hides the text around it, breaks the
-/// line, or takes no room at all.
+/// Whether a character is not visible as itself: it controls the terminal, reorders or hides the text around it, breaks
+/// the line, or has no width.
 ///
 /// Unicode's categories Cc, Zl and Zp, `Bidi_Control`, and `Default_Ignorable_Code_Point` (Unicode 16).
 pub fn is_hidden(c: char) -> bool {
@@ -75,12 +75,12 @@ pub fn is_hidden(c: char) -> bool {
         | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// What the tests of every medium are tried with.
+/// Inputs for the tests of every medium.
 #[cfg(test)]
 mod samples {
     use proptest::prelude::*;
 
-    /// Every hidden character that somebody has attacked a terminal or a reader with.
+    /// Every hidden character that is known from attacks on terminals or readers.
     pub(super) fn hidden() -> Vec<char> {
         [
             0x00..=0x1f,
@@ -102,7 +102,7 @@ mod samples {
         .collect()
     }
 
-    /// Text as an attacker writes it: markup, commands and hidden characters, densely mixed.
+    /// Hostile text: a dense mix of markup, commands and hidden characters.
     pub(super) fn hostile() -> impl Strategy<Value = String> {
         let pieces = prop_oneof![
             prop::sample::select(vec![
@@ -200,7 +200,8 @@ mod tests {
     }
 
     proptest! {
-        /// One line, within its bound, nothing hidden, and done once is done for good.
+        /// The result is one line, within its limit, without hidden characters, and stays the same when processed
+        /// again.
         #[test]
         fn what_is_printable_is_safe(text in samples::hostile(), max in 0usize..40) {
             let shown = printable(&text, max);
