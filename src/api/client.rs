@@ -1,7 +1,7 @@
 //! The HTTP client for the API.
 //!
-//! Owns the connection pool, the headers every request carries and the API key in use. What to ask and when is decided
-//! elsewhere; so is where the key comes from ([`ApiSettings::read_key`]).
+//! Owns the connection pool, the headers of every request and the API key in use. The scheduler decides what to request
+//! and when. [`ApiSettings::read_key`] says where the key comes from.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -27,28 +27,28 @@ use crate::run::{RunId, printable};
 use crate::secret::{Redactor, Secret};
 use crate::span;
 
-/// The largest body that is read, decompressed: a run with 20,000 files is about 3 MiB.
+/// Maximum size of a body, decompressed: a run with 20,000 files is about 3 MiB.
 pub const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// An error body longer than this has nothing more to say.
+/// Maximum size of an error body; a longer one is cut.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
-/// Everything but the unreserved characters of RFC 3986, section 2.3, is encoded in a path segment.
+/// RFC 3986, section 2.3: everything but the unreserved characters is encoded in a path segment.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Reads the API key from where it is kept; the error says what is wrong there and what to do.
+/// Reads the API key from its source. The error says what is wrong there and what to do.
 pub type ReadKey = Arc<dyn Fn() -> Result<Secret, String> + Send + Sync>;
 
-/// What the client needs to know.
+/// The client's settings.
 #[derive(Clone)]
 pub struct ApiSettings {
     /// Scheme, host and path prefix that `/api/dataframer/runs/…` is appended to; no trailing slash.
     pub base_url: Url,
-    /// Where the key is read, at the start and again when it is refused.
+    /// Reads the key, at the start and whenever it is refused.
     pub read_key: ReadKey,
-    /// Sent with every request; they win over the client's own.
+    /// Extra headers for every request. They replace the client's own.
     pub headers: Vec<(String, Secret)>,
-    /// PEM file of certificate authorities to trust beside the system's.
+    /// PEM file of certificate authorities to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// For the TCP and TLS handshakes.
     pub connect_timeout: Duration,
@@ -56,10 +56,10 @@ pub struct ApiSettings {
     pub request_timeout: Duration,
 }
 
-/// Why a client cannot be made. Ends the process: the configuration is at fault.
+/// Why a client cannot be created. Ends the process, because the configuration is wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// No key, or not one that can be sent.
+    /// A missing key, or one that cannot be sent.
     #[error("{0}")]
     Key(String),
     /// A custom header that HTTP does not allow.
@@ -77,21 +77,21 @@ pub struct ApiClient {
     http: Pool,
     runs: String,
     key: RwLock<HeaderValue>,
-    /// Knows the keys that were in use and the custom headers: an answer may repeat what it was asked with.
+    /// Knows all keys used so far and the custom headers, because an answer may repeat the request.
     redactor: RwLock<Arc<Redactor>>,
-    /// A custom `Authorization` header stands in for the key, as in the official SDK.
+    /// Whether a custom `Authorization` header replaces the key, as in the official SDK.
     own_authorization: bool,
     read_key: ReadKey,
     connect_timeout: Duration,
     request_timeout: Duration,
-    /// How far this machine's clock and the API's were apart at the last answer.
+    /// Difference between this machine's clock and the API's at the last answer.
     skew: Mutex<Option<Duration>>,
-    /// What of the last list could not be read.
+    /// The unreadable entries of the last list.
     skipped: Mutex<Skipped>,
 }
 
 impl ApiClient {
-    /// Reads the key and builds the connection pool. Nothing is sent yet.
+    /// Reads the key and creates the connection pool. Sends nothing.
     pub fn new(settings: &ApiSettings) -> Result<Self, SetupError> {
         let key = (settings.read_key)().map_err(SetupError::Key)?;
         let mut redactor = Redactor::new([key.expose()]);
@@ -129,18 +129,18 @@ impl ApiClient {
         })
     }
 
-    /// The address a run is asked about at, for people to copy.
+    /// The URL that a run is polled at, for people to copy.
     pub fn run_url(&self, id: &RunId) -> String {
         format!("{}{}/", self.runs, utf8_percent_encode(id.as_str(), SEGMENT))
     }
 
-    /// How far this machine's clock and the API's were apart at its last answer; `None` where it did not say.
+    /// Difference between this machine's clock and the API's at the last answer; `None` if the API gave no time.
     pub fn clock_skew(&self) -> Option<Duration> {
         *self.skew.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the list of all runs of the company, newest first, and keeps what `keep` wants of it. Streams: what is not
-    /// kept takes no memory.
+    /// Reads the list of all runs of the company, newest first, and returns those that `keep` accepts. Streams the
+    /// list, so the other runs take no memory.
     pub async fn list_runs(
         &self,
         keep: impl FnMut(&mut Listed) -> bool + Send,
@@ -184,7 +184,7 @@ impl ApiClient {
         Ok(Listing { bytes: call.bytes, skipped, ..listing })
     }
 
-    /// Says what of a list could not be read, unless it was the same in the last one: lists can come every second.
+    /// Warns about unreadable entries, unless the last list had the same ones: lists can come every second.
     fn warn_of_skipped(&self, skipped: &Skipped) {
         let mut last = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
         if skipped.count > 0 && *last != *skipped {
@@ -226,7 +226,7 @@ impl ApiClient {
         }
     }
 
-    /// One request; gives the answer if it is a success.
+    /// Sends one request and returns the answer if it is a success.
     async fn get(&self, url: &str, call: &mut Call) -> Result<Response, PollError> {
         let mut request = call.client.get(url);
         if !self.own_authorization {
@@ -240,13 +240,13 @@ impl ApiClient {
             return Err(PollError::transient(http::proxy_refused(self.http.proxy())));
         }
         if status == StatusCode::MISDIRECTED_REQUEST {
-            // It is this connection that is wrong, not the request (RFC 9110, section 15.5.20).
+            // The connection is wrong, not the request (RFC 9110, section 15.5.20).
             self.http.leave(call.generation);
         }
         *self.skew.lock().unwrap_or_else(PoisonError::into_inner) = skew(response.headers());
         if !status.is_success() {
             let headers = response.headers().clone();
-            // The status says enough where the body breaks off.
+            // If the body is cut off, the status alone is enough.
             let body = read_body(response, MAX_ERROR_BODY, &mut call.bytes).await.unwrap_or_default();
             let mut error = refusal::poll_error(status, &headers, &body, clock::wall());
             if !error.from_api {
@@ -271,8 +271,8 @@ impl ApiClient {
         }
     }
 
-    /// Words for an error of the transport. They never contain the URL. The next request uses a new connection where this
-    /// one may be dead.
+    /// A message for a transport error, without the URL. If the connection may be dead, the next request uses a new
+    /// one.
     fn trouble(&self, error: &reqwest::Error, call: &Call) -> PollError {
         self.http.failed(error, call.generation);
         let (cause, via) = (http::root_cause(error), http::via(self.http.proxy()));
@@ -293,14 +293,14 @@ impl ApiClient {
     }
 }
 
-/// One request, from its beginning: what the log says of it.
+/// One request from its start, for the log.
 struct Call {
     client: Client,
     generation: Generation,
     began: Instant,
     status: Option<StatusCode>,
     version: Option<Version>,
-    /// Of the body, decompressed.
+    /// Size of the body, decompressed.
     bytes: usize,
 }
 
@@ -314,7 +314,7 @@ impl Call {
         self.version = Some(response.version());
     }
 
-    /// One line at `debug`: never the key, a header or a body.
+    /// One line at `debug`, without the key, headers or body.
     fn log(&self, about: &str, answer: fmt::Arguments<'_>) {
         debug!(
             status = self.status.map(|status| status.as_u16()),
@@ -341,7 +341,7 @@ impl RunSource for ApiClient {
             let read = blocking::run("key", move || read_key());
             let key = read.await.map_err(|error| error.to_string())??;
             let value = bearer(&key).map_err(|error| error.to_string())?;
-            // The old key may be repeated in answers that are still to come.
+            // Later answers may still repeat the old key.
             Arc::make_mut(&mut self.redactor.write().unwrap_or_else(PoisonError::into_inner))
                 .add(key.expose());
             *self.key.write().unwrap_or_else(PoisonError::into_inner) = value;
@@ -360,7 +360,7 @@ fn bearer(key: &Secret) -> Result<HeaderValue, SetupError> {
     Ok(value)
 }
 
-/// The time in an answer against the clock here.
+/// Difference between the time in an answer and this machine's clock.
 fn skew(headers: &HeaderMap) -> Option<Duration> {
     let there = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let there = jiff::Timestamp::try_from(there).ok()?;
@@ -372,7 +372,7 @@ enum BodyError {
     Broken(reqwest::Error),
 }
 
-/// Reads a body to its end, counting what comes out of the decompressor: this stops a gzip bomb too.
+/// Reads a whole body. Counts decompressed bytes, which stops a gzip bomb too.
 async fn read_body(mut response: Response, limit: usize, bytes: &mut usize) -> Result<Bytes, BodyError> {
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(BodyError::TooLarge);

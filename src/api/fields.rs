@@ -1,4 +1,4 @@
-//! Which fields of a run are read, and how those of an object that may be anything are: one by one, as they come.
+//! Which fields of a run are read, one by one as they arrive, from an object that may contain anything.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use super::scalar::{Length, NumberOfSamples, Scalar};
 use crate::run::{Details, MAX_TEXT, Progress, Run, RunStatus, SpecId, printable};
 
-/// What is taken of an object, field by field. The last of several of one name counts.
+/// Collects the wanted fields of an object. If a name occurs several times, the last one counts.
 pub(super) trait Wire<'de>: Default {
-    /// Takes the value of a field; false if it is none of its own.
+    /// Reads the value of a field. Returns false if the field is not wanted.
     fn take<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<bool, A::Error>;
 }
 
-/// Reads the fields of the object that `json` begins with; also gives the length of that object, in bytes.
+/// Reads the fields of the object at the start of `json`. Also returns the length of that object in bytes.
 pub(super) fn fields<'de, W: Wire<'de>>(json: &'de [u8]) -> serde_json::Result<(W, usize)> {
     struct Object<W>(W);
     impl<'de, W: Wire<'de>> Deserialize<'de> for Object<W> {
@@ -30,7 +30,7 @@ pub(super) fn fields<'de, W: Wire<'de>>(json: &'de [u8]) -> serde_json::Result<(
     }
 }
 
-/// Fills in the fields of an object as they come: those before an error are there.
+/// Fills in the fields as they arrive, so that those before an error are kept.
 pub(super) struct Fields<'w, W>(pub(super) &'w mut W);
 
 impl<'de, W: Wire<'de>> Visitor<'de> for Fields<'_, W> {
@@ -49,7 +49,7 @@ impl<'de, W: Wire<'de>> Visitor<'de> for Fields<'_, W> {
     }
 }
 
-/// The fields that every poll needs.
+/// The fields needed for every poll.
 #[derive(Default)]
 pub(super) struct WireRun<'a> {
     pub(super) id: Scalar<'a>,
@@ -60,7 +60,7 @@ pub(super) struct WireRun<'a> {
     completed_at: Scalar<'a>,
     spec_id: Scalar<'a>,
     runtime_params: NumberOfSamples,
-    /// Two statuses that mean different things, or two ids.
+    /// Whether there are two different statuses, or two ids.
     pub(super) is_ambiguous: bool,
 }
 
@@ -108,8 +108,8 @@ impl WireRun<'_> {
         }
     }
 
-    /// Every field of a run may be missing, but a status alone is not yet a run: `{"status":"ready"}` is what a gateway
-    /// says of its own health. Alone it must be one of the API's five words, to the letter.
+    /// Every field of a run may be missing, but a status alone is not enough: a gateway reports its own health as
+    /// `{"status":"ready"}`. A status alone must be exactly one of the API's five words.
     pub(super) fn is_a_run(&self) -> bool {
         let fields =
             [&self.id, &self.samples_completed, &self.samples_failed, &self.created_at, &self.completed_at];
@@ -125,7 +125,7 @@ impl WireRun<'_> {
     }
 }
 
-/// The fields that only the last answer is read for.
+/// The fields needed from the last answer only.
 #[derive(Default)]
 pub(super) struct WireDetails<'a> {
     spec_name: Scalar<'a>,

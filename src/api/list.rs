@@ -1,7 +1,7 @@
-//! Reads the list of runs as it arrives: one run at a time, however many there are.
+//! Reads the list of runs as it arrives, one run at a time.
 //!
-//! Owns the splitting of a JSON array into its elements. The list of a company with fifty thousand runs is tens of megabytes
-//! long; nothing of it is kept but what is asked for.
+//! Splits a JSON array into its elements. The list of a company with fifty thousand runs is tens of megabytes long, so
+//! only the wanted runs are kept in memory.
 
 use std::fmt;
 
@@ -9,29 +9,29 @@ use super::PollError;
 use super::wire;
 use crate::run::{Run, RunId};
 
-/// The longest element that is read. A run in the list has no files and is below a kilobyte.
+/// Maximum size of an element, in bytes. A run in the list has no files and takes less than a kilobyte.
 const LONGEST: usize = 64 * 1024;
 
-/// A run as the list has it: without the number of its samples, and with its details.
+/// A run in the list: without its number of samples, but with its details.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Listed {
     /// Its id.
     pub id: RunId,
-    /// What a watcher acts on.
+    /// The fields that runwatch uses.
     pub run: Run,
 }
 
-/// Entries of a list that could not be read: the runs in them are not listed.
+/// Entries of a list that could not be read. Their runs are missing from the result.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// How many there were.
+    /// How many entries.
     pub count: usize,
-    /// What the first one was.
+    /// Describes the first one.
     first: String,
 }
 
 impl Skipped {
-    /// Adds one: the `number`th entry of the list, from 1.
+    /// Adds the `number`th entry of the list, counted from 1.
     fn add(&mut self, number: usize, id: Option<&RunId>, why: &str) {
         if self.count == 0 {
             let run = id.map(|id| format!(", the run {id},")).unwrap_or_default();
@@ -49,7 +49,7 @@ impl fmt::Display for Skipped {
     }
 }
 
-/// Reads the entries of a list one after the other.
+/// Reads the entries of a list one after another.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     read: usize,
@@ -57,7 +57,7 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    /// Reads one element as the splitter gives it; `None` if it is no run that can be asked about.
+    /// Reads one element from the splitter; `None` if it is not a run that can be polled.
     pub(super) fn read(&mut self, element: Element<'_>) -> Option<Listed> {
         self.read += 1;
         match element {
@@ -77,30 +77,30 @@ impl Entries {
 /// An element of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Element<'a> {
-    /// All of it.
+    /// The whole element.
     Whole(&'a [u8]),
-    /// It is too long to be a run: its beginning.
+    /// The start of an element that is too long to be a run.
     TooLong(&'a [u8]),
 }
 
-/// Takes a list apart as it comes.
+/// Splits a list into elements while it arrives.
 #[derive(Debug, Default)]
 pub(super) struct Splitter {
-    /// How many brackets and braces are open.
+    /// Number of open brackets and braces.
     depth: usize,
-    /// At which depth the elements of the list are; `None` before it has begun.
+    /// The depth of the list's elements; `None` before the list has begun.
     list: Option<usize>,
-    /// What may come next in the list, between its elements.
+    /// What may come next between two elements.
     next: Next,
     in_string: bool,
     escaped: bool,
-    /// The element that is being read.
+    /// The element being read.
     element: Vec<u8>,
-    /// The element is too long to be a run: no more of it is kept.
+    /// Whether the element is too long to be a run. The rest of it is dropped.
     too_long: bool,
-    /// The last string outside the list: the name under which a wrapped list stands.
+    /// The last string outside the list: the field name of a wrapped list.
     name: Vec<u8>,
-    /// How many bytes came before the list or its wrapper.
+    /// Number of bytes before the list or its wrapper.
     before: usize,
 }
 
@@ -122,7 +122,7 @@ enum Next {
 const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 impl Splitter {
-    /// Reads on; gives every element that is complete now to `take`.
+    /// Reads more bytes, and passes every complete element to `take`.
     pub(super) fn feed(&mut self, bytes: &[u8], take: &mut impl FnMut(Element<'_>)) -> Result<(), PollError> {
         for &byte in bytes {
             self.read(byte, take)?;
@@ -130,7 +130,7 @@ impl Splitter {
         Ok(())
     }
 
-    /// Whether the list has come to its end. One that has not says nothing about what is not in it.
+    /// Whether the list is complete. An incomplete list says nothing about missing runs.
     pub(super) fn finish(&self) -> Result<(), PollError> {
         if self.has_ended() && self.depth == 0 {
             return Ok(());
@@ -173,7 +173,7 @@ impl Splitter {
         }
     }
 
-    /// Looks at a byte outside every element: around the list, or between two of them.
+    /// Handles a byte outside the elements: around the list, or between two of them.
     fn between(&mut self, byte: u8, in_list: Option<usize>) -> Result<(), PollError> {
         if byte.is_ascii_whitespace() {
             return Ok(());
@@ -210,7 +210,7 @@ impl Splitter {
 
     fn open(&mut self, byte: u8) {
         self.depth += 1;
-        // A bare list, or one in a wrapper under the name that newer resources use.
+        // A bare list, or a list in a wrapper under the name that newer resources use.
         let begins = byte == b'[' && (self.depth == 1 || (self.depth == 2 && self.name == b"results"));
         if self.list.is_none() && begins {
             self.list = Some(self.depth);
@@ -256,7 +256,7 @@ mod tests {
 
     const LIST: &[u8] = include_bytes!("../../tests/fixtures/api/runs_list.json");
 
-    /// The elements of a list that comes in pieces of this size.
+    /// The elements of a list that arrives in pieces of this size.
     fn split(json: &[u8], piece: usize) -> Result<Vec<Vec<u8>>, PollError> {
         let (mut splitter, mut elements) = (Splitter::default(), Vec::new());
         for piece in json.chunks(piece) {
@@ -356,14 +356,14 @@ mod tests {
     }
 
     proptest! {
-        /// Every cut of the list is an error: a list that breaks off says nothing about what is not in it.
+        /// Every cut of the list is an error, because an incomplete list says nothing about missing runs.
         #[test]
         fn a_list_that_is_cut_is_never_whole(cut in 0usize..LIST.len() - 2) {
             prop_assume!(!LIST[cut..].iter().all(u8::is_ascii_whitespace));
             prop_assert!(split(&LIST[..cut], 64).is_err());
         }
 
-        /// Whatever comes, nothing panics.
+        /// No input causes a panic.
         #[test]
         fn anything_is_borne(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = split(&bytes, 7);

@@ -1,9 +1,9 @@
-//! The DataFramer API, as far as a watcher needs it: ask about one run, and say what came of it.
+//! The part of the DataFramer API that a watcher needs: poll one run or list all runs, and classify the answer.
 //!
-//! `client` speaks HTTP, `wire` reads runs (`fields` what is in them, `scalar` a value of any type, `body` what kind of body it is,
-//! `repair` JSON that is nearly JSON), `list` splits the list of runs, `refusal` reads everything that is not a run, `redacted` takes our own secrets out of
-//! what was read. The rest of the program sees only [`RunSource`], so that tests can put a script in its place. Nothing here
-//! knows of schedules or notifications.
+//! `client` speaks HTTP. `wire` reads runs, with `fields` for their fields, `scalar` for values of any type, `body` for
+//! the kind of body, and `repair` for slightly broken JSON. `list` splits the list of runs. `refusal` reads everything
+//! that is not a run. `redacted` removes secrets from what was read. Other modules see only [`RunSource`], so tests can
+//! use a script instead. This module knows nothing about schedules or notifications.
 
 mod body;
 pub mod client;
@@ -31,75 +31,76 @@ pub use list::{Listed, Skipped};
 /// One answer about one run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
-    /// What a watcher acts on.
+    /// The fields that runwatch uses.
     pub run: Run,
-    /// The JSON object as the API sent it, unknown fields and all.
+    /// The JSON object as the API sent it, with unknown fields.
     pub body: Bytes,
 }
 
-/// Which runs of a list are wanted; what is not wanted of one may be taken out.
+/// Decides which runs of a list are wanted. May remove parts of a run that are not.
 pub type Wanted = Arc<dyn Fn(&mut Listed) -> bool + Send + Sync>;
 
-/// What a list of runs had.
+/// The content of a list of runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Listing {
-    /// The runs that were wanted, newest first.
+    /// The wanted runs, newest first.
     pub runs: Vec<Listed>,
-    /// How long the whole list was, in bytes.
+    /// Size of the whole list, in bytes.
     pub bytes: usize,
     /// When the newest run of the whole list was created, wanted or not.
     pub newest: Option<Timestamp>,
-    /// What of it could not be read.
+    /// Entries that could not be read.
     pub skipped: Skipped,
 }
 
-/// Where runs are asked about.
+/// A source of runs.
 pub trait RunSource: Send + Sync + 'static {
-    /// Asks once. Bounded in time and size; never retries by itself.
+    /// Sends one request, limited in time and size. Never retries.
     fn poll<'a>(&'a self, id: &'a RunId) -> BoxFuture<'a, Result<Answer, PollError>>;
 
-    /// Reads the list of all runs, once, and gives those that are `wanted`. Bounded in time; what is not wanted takes no
-    /// memory. A source that has no list says so.
+    /// Reads the list of all runs once and returns those that are `wanted`. Limited in time; other runs take no memory.
+    /// A source without a list returns an error.
     fn list(&self, wanted: Wanted) -> BoxFuture<'_, Result<Listing, PollError>> {
         drop(wanted);
         Box::pin(async { Err(PollError::transient("there is no list of runs")) })
     }
 
-    /// Reads the API key again from where it came from, for keys that are rotated under a running watch.
+    /// Reads the API key again from its source, because keys may be rotated during a watch.
     ///
-    /// The error says what was wrong with the source; the old key stays in use.
+    /// The error says what is wrong with the source. The old key stays in use.
     fn reload_key(&self) -> BoxFuture<'_, Result<(), String>>;
 }
 
-/// Why a poll brought no run. Ends one attempt, never the process.
+/// Why a poll returned no run. Ends one attempt, never the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PollError {
     /// What it means for the watch.
     pub kind: PollErrorKind,
-    /// What happened, for people: no secrets, no HTML, one line.
+    /// What happened, for people: one line without secrets or HTML.
     pub message: String,
-    /// Whether the API itself said so, in JSON of its own form. Anything else (a web page, nothing, other JSON) may come
-    /// from a proxy or a firewall on the way, and proves nothing about the run or the key.
+    /// Whether the API itself said so, in JSON of its own form. Anything else (a web page, an empty body, other JSON)
+    /// may come from a proxy or a firewall, and proves nothing about the run or the key.
     pub from_api: bool,
-    /// Whether a web page was there in its place: of those, nothing is believed.
+    /// Whether the body was a web page, which is never believed.
     pub is_page: bool,
-    /// How long the API asked to be left alone: a floor, at most one hour.
+    /// How long the API wants no requests: a minimum, at most one hour.
     pub retry_after: Option<Duration>,
 }
 
-/// The families of poll errors.
+/// The kinds of poll errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PollErrorKind {
-    /// Nothing was learned: network trouble, a server in trouble, an answer that broke off or is no run. Ask again.
+    /// Nothing was learned, because of a network error, a server error, or an answer that is cut off or not a run.
+    /// Retry.
     Transient,
-    /// The API asks for fewer requests (429). It is well; ask again, later, about any run.
+    /// The API wants fewer requests (429). Retry later, with any run.
     Throttled,
-    /// The answer casts doubt on the run, the key or the address; it becomes an end if it lasts.
+    /// The answer raises a doubt about the run, the key or the address, which ends the watch if it lasts.
     Doubt(DoubtKind),
 }
 
 impl PollError {
-    /// A transient error without further advice.
+    /// A transient error without `Retry-After`.
     pub fn transient(message: impl Into<String>) -> Self {
         Self {
             kind: PollErrorKind::Transient,
@@ -110,7 +111,7 @@ impl PollError {
         }
     }
 
-    /// Who said so.
+    /// Who gave this answer.
     pub fn said_by(&self) -> Authority {
         match (self.from_api, self.is_page) {
             (true, _) => Authority::Api,

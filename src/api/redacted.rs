@@ -1,6 +1,6 @@
-//! What the API said, without the secrets it was asked with: a gateway may repeat the request's headers.
+//! Removes the request's secrets from answers, because a gateway may repeat the request's headers.
 //!
-//! Applied to everything that leaves the client and may be shown. Ids, counts and known statuses are left alone.
+//! Applied to everything that leaves the client and may be shown. Leaves ids, counts and known statuses alone.
 
 use bytes::Bytes;
 
@@ -26,7 +26,7 @@ pub(super) fn run(redactor: &Redactor, mut run: Run) -> Run {
     run
 }
 
-/// A JSON body. Without a secret in it, it stays the same bytes.
+/// Redacts a JSON body. A body without secrets keeps its bytes.
 pub(super) fn body(redactor: &Redactor, body: Bytes) -> Bytes {
     let Ok(text) = std::str::from_utf8(&body) else { return body };
     match redactor.redact_json(text) {

@@ -1,7 +1,7 @@
-//! Reads everything that is not a run: what an error answer means, and what it says in words.
+//! Reads everything that is not a run: what an error answer means, and its message.
 //!
-//! Owns the table from HTTP status to [`PollErrorKind`], the search for a message in an error body, and whether that body is
-//! the API's own. Pure.
+//! Owns the table from HTTP status to [`PollErrorKind`], the search for a message in an error body, and the decision
+//! whether that body is the API's own. Pure.
 
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, LOCATION};
@@ -12,10 +12,10 @@ use super::{PollError, PollErrorKind};
 use crate::http::retry_after;
 use crate::run::{DoubtKind, printable};
 
-/// The longest message that is taken from a body, in characters.
+/// Maximum length of a message from a body, in characters.
 const MAX_MESSAGE: usize = 200;
 
-/// Makes the error of an answer that is not 2xx.
+/// Makes the error for an answer that is not 2xx.
 pub(super) fn poll_error(
     status: StatusCode,
     headers: &HeaderMap,
@@ -37,7 +37,7 @@ pub(super) fn poll_error(
         }
         (None, _) => format!("the API answered {status}"),
     };
-    // What a redirect says is in a header.
+    // A redirect carries its information in a header.
     let is_page = !status.is_redirection() && (is_html(headers) || looks_like_html(body));
     PollError {
         kind: kind(status, from_api),
@@ -54,23 +54,23 @@ fn kind(status: StatusCode, from_api: bool) -> PollErrorKind {
         408 | 421 | 425 | 500.. => PollErrorKind::Transient,
         401 | 403 => PollErrorKind::Doubt(DoubtKind::KeyRefused),
         404 | 410 if from_api => PollErrorKind::Doubt(DoubtKind::Missing),
-        // Something before the API, which may be in the middle of a deployment.
+        // Something in front of the API, perhaps during a deployment.
         404 | 410 => PollErrorKind::Doubt(DoubtKind::NoSuchPage),
         _ => PollErrorKind::Doubt(DoubtKind::Rejected),
     }
 }
 
-/// What an error body says.
+/// The message in an error body.
 struct Said {
     text: String,
     from_api: bool,
 }
 
-/// The message in an error body, in the order of the API's forms: `error`; `detail` (a string, or its `error`, `message` or
-/// `code`); the first field error; and `message`, which is never the API's, but what gateways say.
+/// Finds the message in an error body. In the order of the API's forms: `error`; `detail` (a string, or its `error`,
+/// `message` or `code`); the first field error. Last comes `message`, which only gateways use.
 ///
-/// Gateways use some of these words too. The API repeats no status as a number (as Spring and RFC 9457 do), and what it says
-/// of fields is that they are invalid, never that the key or the run is.
+/// Gateways use some of these names too. Unlike Spring and RFC 9457, the API repeats no status as a number. Its field
+/// errors say that fields are invalid, never that the key or the run is.
 fn message(status: StatusCode, body: &[u8]) -> Option<Said> {
     let Ok(Value::Object(fields)) = serde_json::from_slice(without_bom(body)) else { return None };
     let repeats_status =
@@ -99,7 +99,7 @@ fn redirect(status: StatusCode, headers: &HeaderMap) -> Option<String> {
     headers.get(LOCATION).filter(|_| status.is_redirection())?.to_str().ok().map(host_of)
 }
 
-/// What came instead of an error of the API's.
+/// What the body is instead of an API error.
 fn what_it_is(headers: &HeaderMap, body: &[u8]) -> &'static str {
     if is_html(headers) || looks_like_html(body) {
         "a web page"
@@ -112,7 +112,7 @@ fn what_it_is(headers: &HeaderMap, body: &[u8]) -> &'static str {
     }
 }
 
-/// The scheme and host of a redirect's target: its path and query may carry secrets.
+/// The scheme and host of a redirect's target, because its path and query may contain secrets.
 fn host_of(location: &str) -> String {
     match reqwest::Url::parse(location) {
         Ok(url) => printable(&url.origin().ascii_serialization(), MAX_MESSAGE),

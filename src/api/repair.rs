@@ -1,8 +1,8 @@
-//! JSON that is nearly JSON, repaired: what a gateway or a careless server writes around a status that is there to be read.
+//! Repairs slightly broken JSON, as gateways and careless servers write it, to read the status in it.
 //!
-//! `NaN`, numbers too large for anybody and other bare words become `null`. Raw control characters and lone surrogates in strings
-//! become escapes. A comma before a closing bracket is left out, and UTF-16 becomes UTF-8. What breaks off stays broken. Tried
-//! only on what is no JSON as it stands.
+//! `NaN`, numbers out of range and other bare words become `null`. Raw control characters and lone surrogates in
+//! strings become escapes. A comma before a closing bracket is dropped, and UTF-16 becomes UTF-8. Text that is cut off
+//! stays broken. Tried only if the body is not valid JSON.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 
 use super::body::{is_object, without_bom};
 
-/// The body as JSON; `None` if it is not meant to be a JSON object, or nothing in it can be repaired.
+/// The body as JSON; `None` if it is not a JSON object, or nothing in it can be repaired.
 pub(super) fn json(body: &[u8]) -> Option<Bytes> {
     let text = text(body);
     if !is_object(text.as_bytes()) {
@@ -36,7 +36,8 @@ pub(super) fn json(body: &[u8]) -> Option<Bytes> {
     (out.as_bytes() != body).then(|| out.into())
 }
 
-/// A body as text. UTF-16 is told by its byte order mark, or by the zero beside the first character, which is ASCII in JSON.
+/// A body as text. UTF-16 is detected by its byte order mark, or by the zero next to the first character, which is
+/// ASCII in JSON.
 fn text(body: &[u8]) -> Cow<'_, str> {
     let units = |unit: fn([u8; 2]) -> u16| {
         let units: Vec<u16> = body.as_chunks().0.iter().map(|bytes| unit(*bytes)).collect();
@@ -53,7 +54,7 @@ fn is_in_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '-' | '+' | '.' | '_')
 }
 
-/// Copies a number or a literal, or `null` in the place of what is neither; gives its length.
+/// Copies a number or a literal, or `null` for anything else. Returns its length.
 fn word(text: &str, out: &mut String) -> usize {
     let length = text.find(|c| !is_in_word(c)).unwrap_or(text.len());
     let word = &text[..length];
@@ -63,7 +64,7 @@ fn word(text: &str, out: &mut String) -> usize {
     length
 }
 
-/// Copies a string, quotes included; gives its length.
+/// Copies a string with its quotes. Returns its length.
 fn string(text: &str, out: &mut String) -> usize {
     out.push('"');
     let mut at = 1;
@@ -84,7 +85,7 @@ fn string(text: &str, out: &mut String) -> usize {
     at
 }
 
-/// Copies what follows a backslash, and the backslash; gives its length. Half a surrogate pair becomes U+FFFD.
+/// Copies an escape with its backslash. Returns its length. Half a surrogate pair becomes U+FFFD.
 fn escape(text: &str, out: &mut String) -> usize {
     let unit = |text: &str| u16::from_str_radix(text.strip_prefix('u')?.get(..4)?, 16).ok();
     let taken = match (unit(text), text.get(5..).and_then(|rest| unit(rest.strip_prefix('\\')?))) {
@@ -135,7 +136,7 @@ mod tests {
     }
 
     proptest! {
-        /// JSON is left as it is, and anything is borne.
+        /// Valid JSON stays as it is, and no input causes a panic.
         #[test]
         fn json_is_not_touched(text in "\\PC{0,30}", number in any::<f64>(), bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             let value = serde_json::json!({ "a": [text, number, true, null], "b": { "c": text } });

@@ -1,4 +1,4 @@
-//! JSON values that may be of any type: what a field of the API is read as, so that an odd one fails nothing.
+//! JSON values of any type, so that a field of an unexpected type does not fail the whole answer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 use super::body::is_object;
 
-/// A JSON value of any type, of which only texts and numbers are kept.
+/// A JSON value of any type; only strings and numbers are kept.
 #[derive(Debug, Default)]
 pub(super) enum Scalar<'a> {
     #[default]
@@ -44,7 +44,7 @@ impl Scalar<'_> {
         }
     }
 
-    /// A count: never below zero.
+    /// A count, never negative.
     pub(super) fn count(&self) -> Option<u64> {
         self.integer().and_then(|integer| u64::try_from(integer).ok())
     }
@@ -102,7 +102,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Scalar<'a> {
     }
 }
 
-/// `runtime_params.number_of_samples`, whatever `runtime_params` turns out to be.
+/// `runtime_params.number_of_samples`, whatever type `runtime_params` has.
 #[derive(Default)]
 pub(super) struct NumberOfSamples(pub(super) Option<u64>);
 
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for NumberOfSamples {
     }
 }
 
-/// The length of a list, without its entries; none for anything else.
+/// The length of a list, without its entries; `None` for anything else.
 #[derive(Default)]
 pub(super) struct Length(pub(super) Option<u64>);
 

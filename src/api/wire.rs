@@ -1,8 +1,8 @@
 //! Reads the API's JSON bodies.
 //!
-//! Owns the tolerance: every field may be missing, null or of another type, and unknown ones are passed over. The lists
-//! in a body (`generated_files` can have 20,000 entries) are skipped without building anything; only the answer that ends
-//! a run is read a second time, for its details.
+//! Owns the tolerance: every field may be missing, null or of another type, and unknown fields are skipped. Lists in a
+//! body (`generated_files` can have 20,000 entries) are skipped without allocation. Only the answer that ends a run is
+//! read a second time, for its details.
 
 use bytes::Bytes;
 use serde::de::{Deserializer as _, IgnoredAny};
@@ -13,7 +13,7 @@ use super::repair;
 use super::scalar::Scalar;
 use crate::run::{Details, Run, RunId, RunStatus};
 
-/// Why a body is no run.
+/// Why a body is not a run.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotARun {
     /// An HTML page.
@@ -22,14 +22,14 @@ pub(super) enum NotARun {
     NotJson(String),
     /// JSON, but not an object with a run's fields.
     OtherShape,
-    /// A run, but another one: a cache that mixes up its answers.
+    /// Another run, perhaps from a cache that mixes up its answers.
     OtherRun,
     /// A run with two different statuses, or two ids.
     Ambiguous,
 }
 
 impl NotARun {
-    /// In words, for people; `via` says which way the answer came.
+    /// The message for people. `via` names the proxy that the answer came through.
     pub(super) fn describe(&self, via: &str) -> String {
         match self {
             Self::Html => format!("the answer{via} is a web page, not the API's JSON; is base_url right?"),
@@ -43,10 +43,10 @@ impl NotARun {
     }
 }
 
-/// Reads the body of `GET /runs/{id}/`, which must be about the run that was asked about; gives it as JSON, too.
+/// Reads the body of `GET /runs/{id}/`, which must be about the `asked` run. Also returns it as JSON.
 ///
-/// The status counts if the body has exactly one. What is odd elsewhere (a byte order mark, `NaN`, a field twice, another type,
-/// text after the run) does not matter. Ids are compared only where both are UUIDs: what was asked for may be another name of
+/// The status counts if the body has exactly one. Other oddities (a byte order mark, `NaN`, a duplicate field, another
+/// type, text after the run) do not matter. Ids are compared only if both are UUIDs, because `asked` may be an alias of
 /// the run.
 pub(super) fn read(body: &Bytes, asked: &str) -> Result<(Run, Bytes), NotARun> {
     if looks_like_html(body) {
@@ -66,10 +66,10 @@ pub(super) fn read(body: &Bytes, asked: &str) -> Result<(Run, Bytes), NotARun> {
     }
 }
 
-/// The run that a body begins with, and how many bytes of the body that is.
+/// The run at the start of a body, and its length in bytes.
 fn run(body: &[u8], asked: &str) -> Result<(Run, usize), NotARun> {
     if !is_object(body) {
-        // A list would be taken as a struct's fields in order.
+        // Serde would read a list as a struct's fields in order.
         return Err(serde_json::from_slice::<IgnoredAny>(body).map_or_else(not_json, |_| NotARun::OtherShape));
     }
     let (wire, length): (WireRun<'_>, _) = fields(body).map_err(not_json)?;
@@ -86,12 +86,12 @@ fn run(body: &[u8], asked: &str) -> Result<(Run, usize), NotARun> {
         return Err(NotARun::OtherRun);
     }
     let run = wire.into_run();
-    // The details are worth their allocations once, at the end.
+    // The details cost allocations, so they are read only once, at the end.
     let details = run.status.terminal().and_then(|_| details(body));
     Ok((Run { details, ..run }, length))
 }
 
-/// Whether what follows a run has a field `status` that means something else. Whatever else is there does not matter.
+/// Whether the text after a run has a `status` field with another meaning. Other text there does not matter.
 fn has_another_status(rest: &[u8], status: &Scalar<'_>) -> bool {
     const NAME: &[u8] = b"\"status\"";
     let status = RunStatus::parse(status.text());
@@ -119,10 +119,10 @@ fn one_listed(element: &[u8]) -> Result<(RunId, Run), NotARun> {
     Ok((id, Run { details: details(element), ..wire.into_run() }))
 }
 
-/// The id in the beginning of an element that is too long to be read.
+/// The id in the first part of an element that is too long to read.
 pub(super) fn id_in(head: &[u8]) -> Option<RunId> {
     let mut wire = WireRun::default();
-    // It breaks off. What came before that is there.
+    // It is cut off, but the fields before the cut are filled in.
     let _ = serde_json::Deserializer::from_slice(head).deserialize_map(Fields(&mut wire));
     wire.id.text()?.parse().ok()
 }
@@ -278,7 +278,7 @@ mod tests {
             assert_eq!((run.status, &*json), (RunStatus::Failed, one.as_bytes()), "{rest}");
             assert!(run.details.is_some(), "{rest}");
         }
-        // What needs a repair, too.
+        // A body that also needs a repair.
         let odd = r#"{"status":"FAILED","id":"a","total_cost":NaN,"x":[1,2,],}, and more"#;
         let (run, json) = read(&odd.into(), "r").unwrap();
         let repaired = r#"{"status":"FAILED","id":"a","total_cost":null,"x":[1,2]}"#;
