@@ -1,18 +1,18 @@
-//! Where the servers on this machine get their connections from: TCP or a Unix socket, behind one trait.
+//! Where the servers on this machine accept connections: TCP or a Unix socket, behind one trait.
 //!
-//! What becomes of a connection is the server's: see `control`.
+//! `control` serves the connections.
 
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// Where connections come from.
+/// A listener.
 pub trait Accept: Send + Sync + 'static {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// Waits for the next one.
+    /// Waits for the next connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 

@@ -1,8 +1,8 @@
 //! Which `Host` a server on this machine answers to.
 //!
-//! A web page can have its own name resolve to 127.0.0.1 (DNS rebinding) and then read what is served there. The browser
-//! still sends the page's name as `Host`, so only names that no page can have are answered. Owns the comparison, always of
-//! the whole name. Used by `control`'s server on a port; `config` checks names with it.
+//! A web page can let its own name resolve to 127.0.0.1 (DNS rebinding) and then read what is served there. The browser
+//! still sends the page's name as `Host`. So only names that no page can have are accepted, and always the whole name
+//! is compared. Used by `control`'s server on a port; `config` checks names with it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,23 +11,23 @@ use hyper::http::request::Parts;
 
 use crate::run::printable;
 
-/// The longest name of DNS, and of one label (RFC 1035, section 2.3.4).
+/// Maximum length of a DNS name, and of one label (RFC 1035, section 2.3.4).
 const LONGEST_NAME: usize = 253;
 const LONGEST_LABEL: usize = 63;
 
-/// The names a server answers to, beside `localhost`, names below it, and addresses.
+/// The names that a server answers to, besides `localhost`, names below it, and addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hosts {
     names: Vec<String>,
 }
 
-/// Why a request is not answered.
+/// Why a request is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HostError {
-    /// No `Host`, several, or one that is no host.
+    /// No `Host`, several, or an invalid one.
     #[error("the request must have exactly one Host header: a name or an address, and perhaps a port")]
     Malformed,
-    /// A name that is not answered to.
+    /// A name that the server does not answer to.
     #[error(
         "the host `{0}` is not answered here: use localhost or an address, or add the name to `listen_names` in [daemon]"
     )]
@@ -35,12 +35,12 @@ pub enum HostError {
 }
 
 impl Hosts {
-    /// With these names, as [`host_name`] gives them.
+    /// Accepts these names, in the form that [`host_name`] returns.
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
         Self { names: names.into_iter().collect() }
     }
 
-    /// Whether a request is for one of them: by its one `Host` header and, if it has one, by the authority of its target.
+    /// Checks a request's one `Host` header and, if it has one, the authority of its target.
     pub fn check(&self, head: &Parts) -> Result<(), HostError> {
         let mut headers = head.headers.get_all(HOST).iter();
         let (Some(header), None) = (headers.next(), headers.next()) else { return Err(HostError::Malformed) };
@@ -60,11 +60,11 @@ impl Hosts {
 
 enum Host {
     Address,
-    /// In lower case, without a dot at the end.
+    /// In lower case, without a trailing dot.
     Name(String),
 }
 
-/// Reads a host and its port, as `Host` has them (RFC 9110, section 7.2). No user, no zone, nothing else.
+/// Parses a host and its port as in `Host` (RFC 9110, section 7.2). No user, no zone, nothing else.
 fn read(text: &str) -> Option<Host> {
     if let Some(rest) = text.strip_prefix('[') {
         let (address, port) = rest.split_once(']')?;
@@ -82,13 +82,13 @@ fn read(text: &str) -> Option<Host> {
     host_name(host).map(Host::Name)
 }
 
-/// Nothing, or a colon and a number.
+/// Empty, or a colon and a number.
 fn is_port(text: &str) -> bool {
     let Some(digits) = text.strip_prefix(':') else { return text.is_empty() };
     digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits.is_empty() || digits.parse::<u16>().is_ok())
 }
 
-/// A name of DNS in lower case and without a dot at its end; `None` if it is none.
+/// A DNS name in lower case and without a trailing dot; `None` if it is invalid.
 pub fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let is_label = |label: &str| {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever surrounds a name that is answered to, the whole of it decides.
+        /// Only the whole name decides, whatever surrounds an accepted one.
         #[test]
         fn only_whole_names_count(
             before in "[-a-zA-Z0-9._@:/\\[\\]#%, ]{0,8}",

@@ -1,5 +1,5 @@
-//! Looks up host names, on a thread of its own each: hyper's own way panics on a machine that is short of threads, and then
-//! takes more down than the one request.
+//! Resolves host names, each on its own thread. Hyper's resolver panics if the machine is short of threads, and that
+//! ends more than the one request.
 
 use std::net::ToSocketAddrs as _;
 
@@ -7,13 +7,13 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::blocking;
 
-/// Asks the system's resolver.
+/// Uses the system's resolver.
 pub(super) struct Lookup;
 
 impl Resolve for Lookup {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
-            // The port is the URL's; it is put in later.
+            // The port comes from the URL and is set later.
             let look_up = move || (name.as_str(), 0).to_socket_addrs();
             let found = blocking::run("lookup", look_up).await??;
             Ok(Box::new(found) as Addrs)

@@ -1,5 +1,4 @@
-//! The parts that every HTTP client of ours shares: TLS, proxies, and the habits of a careful sender; and those that
-//! servers on this machine share.
+//! What all HTTP clients of runwatch share (TLS, proxies, safe defaults), and what servers on this machine share.
 
 mod accept;
 mod host;
@@ -28,18 +27,18 @@ pub use retry_after::retry_after;
 /// `runwatch/0.1.0`.
 pub const USER_AGENT: &str = concat!("runwatch/", env!("CARGO_PKG_VERSION"));
 
-/// An HTTP/2 connection that has not answered a ping is dead: a firewall or load balancer may have forgotten it without
-/// closing it. Asked while idle too, so that the next request finds a live one.
+/// Time between pings on an HTTP/2 connection. A firewall or load balancer may forget a connection without closing it.
+/// Idle connections are pinged too, so that the next request finds a live one.
 const PING_EVERY: Duration = Duration::from_secs(15);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same for TCP: what was sent must be acknowledged, and an idle peer must answer.
+/// The same for TCP: sent data must be acknowledged within this time, and an idle peer must answer.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const TCP_KEEPALIVE_RETRIES: u32 = 3;
 
-/// Why a client cannot be made. Ends the process: the configuration or the machine is at fault.
+/// Why a client cannot be created. Ends the process, because the configuration or the machine is at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The extra certificate authorities.
@@ -66,10 +65,10 @@ pub enum SetupError {
         /// What was wrong.
         why: String,
     },
-    /// The proxy of the environment.
+    /// The proxy from the environment.
     #[error("{variable} is set, but {why}; expected a URL such as http://proxy.example.com:3128")]
     Proxy {
-        /// The variable that names it.
+        /// The variable that holds it.
         variable: &'static str,
         /// What was wrong.
         why: &'static str,
@@ -81,17 +80,17 @@ pub enum SetupError {
     Tls(String),
 }
 
-/// A client builder that follows no redirects (they would carry secrets elsewhere, and turn a POST into a GET), sends no
-/// Referer, honours the proxy environment (`HTTPS_PROXY`, `NO_PROXY`, …) except for loopback, and trusts the system's
-/// certificate authorities and those in `ca_file`.
+/// A client builder that follows no redirects (they would send secrets elsewhere, and turn a POST into a GET) and sends
+/// no Referer. It honours the proxy environment (`HTTPS_PROXY`, `NO_PROXY`, …) except for loopback. It trusts the
+/// system's certificate authorities and those in `ca_file`.
 ///
-/// A proxy that the environment names for the target, but that is no proxy, is an error.
+/// An invalid proxy for the target in the environment is an error.
 pub fn client_builder(target: &Url, ca_file: Option<&Path>) -> Result<ClientBuilder, SetupError> {
     builder(target, &read_extra(ca_file)?, proxy_for(target)?.as_ref())
 }
 
 fn builder(target: &Url, extra: &[Certificate], proxy: Option<&Proxy>) -> Result<ClientBuilder, SetupError> {
-    // Fails only if a provider is installed already, which is as good.
+    // Fails only if a provider is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
         .user_agent(USER_AGENT)
@@ -110,10 +109,10 @@ fn builder(target: &Url, extra: &[Certificate], proxy: Option<&Proxy>) -> Result
         builder = builder.no_proxy();
     }
     if target.scheme() == "http" && is_loopback(target) {
-        // No TLS can happen: reading the system's authorities would only cost the start.
+        // TLS is never used, and reading the system's authorities would only slow down the start.
         return Ok(builder.tls_certs_only(extra.iter().cloned()));
     }
-    // What stands there is opened when the client is built, and opening a pipe waits for whoever writes to it.
+    // The file is opened when the client is built, and opening a pipe would block until something writes to it.
     if let Some(path) = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from) {
         small_file::check_if_there(&path)
             .map_err(|error| SetupError::Authorities { path, reason: error.to_string() })?;
@@ -125,18 +124,17 @@ fn read_extra(ca_file: Option<&Path>) -> Result<Vec<Certificate>, SetupError> {
     ca_file.map(read_certificates).transpose().map(Option::unwrap_or_default)
 }
 
-/// Whether the extra certificate authorities could be used.
+/// Checks that the extra certificate authorities can be used.
 pub fn check_ca_file(ca_file: Option<&Path>) -> Result<(), SetupError> {
     ca_file.map_or(Ok(()), |path| read_certificates(path).map(|_| ()))
 }
 
-/// Builds the client, with words for what can go wrong there.
+/// Builds the client, and describes what went wrong if that fails.
 pub fn build(builder: ClientBuilder) -> Result<Client, SetupError> {
     builder.build().map_err(|error| SetupError::Tls(root_cause(&error)))
 }
 
-/// The innermost cause of an error, on one line and without the URL: the outer ones only say that a request was being
-/// sent.
+/// The innermost cause of an error, on one line and without the URL. The outer causes only say that a request was sent.
 pub fn root_cause(error: &reqwest::Error) -> String {
     if is_dead(error) {
         return "the other side no longer answers on it".to_owned();
@@ -155,7 +153,7 @@ pub fn root_cause(error: &reqwest::Error) -> String {
         }
         "tunnel error: unexpected end of file" => "it closed the connection".to_owned(),
         "tunnel error: unsuccessful" => "it refused to connect to the host".to_owned(),
-        // Its own words go on with a link for developers.
+        // The library's message continues with a link for developers.
         eof if eof.starts_with("peer closed connection without sending TLS close_notify") => {
             "the other side closed it".to_owned()
         }
@@ -164,7 +162,7 @@ pub fn root_cause(error: &reqwest::Error) -> String {
     printable(&format!("{prefix}{cause}"), 200)
 }
 
-/// Whether the connection was closed because nobody answered its pings.
+/// Whether the connection was closed because its pings got no answer.
 pub fn is_dead(error: &reqwest::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -176,7 +174,7 @@ pub fn is_dead(error: &reqwest::Error) -> bool {
     false
 }
 
-/// Whether an HTTP/2 connection or stream went wrong: the connection stays in use unless somebody drops it.
+/// Whether an HTTP/2 connection or stream failed. Such a connection stays in use unless it is dropped.
 fn is_http2(error: &reqwest::Error) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,8 +1,8 @@
-//! A client whose connections can be dropped.
+//! An HTTP client that can drop its connections.
 //!
-//! A connection can die without a word: a load balancer fails over, and TCP goes on acknowledging what nobody reads. HTTP/2
-//! puts every request on that one connection, so whoever keeps it never gets an answer again. Whoever sends reports what
-//! failed, and the next request gets connections of its own. The API client and the webhooks use it.
+//! A connection can die unnoticed: a load balancer fails over, and TCP still acknowledges data that nobody reads.
+//! HTTP/2 uses one connection for all requests, so none of them would ever get an answer. After a failure is reported,
+//! the next request opens a new connection. Used by the API client and the webhooks.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,11 +12,11 @@ use tracing::debug;
 
 use super::{Proxy, SetupError, build, builder, is_http2, proxy_for, read_extra};
 
-/// Which connections a request was sent on: those up to a drop, or those after it.
+/// The connections that a request used: those before a drop, or those after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Generation(u64);
 
-/// What one client needs: settings of its own.
+/// Adds one client's own settings.
 type Settings = Box<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
 
 /// A client for one host.
@@ -29,8 +29,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A client for requests to `target`, as [`client_builder`](super::client_builder) makes it, with more `settings`. The
-    /// files are read now, and never again.
+    /// A client for requests to `target`, made by [`client_builder`](super::client_builder) with additional `settings`.
+    /// Files are read now and never again.
     pub fn new(
         target: &Url,
         ca_file: Option<&Path>,
@@ -47,21 +47,21 @@ impl Pool {
         self.current().clone()
     }
 
-    /// The proxy that requests go through.
+    /// The proxy for the requests.
     pub fn proxy(&self) -> Option<&Proxy> {
         self.proxy.as_ref()
     }
 
-    /// A request failed. After a time-out, and after an error of HTTP/2, its connection is not used again.
+    /// Reports a failed request. After a timeout or an HTTP/2 error, later requests do not use its connection.
     pub fn failed(&self, error: &reqwest::Error, on: Generation) {
         if !error.is_timeout() && !is_http2(error) {
-            // HTTP/1 closes what has broken by itself.
+            // HTTP/1 closes a broken connection itself.
             return;
         }
         self.leave(on);
     }
 
-    /// The connections of a request are not used again. Requests that are under way on them go on.
+    /// Later requests do not use the connections of this request. Requests in flight on them continue.
     pub fn leave(&self, on: Generation) {
         let mut current = self.current();
         if current.0 != on {

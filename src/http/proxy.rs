@@ -1,7 +1,7 @@
-//! Which proxy the environment names for a URL, and what of it may be shown.
+//! Which proxy the environment names for a URL, and which part of it may be shown.
 //!
-//! Owns the check of the variables, by the matcher that reqwest itself uses: what it would pass over in silence is an error
-//! here. The credentials in a proxy's URL are never shown.
+//! Checks the variables with the same matcher as reqwest. A value that reqwest would silently ignore is an error here.
+//! The credentials in a proxy's URL are never shown.
 
 use std::env;
 use std::fmt;
@@ -14,12 +14,12 @@ use super::{SetupError, is_loopback};
 use crate::run::text::printable;
 use crate::secret::Redactor;
 
-/// The variables for a scheme, the first that is set counts; and those for both, where it is not.
+/// The variables for each scheme, and those for both if none of these is set. The first one set counts.
 const HTTPS: [&str; 2] = ["HTTPS_PROXY", "https_proxy"];
 const HTTP: [&str; 2] = ["HTTP_PROXY", "http_proxy"];
 const ALL: [&str; 2] = ["ALL_PROXY", "all_proxy"];
 
-/// A proxy that requests go through.
+/// A proxy for requests.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
     /// The variable that names it.
@@ -55,12 +55,12 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// ` through the proxy …`, or nothing: for messages.
+/// ` through the proxy …`, or nothing; for messages.
 pub fn via(proxy: Option<&Proxy>) -> String {
     proxy.map(|proxy| format!(" through {proxy}")).unwrap_or_default()
 }
 
-/// The words for an answer of 407: a proxy wants to know who asks, and whom it was meant for has not seen the request.
+/// The message for a 407: a proxy requires authentication, and the request did not reach the server.
 pub fn proxy_refused(proxy: Option<&Proxy>) -> String {
     const ANSWER: &str = "answered 407 Proxy Authentication Required";
     match proxy {
@@ -69,9 +69,9 @@ pub fn proxy_refused(proxy: Option<&Proxy>) -> String {
     }
 }
 
-/// As [`proxy_for`], by other variables than the process's own: whether the proxy that a URL needs can be used.
+/// Checks the proxy that a URL needs, with other variables than the process's own.
 ///
-/// The error is the variable that does not hold one.
+/// The error names the invalid variable.
 pub fn check_proxy(target: &Url, var: impl Fn(&'static str) -> Option<String>) -> Result<(), &'static str> {
     if is_loopback(target) || var("REQUEST_METHOD").is_some() {
         return Ok(());
@@ -82,11 +82,11 @@ pub fn check_proxy(target: &Url, var: impl Fn(&'static str) -> Option<String>) -
     }
 }
 
-/// The proxy that requests to a URL go through. Loopback needs none, and neither does what `NO_PROXY` names.
+/// The proxy for requests to a URL. `None` for loopback and for hosts in `NO_PROXY`.
 ///
-/// The error names the variable that does not hold a proxy; never what it holds.
+/// The error names the invalid variable, never its value.
 pub fn proxy_for(target: &Url) -> Result<Option<Proxy>, SetupError> {
-    // A web server gives a program HTTP_PROXY from a request's header `Proxy`.
+    // A web server sets HTTP_PROXY for a CGI program from the request's `Proxy` header.
     if is_loopback(target) || env::var_os("REQUEST_METHOD").is_some() {
         return Ok(None);
     }
@@ -119,12 +119,12 @@ fn find(
         return Err(bad("names a SOCKS proxy, which is not supported"));
     }
     let host = uri.host().unwrap_or_default();
-    // What the matcher did not take for user and password may still be there.
+    // Credentials that the matcher did not recognise may still be part of the address.
     let address = uri.authority().and_then(|authority| authority.as_str().rsplit('@').next());
     let port = address.and_then(|address| address.strip_prefix(host)).unwrap_or_default();
     let port_is_fine =
         port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok());
-    // A port alone would be taken for an address.
+    // The parser reads a port alone as an address.
     if host.bytes().all(|byte| byte.is_ascii_digit()) || !port_is_fine {
         return Err(bad("is not the URL of a proxy"));
     }
@@ -134,13 +134,13 @@ fn find(
     Ok(Some(Proxy { variable, origin, login }))
 }
 
-/// The user and password in a proxy's URL, as they are written.
+/// The user and password in a proxy's URL, as written.
 fn written_login(value: &str) -> Option<&str> {
     let (before, _) = value.rsplit_once('@')?;
     Some(before.split_once("://").map_or(before, |(_, login)| login))
 }
 
-/// Adds the users and passwords of all proxies that the environment names, whatever is asked through them.
+/// Adds the credentials of all proxies in the environment, whether they are used or not.
 pub fn know_proxies(redactor: &mut Redactor, var: impl Fn(&str) -> Option<String>) {
     for value in [HTTPS, HTTP, ALL].concat().into_iter().filter_map(var) {
         let Some(written) = written_login(&value) else { continue };
@@ -152,13 +152,13 @@ pub fn know_proxies(redactor: &mut Redactor, var: impl Fn(&str) -> Option<String
     }
 }
 
-/// What `NO_PROXY` names, as the matcher reads it. Other programs also take white space between the entries, `*.example.com`,
-/// and `host:port`, which counts for the target's port only.
+/// `NO_PROXY` in the form that the matcher reads. Other programs also accept white space between the entries,
+/// `*.example.com`, and `host:port`, which applies to that port only.
 fn exempt(list: &str, target: &Url) -> String {
     let entry = |entry: &str| {
         let entry = if entry.starts_with("*.") { &entry[1..] } else { entry };
         let (host, port) = match entry.rsplit_once(':') {
-            // An IPv6 address without brackets has colons of its own.
+            // An IPv6 address without brackets contains colons.
             Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
             _ => return Some(entry.trim_matches(['[', ']']).to_owned()),
         };

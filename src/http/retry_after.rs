@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-/// No server is obeyed for longer than this: a wrong date must not silence a watch for a week.
+/// Maximum wait: a wrong date must not stop a watch for a week.
 const MAX: Duration = Duration::from_secs(3600);
 
-/// How long the server asked to be left alone, at most one hour; `None` if it did not say, or not legibly.
+/// How long the server wants no requests, at most one hour; `None` without a readable value.
 ///
-/// A date is measured against the answer's own `Date`, so that a clock that is off on either side does not matter;
-/// without one, against `now`.
+/// A date is compared with the answer's own `Date`, so that wrong clocks do not matter. Without one, it is compared
+/// with `now`.
 pub fn retry_after(headers: &HeaderMap, now: jiff::Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -50,7 +50,7 @@ mod tests {
         assert_eq!(read("Mon, 23 Nov 2026 10:02:00 GMT", None), Some(120));
         assert_eq!(read("Mon, 23 Nov 2026 09:00:00 GMT", None), Some(0));
         assert_eq!(read("Tue, 24 Nov 2026 10:00:00 GMT", None), Some(3600));
-        // The server's clock is a day behind ours: its own Date decides.
+        // The server's clock is a day behind: its own Date decides.
         assert_eq!(read("Sun, 22 Nov 2026 10:00:30 GMT", Some("Sun, 22 Nov 2026 10:00:00 GMT")), Some(30));
     }
 
