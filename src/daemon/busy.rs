@@ -1,7 +1,7 @@
-//! Patience with what is in use: a port, a socket or a state directory that a daemon before this one is about to release.
+//! Waits for a port, a socket or a state directory that an earlier daemon is about to release.
 //!
-//! Owns how long a start waits for it. A start that gives up ends with exit code 70, after which a service manager starts the
-//! daemon again; 78 would stop it for good. Called by the daemon's start only.
+//! Decides how long a start waits. A start that gives up exits with code 70, so that a service manager starts the
+//! daemon again; 78 would stop it for good. Used only when the daemon starts.
 
 use std::io;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use tracing::warn;
 
 use super::DaemonError;
 
-/// How long a start waits for what is in use.
+/// Maximum time that a start waits for something in use.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether an address cannot be listened on now, but perhaps can be later: it is in use, or the network is not up yet.
+/// Whether listening on an address fails now but may work later: it is in use, or the network is not up yet.
 pub(super) fn may_pass(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
-/// Attempts something until it is no longer refused with [`DaemonError::Busy`], for [`PATIENCE`] at most. `None` if the daemon
-/// is asked to stop meanwhile.
+/// Repeats an attempt while it fails with [`DaemonError::Busy`], for [`PATIENCE`] at most. `None` if the daemon is
+/// asked to stop meanwhile.
 pub(super) async fn patiently<T>(
     stop: &CancellationToken,
     mut attempt: impl AsyncFnMut() -> Result<T, DaemonError>,

@@ -1,4 +1,4 @@
-//! A store that fails, works again, or turns out to be damaged while the daemon runs.
+//! Handles a store that fails, recovers, or turns out to be damaged while the daemon runs.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::clock;
 use crate::poll::OutagesTold;
 use crate::store::{Commit, RunStore as _, StoreError, StoreErrorKind};
 
-/// The moment, in the store, at which it was last found to fail.
+/// The store's key for the time of its last failure.
 const STORE_FAILED: &str = "store failed";
 
 impl Daemon {
-    /// The store fails, or works again. One that is damaged is replaced.
+    /// The store fails or works again. A damaged store is replaced.
     pub(super) async fn store_trouble(&mut self, state: &mut State) -> Result<(), DaemonError> {
         let trouble = self.store_trouble.borrow_and_update().clone();
         self.handle.metrics.set_store_up(trouble.is_none());
@@ -42,10 +42,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// Finds out whether a store that fails still does: writes to it, or tries again to replace it.
+    /// Checks a failing store: writes to it, or tries again to replace it.
     pub(super) async fn probe(&mut self, state: &mut State) -> Result<(), DaemonError> {
         if self.store_trouble.has_changed().unwrap_or(false) {
-            // It has not been said yet.
+            // This failure was not handled yet.
             return self.store_trouble(state).await;
         }
         let trouble = self.store_trouble.borrow().clone();
@@ -58,16 +58,16 @@ impl Daemon {
         Ok(())
     }
 
-    /// Has the store look whether its files are still there. What it finds is heard of.
+    /// Asks the store to check its files. The result comes as a store error.
     pub(super) fn look_at_files(&self) {
         let store = self.handle.parts_now().store;
         tokio::spawn(async move { store.answers().await });
     }
 
-    /// The store is damaged or its files are gone: begins another, and goes on from what is known here. As long as that does
-    /// not work, both halves go on, and what they see is not recorded.
+    /// Replaces a store that is damaged or whose files are gone, and continues from the state in memory. Until that
+    /// works, both halves run without recording what they see.
     async fn begin_again(&mut self, state: &mut State, error: &StoreError) -> Result<(), DaemonError> {
-        // What is asked for meanwhile is refused: it would not be recorded.
+        // Requests during the replacement are refused, because they would not be recorded.
         let handle = Arc::clone(&self.handle);
         handle.exchange(|parts| parts.suspended = true);
         let _changing = handle.changing.lock().await;
@@ -80,7 +80,7 @@ impl Daemon {
             self.soon();
             return Ok(());
         }
-        // Both halves stop on the old store; what they know is carried over.
+        // Both halves stop using the old store. The new store gets their state.
         let known = self.running.abandon().await;
         let store = Arc::new(state.store.clone());
         let carried: Vec<_> = known.into_iter().map(|run| run.watched).collect();
@@ -101,7 +101,7 @@ impl Daemon {
             parts.commands = self.running.commands.clone();
             parts.suspended = false;
         });
-        // The new scheduler finds out for itself what is wrong.
+        // The new scheduler detects these problems again if they last.
         for about in ["store", "api", "key", "discover"] {
             handle.set_trouble(about, None);
         }
@@ -111,7 +111,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Keeps in sight that there is a damaged state somewhere.
+    /// Logs and reports that a damaged state was set aside.
     pub(super) fn warn_of_what_was_set_aside(&self, state: &State) {
         if let Some(aside) = &state.set_aside {
             self.handle.set_trouble("aside", Some(aside.to_string()));

@@ -1,8 +1,8 @@
-//! Looking for runs that nobody named: which of those in the API's list are to be watched.
+//! Discovery: which runs of the API's list to watch although nobody named them.
 //!
-//! The scheduler reads the list and hands over what is `wanted` here. A run that goes on is watched. One that has ended when it
-//! is first seen is told of if it was created since the list was last read, so that it came and went in between, or if it
-//! ended since the moment that the configuration names; all others are past.
+//! The scheduler reads the list and returns the runs that are `wanted` here. Active runs are watched. A finished run
+//! that was not seen before is notified in two cases. It was created after the last list, so it came and went in
+//! between; or it ended after the time that the configuration gives. Other finished runs are ignored.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,45 +21,45 @@ use crate::store::{
     ChannelName, Commit, Kept, MomentName, Origin, RunStore as _, SqliteStore, StoreError, Watched,
 };
 
-/// More finds at once are not told one by one.
+/// Maximum number of separate log lines for runs discovered at once.
 const TOLD_ONE_BY_ONE: usize = 20;
 
-/// How far the clocks here and there may be apart: for a run that was forgotten not to be taken for a new one, and for one that
-/// says it was created later than now.
+/// Maximum difference between the clocks here and at the API. Prevents a forgotten run from counting as new, and a
+/// wrong creation time in the future from counting.
 const SKEW: Duration = Duration::from_hours(1);
 
-/// A run may show up in the list so much later than others that were created after it.
+/// Maximum delay with which a run appears in the list after runs that were created later.
 const OVERLAP: Duration = Duration::from_mins(1);
 
-/// What the moments are called in the store, before the address of the API.
+/// Prefix of the store's key for the cursor; the API's address follows.
 pub(super) const SEEN_AT: &str = "runs seen at";
 
-/// What is remembered of the lists of an account, so that what comes and goes between two of them is told. Shared by whoever
-/// reads lists and whoever writes down what they had.
+/// The discovery cursor of an account, so that runs that come and go between two lists are notified. Shared between
+/// readers of lists and writers of their results.
 #[derive(Debug, Clone)]
 pub(super) struct Seen(Arc<Account>);
 
 #[derive(Debug)]
 struct Account {
-    /// What the moment is called in the store.
+    /// The cursor's key in the store.
     name: MomentName,
-    /// Counts configurations.
+    /// Number of the configuration, counted up by reloads.
     generation: u64,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
-    /// Runs that were created since then were in no list before; `None` before the first.
+    /// Runs created since then were in no earlier list; `None` before the first list.
     since: Option<Timestamp>,
-    /// Whether what a list had was written down since the start, or since the configuration was read.
+    /// Whether a list was recorded since the start or the last reload.
     looked: bool,
-    /// Another configuration is in force: what lists had by this one does not count any more.
+    /// Whether another configuration is in use. Then results of lists from this one are ignored.
     retired: bool,
 }
 
 impl Seen {
-    /// What the store remembers of the configured API, for this configuration.
+    /// Loads the cursor of the configured API from the store.
     pub(super) async fn load(
         config: &Config,
         store: &SqliteStore,
@@ -71,29 +71,29 @@ impl Seen {
         Ok(Self(Arc::new(Account { name, generation, known })))
     }
 
-    /// What follows another configuration, which is not in force any more from now on.
+    /// The cursor under a new configuration. Retires this one.
     pub(super) async fn after(&self, config: &Config, store: &SqliteStore) -> Result<Self, StoreError> {
         Self::load(config, store, self.0.generation + 1).await
     }
 
-    /// From now on another configuration is in force.
+    /// Another configuration is in use from now on.
     pub(super) fn retire(&self) {
         self.change(|known| known.retired = true);
     }
 
-    /// Has a store that takes the place of another remember it. That store does not know what has ended: this has been told.
+    /// Copies the cursor to a new store, which does not know the finished runs that were notified already.
     pub(super) async fn carry_over(&self, store: &SqliteStore) -> Result<(), StoreError> {
         let since = self.known().since.map(|since| since.checked_add(OVERLAP).unwrap_or(since));
         self.write(since, store).await
     }
 
-    /// What must stay known, so that nothing is told again.
+    /// What a purge must keep, so that nothing is notified again.
     pub(super) fn kept(&self, runs: Vec<RunId>) -> Kept {
         let Known { since, looked, .. } = self.known();
         Kept { runs, created_after: since, removed: !looked }
     }
 
-    /// What a list had is written down, but for this. It never goes back: what was carried over meanwhile is told.
+    /// Records the cursor after a list. It never goes back, because later runs may have been notified already.
     async fn remember(&self, since: Option<Timestamp>, store: &SqliteStore) -> Result<(), StoreError> {
         if since > self.known().since {
             self.write(since, store).await?;
@@ -119,13 +119,14 @@ impl Seen {
 }
 
 impl Known {
-    /// Since when a run is new after a list whose newest run was created then.
+    /// The new cursor after a list whose newest run was created at `newest`.
     fn since_after(self, newest: Option<Timestamp>, keep: Duration, now: Timestamp) -> Option<Timestamp> {
-        // One run with a time to come hides nothing. In the first list that may be the API's clock, by which all is past.
+        // A run with a creation time in the future must not hide others. In the first list, the API's clock may be
+        // ahead, and then all runs are old.
         let is_first = self.since.is_none();
         let newest = newest.map(|at| if is_first && !is_to_come(at, now) { at } else { at.min(now) });
         match self.since {
-            // A list without runs is one too: whatever is created after it is new.
+            // After an empty list, every run that is created later is new.
             None => newest.or_else(|| now.checked_sub(SKEW).ok()),
             Some(since) => {
                 let late = newest.and_then(|at| at.checked_sub(OVERLAP.min(keep / 2)).ok());
@@ -134,11 +135,10 @@ impl Known {
         }
     }
 
-    /// Whether a run that has ended is to be told of. What was asked for of the past is told once: after the first look it is
-    /// known.
+    /// Whether to notify a finished run. `told_since` applies to the first list only: later, past runs are known.
     fn is_news(self, run: &Run, told_since: Option<Timestamp>, now: Timestamp) -> bool {
         let new = |since| run.created_at.is_some_and(|at| at > since && !is_to_come(at, now));
-        // One that was created since has ended since, whether the API says when or not.
+        // A run that was created after the cursor also ended after it, even if the API gives no end.
         let ended = run.completed_at.or(run.created_at);
         let told = told_since.filter(|_| !self.looked);
         self.since.is_some_and(new) || told.is_some_and(|since| ended.is_some_and(|ended| ended >= since))
@@ -149,7 +149,7 @@ fn is_to_come(at: Timestamp, now: Timestamp) -> bool {
     now.checked_add(SKEW).is_ok_and(|later| at > later)
 }
 
-/// What the scheduler is to look for, if anything.
+/// What the scheduler should discover, if anything.
 pub(super) fn discovery(config: &Config, seen: &Seen) -> Option<Discovery> {
     let discover = config.discover.clone()?;
     let (keep, generation) = (config.daemon.keep, seen.0.generation);
@@ -167,18 +167,18 @@ pub(super) fn discovery(config: &Config, seen: &Seen) -> Option<Discovery> {
     })
 }
 
-/// Since when what has ended is told of; never so far back that it may have been forgotten that it was.
+/// Since when finished runs are notified. Limited by `keep`, because older ones may have been notified and forgotten.
 fn told_since(announce_past: Option<Since>, keep: Duration, now: Timestamp) -> Option<Timestamp> {
     announce_past.map(|since| since.before(now).max(told_from(keep, now)))
 }
 
-/// No past is told that ended before.
+/// Runs that ended before this are never notified.
 pub(super) fn told_from(keep: Duration, now: Timestamp) -> Timestamp {
     Since::Ago(keep.saturating_sub(SKEW.min(keep / 2))).before(now)
 }
 
 impl Daemon {
-    /// Has watched what was found.
+    /// Watches the discovered runs.
     pub(super) fn found(&mut self, found: Found) {
         if self.handle.is_in_trouble("discover") {
             info!("new runs can be found again");
@@ -188,11 +188,11 @@ impl Daemon {
         let Found { runs, newest, generation } = found;
         let Some(discover) = &self.config.discover else { return };
         if generation != self.seen.0.generation {
-            // By the configuration of before.
+            // A result for the previous configuration.
             return;
         }
         if self.finding.as_ref().is_some_and(|finding| !finding.is_finished()) {
-            // The store is slow. The next list has the same, and more.
+            // The store is slow. The next list contains these runs again.
             return;
         }
         let (known, now) = (self.seen.known(), clock::wall());
@@ -203,7 +203,7 @@ impl Daemon {
         let notify = discover.notify.as_deref().map(Into::into);
         let (handle, seen) = (Arc::clone(&self.handle), self.seen.clone());
         self.finding = Some(tokio::spawn(async move {
-            // What fails, the next look finds again.
+            // After an error, the next list finds these runs again.
             if let Err(refusal) = handle.watch_found(&runs, notify, &seen, since).await {
                 error!("cannot watch what was found: {refusal}");
             }
@@ -212,8 +212,7 @@ impl Daemon {
 }
 
 impl Handle {
-    /// Has runs watched that were found, and then takes note that whatever was created before `since` was in a list. What is
-    /// known already, or was taken out of the watch, stays as it is.
+    /// Watches discovered runs, then moves the cursor to `since`. Known or removed runs stay as they are.
     async fn watch_found(
         &self,
         runs: &[Listed],
@@ -332,7 +331,7 @@ mod tests {
         assert!(!seen.known().looked, "nobody has looked yet");
         seen.remember(Some(at(5000)), &store).await.unwrap();
         seen.carry_over(&other).await.unwrap();
-        // A list that was read before.
+        // A list that was read earlier.
         seen.remember(Some(at(5010)), &other).await.unwrap();
         let again = seen.after(&config, &other).await.unwrap().known();
         assert_eq!((again.since, again.looked, seen.known().looked), (Some(at(5060)), false, true));

@@ -1,7 +1,8 @@
-//! The daemon as its verbs, its socket and its metrics see it: the parts that can be exchanged, and what is wrong.
+//! The daemon as its verbs, its socket and its metrics see it: the parts that can be replaced, and the current
+//! problems.
 //!
-//! Owns the order of what must be durable and what must be watched: whoever changes what is watched holds `changing`. The
-//! verbs themselves are in `verbs`.
+//! Code that changes the watched runs must hold `changing`, so that records come before watching. The verbs are in
+//! `verbs`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,12 +21,12 @@ use crate::control::{Answer, Run};
 use crate::poll::{Command, Counters, RunView};
 use crate::store::{Route, Routes, SqliteStore, StoreError, Watched};
 
-/// The scheduler answers within this, or it does not move.
+/// Maximum time for the scheduler's reply. Without a reply it is stuck.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Something the loop is asked to do.
+/// A request to the daemon's loop.
 pub enum Order {
-    /// Read the configuration again; the answer says what became of it.
+    /// Read the configuration again. The reply is a summary, or the problems.
     Reload(oneshot::Sender<Result<String, String>>),
 }
 
@@ -33,22 +34,22 @@ pub enum Order {
 pub(super) struct Handle {
     pub(super) parts: RwLock<Parts>,
     pub(super) orders: mpsc::Sender<Order>,
-    /// The configuration's file.
+    /// How to read the configuration's file again.
     pub(super) reread: Reread,
     pub(super) metrics: SharedMetrics,
     pub(super) counters: Arc<Counters>,
     pub(super) started_at: Timestamp,
-    /// Where the state is kept.
+    /// The state directory.
     pub(super) state_dir: PathBuf,
-    /// What is wrong at the moment, by what it is about.
+    /// The current problems by subject.
     pub(super) troubles: Mutex<HashMap<&'static str, String>>,
-    /// The last figures, for when new ones do not come in time.
+    /// The last figures, used if new ones do not come in time.
     pub(super) figures: Mutex<Figures>,
-    /// Held by whoever changes what is watched: what was read meanwhile would be out of date.
+    /// Held while the watched runs are changed: data read during a change would be out of date.
     pub(super) changing: tokio::sync::Mutex<()>,
 }
 
-/// What can be exchanged while the daemon runs.
+/// The parts that can be replaced while the daemon runs.
 #[derive(Clone)]
 pub(super) struct Parts {
     pub(super) store: Arc<SqliteStore>,
@@ -56,18 +57,18 @@ pub(super) struct Parts {
     pub(super) routes: watch::Receiver<Routes>,
     pub(super) api: Arc<str>,
     pub(super) requests_per_minute: u32,
-    /// The configuration in force.
+    /// The configuration in use.
     pub(super) config: Arc<Config>,
-    /// The store is being replaced: nothing can be written.
+    /// Whether the store is being replaced. Then nothing can be written.
     pub(super) suspended: bool,
 }
 
-/// Why something was not done.
+/// Why a request was refused.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// It makes no sense.
+    /// The request is invalid.
     Bad(String),
-    /// There is no such thing.
+    /// Its subject does not exist.
     NotFound(String),
     /// It cannot be done now.
     Unavailable(String),
@@ -97,12 +98,12 @@ impl From<Refusal> for Answer {
 }
 
 impl Handle {
-    /// The parts as they are, also while one is being replaced.
+    /// The parts, even during a replacement.
     pub(super) fn parts_now(&self) -> Parts {
         self.parts.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Exchanges some of the parts.
+    /// Replaces some of the parts.
     pub(super) fn exchange(&self, change: impl FnOnce(&mut Parts)) {
         change(&mut self.parts.write().unwrap_or_else(PoisonError::into_inner));
     }
@@ -118,7 +119,7 @@ impl Handle {
         Ok(parts)
     }
 
-    /// What is wrong at the moment that keeps it from its work: not what only has to be known.
+    /// The current problems that stop the daemon's work, without those that are only for information.
     pub(super) fn hindrances(&self) -> Vec<String> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let hindering = troubles.iter().filter(|(about, _)| !matches!(**about, "aside" | "configuration"));
@@ -127,7 +128,7 @@ impl Handle {
         hindering
     }
 
-    /// What is wrong at the moment.
+    /// The current problems.
     pub(super) fn troubles(&self) -> Vec<String> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let mut troubles: Vec<String> = troubles.values().cloned().collect();
@@ -135,7 +136,7 @@ impl Handle {
         troubles
     }
 
-    /// What is wrong at the moment, by what it is about.
+    /// The current problems by subject.
     pub(super) fn troubles_by_subject(&self) -> Vec<(&'static str, String)> {
         let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         let mut troubles: Vec<_> =
@@ -156,7 +157,7 @@ impl Handle {
         }
     }
 
-    /// What does not answer that only a restart would fix, if anything.
+    /// Names a part that does not answer and that only a restart can fix, if any.
     pub(super) async fn stuck(&self) -> Option<&'static str> {
         let parts = self.parts_now();
         let (scheduler, store) =
@@ -164,7 +165,7 @@ impl Handle {
         if scheduler.is_err() {
             Some("the scheduler does not answer")
         } else if store != Ok(true) && !parts.suspended {
-            // While one store takes the place of another, the old one is closed.
+            // While the store is being replaced, the old one is closed.
             Some("the store does not answer")
         } else {
             None
@@ -186,7 +187,7 @@ impl Handle {
     }
 }
 
-/// The channel of this name; the refusal names those that there are.
+/// The channel of this name. The error lists the existing ones.
 pub(super) fn known<'r>(routes: &'r Routes, name: &str) -> Result<&'r Route, Refusal> {
     routes.get(name).ok_or_else(|| {
         let known: Vec<&str> = routes.iter().map(|route| &*route.channel).collect();
@@ -195,7 +196,7 @@ pub(super) fn known<'r>(routes: &'r Routes, name: &str) -> Result<&'r Route, Ref
     })
 }
 
-/// A run as it is now: the store may be behind by some counts.
+/// A run with the scheduler's counts, which may be newer than the store's.
 pub(super) fn seen(run: Watched, view: &RunView) -> Run {
     let left = view.expected_end.map(|end| end.saturating_duration_since(tokio::time::Instant::now()));
     let trouble = view.trouble.as_ref().map(|trouble| trouble.message.to_string());

@@ -1,8 +1,8 @@
-//! Where the daemon listens: its socket, and the port for metrics if there is to be one.
+//! Where the daemon listens: its socket, and the metrics port if configured.
 //!
-//! Owns that the socket can be found for as long as the daemon runs: whoever cleans a directory may remove its file, or put
-//! something else in its place, and no command would find the daemon again. The file is looked at on a thread of its own,
-//! since a file system that hangs must stop nothing. Called by the daemon's loop.
+//! Keeps the socket reachable. If its file is removed or replaced, commands could not find the daemon, so the socket is
+//! made again. A thread of its own checks the file, because a hanging file system must not block anything. Called by
+//! the daemon's loop.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,17 +20,17 @@ use crate::config;
 use crate::control::{Opened, Server, any_ended, serve_opened, serve_tcp, serve_unix};
 use crate::http::Hosts;
 
-/// What was found where the socket should be: nothing to do, or a new one in its place.
+/// The result of a check: `None` if the socket is in place, else the new socket.
 type Found = io::Result<Option<Opened>>;
 
-/// The servers of a daemon.
+/// The daemon's servers.
 pub(super) struct Listening {
     path: PathBuf,
     mode: u32,
     handle: Arc<Handle>,
     socket: Server,
     port: Option<Server>,
-    /// The one before, for whoever is connected to it.
+    /// The previous server, for clients that are still connected to it.
     before: Option<Server>,
     looking: Option<oneshot::Receiver<Found>>,
 }
@@ -70,13 +70,13 @@ impl Listening {
         Ok(Some(Self { path, mode, handle, socket, port, before: None, looking: None }))
     }
 
-    /// Begins to look whether the socket is still there, unless that is being done.
+    /// Starts a check that the socket is in place, unless one is running.
     pub(super) fn look(&mut self) {
         let (Some(place), None) = (self.socket.place(), &self.looking) else { return };
         let (reply, found) = oneshot::channel();
         let mode = self.mode;
         let look = move || {
-            // Nobody waits any more when the daemon has ended.
+            // The receiver is gone if the daemon has ended.
             let _ = reply.send(place.restore(mode));
         };
         match std::thread::Builder::new().name("socket".to_owned()).spawn(look) {
@@ -85,7 +85,7 @@ impl Listening {
         }
     }
 
-    /// Waits for what a look has found, or for a server that ends by itself: `None`. Nothing is lost if it is broken off.
+    /// Waits for the result of a check. `None` if a server ended. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Option<Found> {
         let Self { socket, port, looking, .. } = self;
         let look = async {
@@ -103,7 +103,7 @@ impl Listening {
         }
     }
 
-    /// Serves on the socket that was made anew, and says so. Whether anything has changed.
+    /// Serves on the new socket and logs it. Returns whether anything changed.
     pub(super) fn take(&mut self, found: Found) -> bool {
         let was_in_trouble = self.handle.is_in_trouble("socket");
         let path = self.path.display();

@@ -1,4 +1,4 @@
-//! What Prometheus is told. Names by its conventions: base units, `_total` on counters.
+//! Prometheus metrics. Names follow its conventions: base units, `_total` on counters.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,14 +13,14 @@ use crate::notify::{Told, ToldOutcome};
 use crate::poll::{Counters, Standing};
 use crate::store::{ChannelName, Stats};
 
-/// Buckets for deliveries, in seconds: from loopback to the longest attempt.
+/// Buckets for the duration of deliveries, in seconds: from loopback to the longest attempt.
 const BUCKETS: [f64; 9] = [0.005, 0.02, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
-/// Every figure, under its name.
+/// All metrics.
 pub(super) struct Metrics {
     registry: Registry,
     polls: IntCounterVec,
-    /// Without a label: so that it can be absent.
+    /// A vector without labels, so that the metric can be absent.
     last_poll: GaugeVec,
     runs: IntGaugeVec,
     in_flight: IntGauge,
@@ -34,17 +34,17 @@ pub(super) struct Metrics {
     pending: IntGaugeVec,
     dead: IntGaugeVec,
     oldest_pending: GaugeVec,
-    /// The channels that are configured: each has all its series, also before its first delivery.
+    /// The configured channels. Each has all its series from the start, before its first delivery.
     channels: Mutex<Vec<ChannelName>>,
 }
 
-/// How the daemon stands at one moment.
+/// The daemon's figures at one moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
     pub(super) standing: Standing,
-    /// Ended runs that are remembered, by their last status.
+    /// Ended runs in the store, by their last status.
     pub(super) ended: Vec<(String, i64)>,
-    /// What waits to be told, by channel.
+    /// Statistics of the outbox, by channel.
     pub(super) outbox: Vec<Stats>,
 }
 
@@ -137,7 +137,7 @@ impl Metrics {
         self.config_accepted.set(i64::from(accepted));
     }
 
-    /// The channels that are configured from now on. A rate over a counter needs its 0 before its first 1.
+    /// Sets the configured channels. A rate over a counter needs a 0 before its first 1.
     pub(super) fn set_channels(&self, channels: Vec<ChannelName>) {
         for channel in &channels {
             for outcome in ToldOutcome::ALL {
@@ -166,7 +166,7 @@ impl Metrics {
         self.deliveries.with_label_values(&[&**channel, outcome, reason])
     }
 
-    /// The text that Prometheus reads.
+    /// The text for Prometheus.
     pub(super) fn render(
         &self,
         polls: &Counters,
@@ -211,14 +211,14 @@ impl Metrics {
     }
 }
 
-/// What is served as `/metrics`: the type of the classic text format.
+/// The content type of `/metrics`: the classic text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 fn seconds(at: Timestamp) -> f64 {
     at.as_microsecond() as f64 / 1e6
 }
 
-/// Puts a metric that was made on the list of those that are told.
+/// Registers a metric.
 fn told<M: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<M>,

@@ -1,8 +1,8 @@
-//! The daemon: both halves on a durable store, and everything around them.
+//! The daemon: polling and notifying on a durable store, and the parts around them.
 //!
-//! `state` is the directory, `watching` the list, `setup` makes the parts, `handle` and `verbs` are what can be asked
-//! (`routes` says how), `metrics` and `service` are who is told. This file owns the loop that joins them, and the order of
-//! the end. The log is its only display.
+//! `state` is the directory, and `watching` is the list of runs. `setup` makes the parts. `handle` and `verbs` are the
+//! commands, and `routes` maps requests to them. `metrics` and `service` report outside. This file owns the loop that
+//! joins them, and the order of shutdown. The daemon shows nothing but its log.
 
 mod busy;
 mod damage;
@@ -55,31 +55,31 @@ use crate::poll::{Command, Counters, OutagesTold, Update};
 use crate::run::{Change, DoubtKind, RunId};
 use crate::store::{Routes, SqliteStore, StoreError};
 
-/// How long deliveries under way are waited for when the daemon is asked to stop. Retries are the next start's.
+/// Maximum wait for deliveries in flight when the daemon stops. The next start makes the retries.
 const DELIVERY: Duration = Duration::from_secs(10);
 
-/// How long the state may take to be written into one file at the end.
+/// Maximum time to write the state into one file at the end.
 const CLOSE: Duration = Duration::from_secs(3);
 
-/// How often a store that fails is written to, to find out whether it still does.
+/// Interval between writes to a store that fails, to detect its recovery.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// How often the files of the state are looked for. Every commit does that, too.
+/// Interval between checks that the state's files exist. Every commit checks that too.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How soon a change is seen in the status line: several make one.
+/// Delay of the status line after a change, so that several changes share one update.
 const STATUS_AFTER: Duration = Duration::from_millis(300);
 
-/// How often what has been kept for long enough is looked for.
+/// Interval between purges of expired records.
 const PURGE_EVERY: Duration = Duration::from_hours(1);
 
-/// Why a daemon cannot run, or did not end well.
+/// Why a daemon cannot run, or ended with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The configuration, or what it points to: starting again mends nothing.
+    /// The configuration, or something that it names. A restart does not help.
     #[error("{0}")]
     Config(String),
-    /// What the daemon needs is in use, and stayed so: starting again later may work.
+    /// Something is in use and stayed so. A later start may work.
     #[error("{0}")]
     Busy(String),
     /// Anything else.
@@ -93,30 +93,30 @@ impl From<AppError> for DaemonError {
     }
 }
 
-/// The configuration's file, to be read again.
+/// How to read the configuration's file again.
 #[derive(Clone)]
 pub struct Reread {
     /// Which one.
     pub file: Option<PathBuf>,
-    /// Reads it; the error is every problem with it, as it is to be shown.
+    /// Reads it. The error has every problem, ready to be shown.
     pub read: Arc<dyn Fn() -> Result<Config, String> + Send + Sync>,
 }
 
-/// What a daemon needs to begin.
+/// The inputs of a daemon.
 pub struct Setup {
-    /// The configuration it begins with.
+    /// The initial configuration.
     pub config: Config,
-    /// Reads another one.
+    /// Reads the configuration again.
     pub reread: Reread,
-    /// Where the state is kept.
+    /// The state directory.
     pub state_dir: PathBuf,
-    /// Where the socket is to be.
+    /// The path of the socket.
     pub socket: PathBuf,
-    /// What the loop is asked to do from outside.
+    /// Requests to the loop from outside.
     pub orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
 }
 
-/// Runs until `stop` is cancelled, then ends in order: polls, deliveries (bounded), store.
+/// Runs until `stop` is cancelled, then stops in order: polls, deliveries (within a limit), store.
 pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonError> {
     let Setup { config, reread, state_dir, socket, orders: (orders, mut ordered) } = setup;
     let Some(mut state) = patiently(&stop, async || State::open(&state_dir)).await? else { return Ok(()) };
@@ -141,11 +141,11 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
         let failed = daemon.running.failed();
         tokio::select! {
             () = stop.cancelled() => break None,
-            // No half lives on alone, and nobody could ask a daemon without its socket.
+            // If one part ends, the daemon ends, and nobody could control a daemon without its socket.
             error = failed => break Some(error.to_string()),
             update = daemon.running.updates.recv() => match update {
                 Some(update) => daemon.updated(update),
-                // The scheduler is gone: `stop` finds out why.
+                // The scheduler has ended. `stop` finds out why.
                 None => break Some("the scheduler has ended".to_owned()),
             },
             Ok(()) = daemon.store_trouble.changed() => daemon.store_trouble(&mut state).await?,
@@ -168,12 +168,12 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 if let Err(problems) = &reloaded {
                     error!("the configuration is refused, and the old one kept:\n{problems}");
                 }
-                // The status line says it as well: a reload by SIGHUP has no answer.
+                // Also in the status line, because a reload by SIGHUP has no reply.
                 let refused = "the last configuration is refused (see the log)";
                 daemon.handle.set_trouble("configuration", reloaded.is_err().then(|| refused.to_owned()));
                 daemon.handle.metrics.set_config_accepted(reloaded.is_ok());
                 daemon.manager.ready(&daemon.status().await);
-                // Whoever asked may have gone.
+                // The receiver may be gone.
                 let _ = reply.send(reloaded);
             }
             came = spool.next() => {
@@ -193,7 +193,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     end(daemon, &state, broken).await
 }
 
-/// Ends in order: polls, deliveries (bounded), store.
+/// Stops in order: polls, deliveries (within a limit), store.
 async fn end(daemon: Daemon, state: &State, broken: Option<String>) -> Result<(), DaemonError> {
     info!("stopping");
     daemon.manager.stopping();
@@ -206,7 +206,7 @@ async fn end(daemon: Daemon, state: &State, broken: Option<String>) -> Result<()
     broken.map_or(Ok(()), |broken| Err(DaemonError::Internal(broken)))
 }
 
-/// Leaves the state in one file. One that cannot be closed in time is whole all the same: the log beside it belongs to it.
+/// Writes the state into one file. A store that cannot be closed in time is complete together with its log file.
 async fn close(store: &SqliteStore) {
     let why = match timeout(CLOSE, store.close()).await {
         Ok(Ok(())) => return,
@@ -223,26 +223,26 @@ async fn next_resume(resume: &mut Option<Resume>) -> Duration {
     }
 }
 
-/// A daemon at work.
+/// A running daemon.
 struct Daemon {
     config: Config,
     running: Running,
     source: Arc<ApiClient>,
     counters: Arc<Counters>,
-    /// The channels with what they were made from: those that stay the same are not made again.
+    /// The channels with their settings. Unchanged channels are kept after a reload.
     channels: Vec<Channel>,
-    /// Who is told what: everybody else holds a receiver of this.
+    /// Which channels get which events. The other parts have a receiver of this.
     routes: watch::Sender<Routes>,
     handle: Arc<Handle>,
     /// The service manager.
     manager: Manager,
-    /// Of the runs that were looked through.
+    /// What discovery has seen.
     seen: Seen,
-    /// What was found is being written down.
+    /// The task that records discovered runs.
     finding: Option<JoinHandle<()>>,
-    /// When the status line is to be told anew.
+    /// When to update the status line.
     status_at: Option<Instant>,
-    /// What is wrong with the store.
+    /// The store's error, if it fails.
     store_trouble: watch::Receiver<Option<StoreError>>,
 }
 
@@ -312,18 +312,18 @@ impl Daemon {
 
     async fn resumed(&mut self, slept: Duration) {
         info!("the machine has slept for {}; asking about everything", crate::span::human(slept));
-        // The connections of before lead nowhere any more, and would be waited for.
+        // The old connections are dead after a suspension, and requests on them would only time out.
         if let Ok(source) = client(&self.config) {
             self.source = source;
         }
         let settings = Box::new(settings(&self.config, &self.counters, &self.seen, self.routes.subscribe()));
         let source = Arc::clone(&self.source) as _;
-        // A scheduler that is gone is found out about elsewhere.
+        // A scheduler that has ended is noticed elsewhere.
         let _ = self.running.commands.send(Command::Reconfigure(settings, source)).await;
         let _ = self.running.commands.send(Command::Resumed).await;
     }
 
-    /// Tells the service manager that all is well, if the scheduler and the store answer.
+    /// Sends the service manager a watchdog message, if the scheduler and the store answer.
     fn give_sign_of_life(&self, every: Option<Duration>) {
         let handle = Arc::clone(&self.handle);
         let manager = self.manager.clone();
@@ -336,15 +336,15 @@ impl Daemon {
         });
     }
 
-    /// Forgets what ended long ago. `wanted` are runs that are still asked for and would be told again; where they are not
-    /// known, nothing is forgotten.
+    /// Removes finished runs that are old. `wanted` are runs that are still requested and would be notified again if
+    /// removed. If they are not known, nothing is removed.
     fn purge(&self, wanted: Option<Vec<RunId>>) {
         let Some(wanted) = wanted else { return };
         let store = self.handle.parts_now().store;
         let keep = self.config.daemon.keep;
         let wanted = self.config.runs.iter().map(|run| run.id.clone()).chain(wanted).collect();
         let mut kept = self.seen.kept(wanted);
-        // Only a list would find them again.
+        // Without discovery, nothing adds removed runs again.
         kept.removed &= self.config.discover.is_some();
         tokio::spawn(async move {
             match store.purge(keep, kept, clock::wall()).await {
@@ -355,7 +355,7 @@ impl Daemon {
         });
     }
 
-    /// Has the status line told before long.
+    /// Schedules an update of the status line.
     fn soon(&mut self) {
         self.status_at.get_or_insert_with(|| Instant::now() + STATUS_AFTER);
     }
@@ -367,7 +367,7 @@ impl Daemon {
         }
     }
 
-    /// `3 runs, 1 finished, 0 deliveries pending`, and what is wrong.
+    /// `3 runs, 1 finished, 0 deliveries pending`, and the problems.
     async fn status(&self) -> String {
         let status = self.handle.status().await;
         let runs = status.going + status.ended;
@@ -385,7 +385,7 @@ impl Daemon {
         parts.join(", ")
     }
 
-    /// Logs, counts and remembers what has happened.
+    /// Logs and counts an update, and records problems.
     fn updated(&mut self, update: Update) {
         let words = crate::words::notice(&update).unwrap_or_default();
         match update {
@@ -395,11 +395,11 @@ impl Daemon {
                 let status = run.state.status.as_ref().map(crate::run::RunStatus::as_str);
                 info!(run_id, run_name, status, "{} {}", run.subject.label(), crate::words::standing(&run));
             }
-            // The store tells of itself, whoever found out.
+            // The store reports its own failures.
             Update::Run(..) | Update::StoreWell | Update::StoreFailed(_) => return,
             Update::WatchList => {}
             Update::Found(found) => return self.found(found),
-            // One from before a reload that turned it off.
+            // A result from before a reload that disabled discovery.
             Update::LookFailed(_) if self.config.discover.is_none() => {}
             Update::LookFailed(_) => {
                 if !self.handle.is_in_trouble("discover") {

@@ -1,4 +1,4 @@
-//! Reading the configuration again: all of it or nothing.
+//! Reads the configuration again, and uses all of it or nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use crate::config::Config;
 use crate::poll::Command;
 use crate::store::StoreError;
 
-/// How long reading the configuration and the files it names may take.
+/// Maximum time to read the configuration and the files it names.
 const READ_BOUND: Duration = Duration::from_secs(10);
 
-/// Pause before what could not be given up is given up again.
+/// Pause before giving up the deliveries of removed channels is tried again.
 const GIVE_UP_AGAIN: Duration = Duration::from_secs(5);
 
 impl Reread {
-    /// Reads the file on a thread of its own: a file system that hangs must not hold up the daemon, nor its end.
+    /// Reads the file in a thread, because a hanging file system must block neither the daemon nor its shutdown.
     pub(super) async fn bounded(&self) -> Result<Config, String> {
         let read = Arc::clone(&self.read);
         let read = timeout(READ_BOUND, blocking::run("configuration", move || read())).await;
@@ -34,8 +34,8 @@ impl Reread {
 }
 
 impl Daemon {
-    /// Takes over another configuration; gives what is done from now on, in words. One with a problem changes nothing, and
-    /// the problems are given.
+    /// Uses another configuration, and returns a summary. A configuration with problems changes nothing, and the
+    /// problems are returned.
     pub(super) async fn reload(
         &mut self,
         reread: &Reread,
@@ -45,7 +45,7 @@ impl Daemon {
             read = reread.bounded() => read?,
             () = stop.cancelled() => return Err("the daemon is stopping".to_owned()),
         };
-        // One process, one set of secrets: a channel that stays the same learns the new ones, too.
+        // All secrets of a process are redacted together, so that an unchanged channel learns the new ones too.
         self.config.known.learn_all_of(&config.known);
         config.known = self.config.known.clone();
         // Everything that can fail comes first.
@@ -59,18 +59,18 @@ impl Daemon {
         let failed = |error: StoreError| format!("the store failed: {error}");
         let seen = self.seen.after(&config, &store).await.map_err(failed)?;
         let list = watch_list(&config, &store).await.map_err(failed)?;
-        // From here on nothing fails: the configuration is in force.
+        // Nothing fails after this point: the configuration is in use.
         self.seen.retire();
         handle.set_trouble("discover", None);
         self.warn_of_what_needs_a_restart(&config);
-        // From here on nothing is recorded for a channel that is gone.
+        // After this, nothing is recorded for removed channels.
         self.routes.send_replace(routes(&config));
         let settings = settings(&config, &self.counters, &seen, self.routes.subscribe());
         let _ = before.send(Command::Reconfigure(Box::new(settings), Arc::clone(&source) as _)).await;
         let (going, ended) = (list.watched.len(), list.ended);
         for id in list.forgotten {
             parts.stop_watching(&id).await;
-            // Once more: something may have been recorded of it in between.
+            // A second time, because a commit in between may have recorded it.
             let _ = crate::store::RunStore::forget(&*store, vec![id]).await;
         }
         warn_of_unknown_channels(&list.watched, &self.routes.borrow());
@@ -91,7 +91,7 @@ impl Daemon {
             tokio::spawn(give_up_later(Arc::clone(&handle)));
         }
         if config.discover.is_none() && going == 0 {
-            // Nobody asks: nobody would find out that it is over.
+            // Without runs, no poll would notice that these problems are over.
             for about in ["api", "key"] {
                 handle.set_trouble(about, None);
             }
@@ -122,11 +122,11 @@ impl Daemon {
     }
 }
 
-/// Gives up on what is for channels that are gone, as soon as the store can be written to. Until then it would stay pending,
-/// and nobody would send it.
+/// Gives up the deliveries of removed channels, as soon as the store accepts writes. Otherwise they would stay pending
+/// for ever.
 async fn give_up_later(handle: Arc<Handle>) {
     let give_up = || async {
-        // By the configuration of that moment: another reload may have brought a channel back.
+        // Uses the configuration at that time, because another reload may have restored a channel.
         let _changing = handle.changing.lock().await;
         let Parts { store, config, .. } = handle.parts_now();
         let channels = config.channels.iter().map(|channel| channel.name.clone()).collect();
@@ -136,7 +136,7 @@ async fn give_up_later(handle: Arc<Handle>) {
     until_done(give_up).await;
 }
 
-/// Does something until it works.
+/// Repeats an attempt until it succeeds.
 async fn until_done<E, F: Future<Output = Result<usize, E>>>(mut attempt: impl FnMut() -> F) {
     loop {
         sleep(GIVE_UP_AGAIN).await;

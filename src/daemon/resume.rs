@@ -1,7 +1,7 @@
-//! Notices that the machine was asleep: timers stand still meanwhile, and what was waited for may have happened.
+//! Detects that the machine was suspended: timers stop during that time, so deadlines may have passed.
 //!
-//! Linux wakes a timer that wants to know of jumps of the wall clock (`timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`) when the
-//! machine resumes. So nothing has to look at the clock every now and then, and an idle daemon stays asleep.
+//! Linux wakes a timer that asks for jumps of the wall clock (`timerfd_create(2)`, `TFD_TIMER_CANCEL_ON_SET`) when the
+//! machine resumes. So nothing polls the clock, and an idle daemon stays idle.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,13 +14,14 @@ use rustix::time::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// Shorter than this is no sleep: the two clocks are not read at the same moment.
+/// Minimum length of a suspension. A shorter difference is noise, because the two clocks are not read at the same
+/// moment.
 const SHORTEST: Duration = Duration::from_secs(1);
 
-/// Far in the future: the timer is there for the jumps only.
+/// A time far in the future, because the timer is only needed for clock jumps.
 const NEVER: i64 = i64::MAX / 2_000_000_000;
 
-/// Waits for the machine to wake up.
+/// Waits for the machine to resume.
 pub(super) struct Resume {
     timer: AsyncFd<OwnedFd>,
     asleep: Duration,
@@ -38,7 +39,7 @@ impl Resume {
         Ok(Self { timer, asleep: asleep() })
     }
 
-    /// Comes back when the machine has slept; with for how long.
+    /// Returns how long the machine was suspended, once it resumes.
     pub(super) async fn next(&mut self) -> Duration {
         loop {
             let Ok(mut guard) = self.timer.readable().await else { return std::future::pending().await };
@@ -55,7 +56,7 @@ impl Resume {
                 }
                 Err(_) => return std::future::pending().await,
             }
-            // The clock may also just have been set.
+            // The clock may only have been set.
             let before = std::mem::replace(&mut self.asleep, asleep());
             let slept = self.asleep.saturating_sub(before);
             if slept >= SHORTEST {
@@ -74,7 +75,7 @@ fn arm(timer: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// How long the machine has slept since it was started: what one clock counts and the other does not.
+/// Total suspended time since boot: the difference between two clocks.
 fn asleep() -> Duration {
     let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
     read(ClockId::Boottime).saturating_sub(read(ClockId::Monotonic))

@@ -1,4 +1,4 @@
-//! Which request to the socket, or to the port for metrics, is what.
+//! Routes of the socket and of the metrics port.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::http::Hosts;
 use crate::run::RunId;
 use crate::store::DeliveryFilter;
 
-/// How many deliveries are listed without `limit`.
+/// Number of deliveries listed without `limit`.
 const DEFAULT_LIMIT: u32 = 100;
 
-/// Runs of one `add` that get a log line each.
+/// Maximum number of log lines for the runs of one `add`.
 const MOST_LOGGED: usize = 100;
 
-/// The socket: everything can be asked.
+/// The socket, which allows every request.
 pub(super) struct Socket(pub(super) Arc<Handle>);
 
 impl Serve for Socket {
@@ -69,7 +69,7 @@ impl Socket {
     }
 }
 
-/// Says which runs were added; of very many only how many.
+/// Logs which runs were added, or only their number if there are many.
 fn log_added(added: &Added) {
     let new: Vec<&AddedRun> = added.runs.iter().filter(|run| run.finished.is_none()).collect();
     for run in new.iter().take(MOST_LOGGED) {
@@ -80,7 +80,7 @@ fn log_added(added: &Added) {
     }
 }
 
-/// The port: looking only, and only by names that no web page can have.
+/// The port: read-only, and only under names that no web page can have.
 pub(super) struct Port(pub(super) Arc<Handle>, pub(super) Hosts);
 
 impl Serve for Port {
@@ -103,12 +103,12 @@ async fn look(handle: &Handle, asked: &Asked) -> Answer {
     }
     match asked.path.as_str() {
         "/metrics" => handle.metrics().await,
-        // Alive, unless a restart would fix it.
+        // Healthy, unless a restart would help.
         "/healthz" => match handle.stuck().await {
             None => Answer::text(200, "text/plain", "ok\n".to_owned()),
             Some(stuck) => Answer::text(503, "text/plain", format!("{stuck}\n")),
         },
-        // What only has to be known is said, and keeps nobody from work.
+        // Reports problems that do not stop the daemon's work, but stays ready.
         "/readyz" => {
             let stuck = handle.stuck().await.map(str::to_owned);
             let status = if stuck.is_none() && handle.hindrances().is_empty() { 200 } else { 503 };
@@ -120,7 +120,7 @@ async fn look(handle: &Handle, asked: &Asked) -> Answer {
     }
 }
 
-/// Refuses a query or a body where none is read: whoever sent it meant something by it.
+/// Rejects a query or a body that would be ignored, because the sender expects an effect.
 fn takes_only_what_it_reads(method: &Method, path: &str, asked: &Asked) -> Result<(), Refusal> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -143,7 +143,7 @@ fn run_id(segment: &str) -> Result<RunId, Refusal> {
     id.parse().map_err(|error: crate::run::RunIdError| Refusal::Bad(error.to_string()))
 }
 
-/// `limit=N` and `filter=JSON`; what curl finds easier, `state=`, `channel=` and `run=`, too. Each once.
+/// Reads `limit=N` and `filter=JSON`, and for curl `state=`, `channel=` and `run=`. Each at most once.
 fn listed(query: &str) -> Result<(DeliveryFilter, u32), Refusal> {
     let (mut filter, mut limit) = (DeliveryFilter::default(), DEFAULT_LIMIT);
     let mut seen = Vec::new();

@@ -1,8 +1,8 @@
-//! What the service manager is told, by the protocol of `sd_notify(3)`. Without one, nothing is sent and nothing is wrong.
+//! Messages to the service manager by the protocol of `sd_notify(3)`. Without a service manager, nothing is sent.
 //!
-//! Owns the one rule that the daemon never waits for a manager that does not read its socket: every send is non-blocking.
-//! States that matter are kept in order and sent again until they are taken; a sign of life that is refused is dropped, for
-//! the next one is as good. Called by the daemon's loop.
+//! Every send is non-blocking, because the daemon must never wait for a manager that does not read its socket.
+//! Important states are queued in order and sent until they are accepted. A refused watchdog message is dropped,
+//! because the next one is as good. Called by the daemon's loop.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -22,10 +22,11 @@ use crate::run::printable;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Characters of a status line. systemd ignores messages of more than 4096 bytes (`NOTIFY_BUFFER_MAX`).
+/// Maximum length of a status line, in characters. systemd ignores messages of more than 4096 bytes
+/// (`NOTIFY_BUFFER_MAX`).
 const LONGEST_STATUS: usize = 900;
 
-/// Messages that may wait. Beyond that the oldest is dropped: the last ones say how the daemon stands.
+/// Maximum number of queued messages. The oldest is dropped, because later ones describe the current state.
 const LONGEST_QUEUE: usize = 64;
 
 /// The service manager, if there is one. Cheap to clone.
@@ -39,7 +40,7 @@ struct Shared {
     waiting: Mutex<Waiting>,
 }
 
-/// What the manager has not taken yet.
+/// Messages that the manager has not accepted yet.
 #[derive(Default)]
 struct Waiting {
     messages: VecDeque<Message>,
@@ -49,18 +50,18 @@ struct Waiting {
 
 #[derive(Debug, PartialEq, Eq)]
 struct Message {
-    /// A status line alone: a newer one replaces it.
+    /// Whether it is a status line only, which a newer one replaces.
     is_status: bool,
     text: String,
 }
 
 impl Manager {
-    /// The one that `$NOTIFY_SOCKET` names.
+    /// The manager that `$NOTIFY_SOCKET` names.
     pub(super) fn of_environment() -> Self {
         Self::at(std::env::var_os("NOTIFY_SOCKET").as_deref())
     }
 
-    /// At a path, or at an abstract address if it begins with `@`.
+    /// The manager at a path, or at an abstract address if it begins with `@`.
     fn at(path: Option<&OsStr>) -> Self {
         let address = path.filter(|path| !path.is_empty()).and_then(|path| {
             let address = match path.as_bytes().strip_prefix(b"@") {
@@ -72,12 +73,12 @@ impl Manager {
         Self { shared: Arc::new(Shared { address, waiting: Mutex::default() }) }
     }
 
-    /// Up, and working.
+    /// The daemon is ready.
     pub(super) fn ready(&self, status: &str) {
         self.state(&[NotifyState::Ready, NotifyState::Status(&line(status))]);
     }
 
-    /// Reading the configuration again, since now.
+    /// The daemon is reading its configuration again.
     pub(super) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.state(&[NotifyState::Reloading, now]),
@@ -85,24 +86,24 @@ impl Manager {
         }
     }
 
-    /// On the way out.
+    /// The daemon is stopping.
     pub(super) fn stopping(&self) {
         self.state(&[NotifyState::Stopping]);
     }
 
-    /// Whether there is somebody to tell.
+    /// Whether there is a service manager.
     pub(super) fn is_there(&self) -> bool {
         self.shared.address.is_some()
     }
 
-    /// The status line, for `systemctl status`.
+    /// The status line for `systemctl status`.
     pub(super) fn status(&self, status: &str) {
         let text = NotifyState::Status(&line(status)).to_string();
         self.shared.queue(Message { is_status: true, text });
         self.send_waiting();
     }
 
-    /// Alive, and moving. Dropped if the manager does not take it at once.
+    /// A watchdog message. Dropped if the manager does not accept it at once.
     pub(super) fn alive(&self) {
         if self.shared.lock().messages.is_empty()
             && let Err(error) = self.shared.send(&NotifyState::Watchdog.to_string())
@@ -117,12 +118,12 @@ impl Manager {
         self.send_waiting();
     }
 
-    /// Sends what waits; a task goes on where the manager does not take it.
+    /// Sends queued messages. If the manager does not accept them, a task continues.
     fn send_waiting(&self) {
         if self.shared.address.is_none() || self.shared.lock().busy || self.shared.send_all() {
             return;
         }
-        // Outside a runtime there is nobody to go on: the next state is another attempt.
+        // Without a runtime, the next state tries again.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         self.shared.lock().busy = true;
         warn!("the service manager does not read its socket; trying again until it does");
@@ -156,7 +157,7 @@ impl Shared {
         waiting.messages.push_back(message);
     }
 
-    /// Sends what waits, in order; whether nothing is left.
+    /// Sends queued messages in order. Returns whether all were accepted.
     fn send_all(&self) -> bool {
         let mut waiting = self.lock();
         while let Some(message) = waiting.messages.front() {
@@ -171,7 +172,8 @@ impl Shared {
         true
     }
 
-    /// Sends one message without ever blocking. A new socket each time: the manager may have made its own anew.
+    /// Sends one message without blocking. Uses a new socket each time, because the manager may have made its own
+    /// again.
     fn send(&self, text: &str) -> io::Result<()> {
         let Some(address) = &self.address else { return Ok(()) };
         let socket = UnixDatagram::unbound()?;
@@ -180,18 +182,18 @@ impl Shared {
     }
 }
 
-/// Whether the manager may take the same message later.
+/// Whether the manager may accept the same message later.
 fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock
         || rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::NOBUFS)
 }
 
-/// One line that fits: a line break would begin another assignment.
+/// A single line of limited length: a line break would begin another assignment.
 fn line(status: &str) -> String {
     printable(status, LONGEST_STATUS)
 }
 
-/// How often a sign of life is due: twice in the time after which the service manager loses patience.
+/// Interval between watchdog messages: half of the service manager's timeout.
 pub(super) fn sign_of_life_every() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|patience| patience / 2).filter(|every| !every.is_zero())
 }
@@ -200,7 +202,7 @@ pub(super) fn sign_of_life_every() -> Option<Duration> {
 mod tests {
     use super::*;
 
-    /// A manager's socket that takes no more messages, and a client of it.
+    /// A manager's socket that accepts no more messages, and its client.
     fn full(dir: &std::path::Path) -> (UnixDatagram, Manager, usize) {
         let path = dir.join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
@@ -221,7 +223,7 @@ mod tests {
     async fn a_manager_that_does_not_read_holds_nothing_up_and_gets_every_state_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let (socket, manager, filled) = full(dir.path());
-        // On this thread: one that blocks never returns.
+        // On this thread, so that a blocking send would never return.
         manager.ready("0 runs");
         manager.reloading();
         manager.alive();
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(read[0], "READY=1\nSTATUS=0 runs\n");
         assert!(read[1].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{read:?}");
         assert_eq!(read[2..], ["STATUS=1000 runs", "READY=1\nSTATUS=3 runs\n", "STOPPING=1\n"]);
-        // It is taken at once again.
+        // It is accepted again.
         while manager.shared.lock().busy {
             tokio::task::yield_now().await;
         }

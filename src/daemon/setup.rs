@@ -1,4 +1,4 @@
-//! From a configuration to the parts of a daemon, and what is to be said about it at the start and after a reload.
+//! Makes the parts of a daemon from a configuration, and logs notes at the start and after a reload.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::span;
 use crate::store::{Adopted, Routes, SqliteStore, StoreError, Watched};
 use crate::words;
 
-/// Counts are written down this often: what a crash loses of them is read again.
+/// Interval between saves of counts. Counts that a crash loses are read again.
 const SAVE_EVERY: Duration = Duration::from_secs(30);
 
 pub(super) fn client(config: &Config) -> Result<Arc<ApiClient>, DaemonError> {
@@ -63,7 +63,7 @@ pub(super) fn store_failed(error: &StoreError) -> DaemonError {
     DaemonError::Internal(format!("the store failed: {error}"))
 }
 
-/// Says what is watched, and what may surprise.
+/// Logs what is watched, and possible surprises.
 pub(super) fn announce(config: &Config, list: &Adopted, routes: &Routes) {
     info!(
         runs = list.watched.len(),
@@ -89,7 +89,7 @@ pub(super) fn announce(config: &Config, list: &Adopted, routes: &Routes) {
     }
 }
 
-/// Says whether runs are looked for, and what of the past will not be told.
+/// Logs whether discovery is on, and which past runs are not notified.
 pub(super) fn announce_discovery(config: &Config) {
     let Some(discover) = &config.discover else { return };
     info!("looking for runs every {}", span::human(discover.interval));
@@ -105,7 +105,7 @@ pub(super) fn announce_discovery(config: &Config) {
     }
 }
 
-/// Says which runs are to be told to channels that are not there.
+/// Warns about runs that name channels that do not exist.
 pub(super) fn warn_of_unknown_channels(runs: &[Watched], routes: &Routes) {
     for run in runs {
         let names = run.notify.iter().flat_map(|names| names.iter()).map(|name| &**name);

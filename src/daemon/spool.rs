@@ -1,8 +1,7 @@
 //! Watches the runs whose files are in the watched directory.
 //!
-//! `watch_dir` looks at the directory, on a thread of its own; this owns what becomes of what it sees, on the runtime, and
-//! the trouble with it. Called by the daemon's loop, which it never holds up: runs are added by a task, since the store may
-//! be slow.
+//! `watch_dir` reads the directory in its own thread. This file handles its results and errors on the runtime. The
+//! daemon's loop calls it and is never blocked: a task adds the runs, because the store may be slow.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -19,52 +18,52 @@ use super::watch_dir::{self, LIST_EVERY, Seen};
 use crate::control::{Added, NewRun};
 use crate::run::RunId;
 
-/// How long after files could not be added, or the thread could not be started, that is tried again.
+/// Time until adding files, or starting the thread, is tried again after a failure.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
-/// How long the start waits for the first listing: then runs with files are watched when the daemon is ready.
+/// How long the start waits for the first listing. Usually, runs with files are watched when the daemon is ready.
 const FIRST_LISTING: Duration = Duration::from_secs(2);
 
-/// A directory that is not listed for this long hangs.
+/// A directory that was not listed for this long hangs.
 const HANGS_AFTER: Duration = LIST_EVERY.saturating_mul(2);
 
-/// The watched directory, if there is to be one.
+/// The watched directory, if one is configured.
 pub(super) struct Spool {
     dir: Option<PathBuf>,
     handle: Arc<Handle>,
-    /// What the thread sees; `None` where it could not be started.
+    /// Reports from the thread; `None` if it could not be started.
     seen: Option<UnboundedReceiver<Seen>>,
-    /// The runs whose files are there; `None` until it was listed.
+    /// The runs whose files exist; `None` before the first listing.
     present: Option<HashSet<RunId>>,
-    /// Those that are not watched yet, but for those that are being added.
+    /// Runs that are neither watched nor being added.
     to_add: HashSet<RunId>,
-    /// Runs that are being added.
+    /// The task that is adding runs.
     adding: Option<JoinHandle<Batch>>,
-    /// How many were added.
+    /// The number of runs added.
     count: usize,
-    /// When the thread is to be started, or files are to be added, again.
+    /// When to start the thread, or to add files, again.
     again_at: Option<Instant>,
-    /// When a directory that was not listed meanwhile hangs.
+    /// When a directory that was not listed meanwhile counts as hanging.
     hangs_at: Instant,
 }
 
-/// Runs that were to be added, and what became of that.
+/// Runs to add, and the result.
 type Batch = (HashSet<RunId>, Result<Added, Refusal>);
 
-/// What there is to do.
+/// What to handle next.
 pub(super) enum Came {
-    /// Runs were added, or not.
+    /// Adding runs succeeded or failed.
     Added(Result<Batch, JoinError>),
-    /// Something was seen; nothing if the thread has ended.
+    /// A report from the thread; `None` if the thread has ended.
     Seen(Option<Seen>),
-    /// The time to try something again.
+    /// It is time to try again.
     Again,
-    /// Nothing was seen for too long.
+    /// No report came for too long.
     Hangs,
 }
 
 impl Spool {
-    /// Begins with the files that are there already, if they can be listed soon.
+    /// Starts with the files that exist already, if they can be listed soon.
     pub(super) async fn open(dir: Option<PathBuf>, handle: Arc<Handle>) -> Self {
         let hangs_at = Instant::now() + HANGS_AFTER;
         let mut spool = Self {
@@ -79,7 +78,7 @@ impl Spool {
             hangs_at,
         };
         spool.start();
-        // Out of time, the loop goes on with it.
+        // After a timeout, the loop continues the listing.
         let _ = timeout(FIRST_LISTING, async {
             while spool.seen.is_some() && (spool.present.is_none() || spool.adding.is_some()) {
                 let came = spool.next().await;
@@ -109,7 +108,7 @@ impl Spool {
         }
     }
 
-    /// Waits until there is something to do, for ever if there never is. Nothing is lost if it is broken off.
+    /// Waits until there is something to handle, possibly for ever. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Came {
         let (again_at, hangs_at) = (self.again_at, self.hangs_at);
         let watches = self.seen.is_some();
@@ -133,7 +132,7 @@ impl Spool {
         }
     }
 
-    /// Does it. Whether that changed anything.
+    /// Handles it. Returns whether anything changed.
     pub(super) fn take(&mut self, came: Came) -> bool {
         let before = (self.handle.is_in_trouble("watch_dir"), self.count);
         self.do_it(came);
@@ -170,7 +169,7 @@ impl Spool {
         }
     }
 
-    /// The runs whose files are there: they are still wanted. `None` where that is not known.
+    /// The runs whose files exist, which are still wanted. `None` if that is not known.
     pub(super) fn runs(&self) -> Option<Vec<RunId>> {
         if self.dir.is_none() {
             return Some(Vec::new());
@@ -195,7 +194,7 @@ impl Spool {
         self.add();
     }
 
-    /// It can be looked at.
+    /// The directory can be read.
     fn well(&self) {
         let Some(dir) = &self.dir else { return };
         if self.present.is_none() || self.handle.is_in_trouble("watch_dir") {
@@ -204,7 +203,7 @@ impl Spool {
         self.handle.set_trouble("watch_dir", None);
     }
 
-    /// It cannot; that is said once.
+    /// The directory cannot be read. Logged once.
     fn failed(&self, why: &str) {
         let Some(dir) = &self.dir else { return };
         if !self.handle.is_in_trouble("watch_dir") {
@@ -214,7 +213,7 @@ impl Spool {
             .set_trouble("watch_dir", Some(format!("cannot watch the directory {}: {why}", dir.display())));
     }
 
-    /// Begins to add what is not watched yet, one batch after the other.
+    /// Starts to add the runs that are not watched yet, one batch at a time.
     fn add(&mut self) {
         if self.to_add.is_empty() || self.adding.is_some() {
             return;
@@ -240,7 +239,7 @@ impl Spool {
                 refusal.to_string()
             }
             Err(panic) => {
-                // What is there is added again: to add twice is to add once.
+                // Adds all present files again, because adding a run twice has no effect.
                 self.to_add.extend(self.present.iter().flatten().cloned());
                 panic.to_string()
             }

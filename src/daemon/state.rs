@@ -1,7 +1,7 @@
-//! The state directory of a daemon: where it is, who has it, and opening what is in it.
+//! The state directory of a daemon: its path, its lock, and opening the store in it.
 //!
-//! `state_dir` makes the directory and refuses one that others could tamper with. A store that is damaged is set aside here and
-//! a new one begun; one whose files were taken away is written anew.
+//! `state_dir` makes the directory and rejects one that others could tamper with. This file sets a damaged store aside
+//! and starts a new one. It writes the store again if its files were removed.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -18,17 +18,17 @@ use crate::store::{
     set_aside,
 };
 
-/// The database's name in the directory.
+/// The database's file name.
 const DATABASE: &str = "runwatch.db";
 
-/// The name of a database that is to take its place.
+/// The name of a new database until it replaces the old one.
 const NEW: &str = "runwatch.db.new";
 
-/// A daemon's state: the right to it, and the store in it.
+/// A daemon's state: the lock and the store.
 pub(super) struct State {
     dir: PathBuf,
     lock: Lock,
-    /// Where what was there was put, if anything was.
+    /// The files that were set aside, if any.
     pub(super) set_aside: Option<Aside>,
     pub(super) store: SqliteStore,
 }
@@ -49,11 +49,11 @@ impl fmt::Display for Aside {
 /// Why the state cannot be used.
 #[derive(Debug)]
 pub(super) enum StateError {
-    /// Somebody else uses it.
+    /// Another process uses it.
     InUse(String),
-    /// It takes a person to change that.
+    /// A person has to fix it.
     Unusable(String),
-    /// It may work later.
+    /// A later attempt may work.
     Failed(String),
 }
 
@@ -69,19 +69,19 @@ impl From<StateError> for DaemonError {
         match error {
             StateError::InUse(why) => Self::Busy(why),
             StateError::Unusable(why) => Self::Config(why),
-            // A full disk may have room again when the service manager tries the next time.
+            // A full disk may have room again when the service manager tries next time.
             StateError::Failed(why) => Self::Internal(why),
         }
     }
 }
 
 impl State {
-    /// Where it is kept.
+    /// The state directory.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Takes the directory and opens the store; one that is damaged is set aside and a new one begun. Blocks.
+    /// Locks the directory and opens the store. Sets a damaged store aside and starts a new one. Blocks.
     pub(super) fn open(dir: &Path) -> Result<Self, DaemonError> {
         prepare(dir)?;
         let lock = take(dir)?;
@@ -89,13 +89,13 @@ impl State {
         Ok(Self { dir: dir.to_owned(), lock, set_aside, store })
     }
 
-    /// Has a new store take the place of this one, which is damaged, or whose files are not at their path any more. An error
-    /// changes nothing: it can be tried again.
+    /// Replaces this store, which is damaged or whose files were removed, with a new one. An error changes nothing, so
+    /// the call can be repeated.
     pub(super) async fn begin_again(&mut self, kind: StoreErrorKind) -> Result<(), StateError> {
         let (dir, has_lock) = (self.dir.clone(), self.lock.is_in(&self.dir));
         let begun = self.store.replace(move |original| {
             prepare(&dir)?;
-            // It went with the directory.
+            // The lock was lost with the directory.
             let lock = if has_lock { None } else { Some(take(&dir)?) };
             let aside = match kind {
                 StoreErrorKind::Moved => write_anew(&dir, original)?,
@@ -125,7 +125,7 @@ fn prepare(dir: &Path) -> Result<(), StateError> {
     })
 }
 
-/// Whether a later start may find it otherwise.
+/// Whether a later start may succeed.
 fn is_passing(error: &std::io::Error) -> bool {
     use std::io::ErrorKind as Kind;
     !matches!(error.kind(), Kind::PermissionDenied | Kind::ReadOnlyFilesystem | Kind::InvalidInput)
@@ -141,7 +141,7 @@ fn take(dir: &Path) -> Result<Lock, StateError> {
 
 fn open_store(dir: &Path) -> Result<(SqliteStore, Option<Aside>), StateError> {
     let path = dir.join(DATABASE);
-    // What a kill has left undone: the database was set aside, and the new one is not at its place.
+    // A kill may have left this undone: the database was set aside, and the new one is not in place.
     put_in_place(dir)?;
     let is_damaged = |opened: &Result<_, StoreError>| {
         let error = opened.as_ref().err().filter(|error| error.kind == StoreErrorKind::Corrupt)?;
@@ -154,7 +154,7 @@ fn open_store(dir: &Path) -> Result<(SqliteStore, Option<Aside>), StateError> {
         opened = SqliteStore::open(&path);
     }
     if is_damaged(&opened).is_some() {
-        // What was saved of it is no better.
+        // The saved copy is damaged too.
         aside = put_aside(dir)?.or(aside);
         opened = SqliteStore::open(&path);
     }
@@ -180,7 +180,7 @@ fn refused(dir: &Path, path: &Path, error: &StoreError) -> StateError {
     }
 }
 
-/// Sets a damaged store aside, if one is there.
+/// Sets a damaged store aside, if there is one.
 fn put_aside(dir: &Path) -> Result<Option<Aside>, StateError> {
     let path = dir.join(DATABASE);
     let aside = set_aside(&path, "corrupt", clock::wall()).map_err(|error| {
@@ -193,7 +193,7 @@ fn put_aside(dir: &Path) -> Result<Option<Aside>, StateError> {
     Ok(aside)
 }
 
-/// Sets a damaged store aside and puts a new one in its place that has every row `salvage` can read.
+/// Sets a damaged store aside and replaces it with a new one that has every row that `salvage` can read.
 fn renew(
     dir: &Path,
     salvage: impl FnOnce(&Path) -> Result<Salvaged, StoreError>,
@@ -214,8 +214,8 @@ fn renew(
     Ok(aside)
 }
 
-/// The files of a store were taken away or replaced, and are still open: all that is in them is written into a new file. What
-/// has taken their place is set aside.
+/// Handles store files that were removed or replaced but are still open: writes all their data into a new file, and
+/// sets the replacement aside.
 fn write_anew(dir: &Path, original: &Original<'_>) -> Result<Option<Aside>, StateError> {
     let path = dir.join(DATABASE);
     let written = write_new(dir, |new| original.copy_to(new))?;
@@ -232,7 +232,7 @@ fn write_anew(dir: &Path, original: &Original<'_>) -> Result<Option<Aside>, Stat
     Ok(aside)
 }
 
-/// Writes what there is into a new file, which gets its name when it is whole; `None` if nothing can be read.
+/// Writes the available data into a new file, which gets its final name once complete. `None` if nothing can be read.
 fn write_new<T>(
     dir: &Path,
     write: impl FnOnce(&Path) -> Result<T, StoreError>,
@@ -258,16 +258,16 @@ fn write_new<T>(
     }
 }
 
-/// Gives a new store that is whole its place, if there is one, and nothing has the place.
+/// Moves a complete new store into place, if there is one and the place is free.
 fn put_in_place(dir: &Path) -> Result<(), StateError> {
     roll_forward(&dir.join(NEW), &dir.join(DATABASE), clock::wall())
         .map_err(|error| StateError::Failed(cannot(dir, &error)))
 }
 
-/// `state_dir`, else `$STATE_DIRECTORY` (systemd's; the first of several), else `$XDG_STATE_HOME/runwatch`, else
+/// `state_dir`, else `$STATE_DIRECTORY` (set by systemd; the first of several), else `$XDG_STATE_HOME/runwatch`, else
 /// `~/.local/state/runwatch`.
 ///
-/// Paths need not be UTF-8: one that is not would name another directory if it were changed to be.
+/// Paths need not be UTF-8. Converting one to UTF-8 could name another directory.
 pub fn directory(configured: Option<&Path>, env: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name: &str| env(name).filter(|value| !value.is_empty());
     let absolute = |value: OsString| Some(PathBuf::from(value)).filter(|path| path.is_absolute());

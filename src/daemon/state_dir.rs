@@ -1,6 +1,6 @@
-//! The state directory itself: made for its owner only, and refused where others could tamper with what is in it.
+//! The state directory itself: made for its owner only, and rejected if others could tamper with it.
 //!
-//! Refused are a directory of another user, one that everybody may write to, and a link that another user made. A link of
+//! Rejects a directory of another user, one that everybody may write to, and a symbolic link of another user. A link of
 //! root's is fine: systemd makes one for a service with `DynamicUser=`.
 
 use std::fmt;
@@ -12,9 +12,9 @@ use std::path::Path;
 /// Why a directory cannot be used.
 #[derive(Debug)]
 pub(super) enum Unfit {
-    /// It takes a person to change that; this says how.
+    /// A person has to fix it; the text says how.
     Refused(String),
-    /// The file system fails, which may pass.
+    /// The file system fails, perhaps temporarily.
     Failed(io::Error),
 }
 
@@ -27,9 +27,9 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// Makes the directory if it is not there, and looks whether it can be trusted.
+/// Makes the directory if it is missing, and checks that it can be trusted.
 pub(super) fn prepare(dir: &Path) -> Result<(), Unfit> {
-    // Others have no business with what is in there.
+    // Other users must not read its content.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| explained(dir, error))?;
     let link = std::fs::symlink_metadata(dir).map_err(Unfit::Failed)?;
@@ -59,7 +59,7 @@ fn distrusted(link: &Metadata, target: &Metadata) -> Option<String> {
     })
 }
 
-/// What stands in the way of a directory, where that is not clear from the error.
+/// Explains an error whose text does not say what is wrong with a directory.
 fn explained(dir: &Path, error: io::Error) -> Unfit {
     use io::ErrorKind as Kind;
     Unfit::Refused(match error.kind() {

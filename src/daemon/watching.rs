@@ -1,21 +1,21 @@
-//! Which runs a daemon watches: those that the configuration names, those that were added, and those that were found.
+//! Which runs a daemon watches: those in the configuration, those that were added, and those that were discovered.
 
 use super::discover::SEEN_AT;
 use crate::config::{Config, ConfiguredRun};
 use crate::run::{Ending, Subject};
 use crate::store::{Adopted, Adoption, Fate, Origin, SqliteStore, StoreError, Watched};
 
-/// Brings the store up to date with the configuration, as a whole or not at all, and gives what is to be watched.
+/// Updates the store from the configuration in one transaction, and returns the runs to watch.
 pub(super) async fn watch_list(config: &Config, store: &SqliteStore) -> Result<Adopted, StoreError> {
     let now = crate::clock::wall();
     let runs = config.runs.iter().map(|run| watched(run, now)).collect();
-    // A `[discover]` table that is gone, and comes back, begins anew.
+    // If `[discover]` was removed, a later one starts anew.
     let forgotten_moments = config.discover.is_none().then_some(SEEN_AT);
     store.adopt(Adoption { runs, forgotten_moments, fate }).await
 }
 
-/// What becomes of a run. An end that the API never gave is taken back: whatever was wrong may have been fixed, which is what
-/// a restart or a reload is for.
+/// What to do with a stored run. Takes back an end that did not come from the API, because a restart or reload may
+/// follow a fix.
 fn fate(run: &Watched, named: bool) -> Fate {
     let wanted = named || run.origin != Origin::Configured;
     match run.state.ended {

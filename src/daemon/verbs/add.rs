@@ -1,6 +1,6 @@
-//! `add`: write runs down, then watch them.
+//! `add`: record runs, then watch them.
 //!
-//! Owns what a new run must look like. A run is durable before it is watched.
+//! Checks new runs. A run is durable before it is watched.
 
 use std::time::Duration;
 
@@ -32,11 +32,11 @@ impl Handle {
 }
 
 impl Parts {
-    /// Writes down runs, and then watches those that go on. Gives them with what is known of them.
+    /// Records runs, then watches the active ones. Returns them with their known state.
     pub(in crate::daemon) async fn watch(&self, runs: Vec<Watched>) -> Result<Vec<Watched>, StoreError> {
         let known = self.store.add(runs).await?;
         let going = known.iter().filter(|run| run.state.ended.is_none()).cloned().collect();
-        // A scheduler that is gone takes the daemon along: the next start finds the runs in the store.
+        // If the scheduler has ended, the daemon ends too, and its next start finds the runs in the store.
         let _ = self.commands.send(Command::Add(going)).await;
         Ok(known)
     }

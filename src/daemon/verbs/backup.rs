@@ -1,6 +1,6 @@
-//! `backup`: a copy of the state, for whoever may use the socket.
+//! `backup`: a copy of the state, for those who may use the socket.
 //!
-//! The daemon has the state locked: nobody else could read it. Everything goes on while it is copied.
+//! The daemon has the state locked, so no other process can read it. The daemon works normally during the copy.
 
 use crate::control::Answer;
 use crate::daemon::handle::{Handle, Refusal};

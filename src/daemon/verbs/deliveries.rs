@@ -1,6 +1,6 @@
-//! `deliveries`: list what was delivered or not, retry it, send it once more.
+//! `deliveries`: list deliveries, retry them, or resend events.
 //!
-//! The outbox does all of it; this checks the channels that are named.
+//! The outbox does the work; this file checks the channel names.
 
 use crate::clock;
 use crate::control::{Deliveries, ResendRequest, RetryRequest, Settled};
@@ -17,7 +17,7 @@ impl Handle {
         let Parts { store, routes, .. } = self.parts()?;
         if let Some(name) = &filter.channel {
             let configured = known(&routes.borrow(), name).map(|_| ());
-            // One that is gone may have left something.
+            // A channel that was removed may have deliveries left.
             if let Err(unknown) = configured
                 && !store.had_channel(name.clone()).await?
             {
@@ -90,7 +90,7 @@ impl Handle {
     }
 }
 
-/// Refuses a run that is neither known nor in any delivery: its id is mistyped.
+/// Refuses a run that neither the daemon nor any delivery knows: its id is mistyped.
 async fn known_run(store: &SqliteStore, run: &RunId) -> Result<(), Refusal> {
     let about = DeliveryFilter { run: Some(run.clone()), ..DeliveryFilter::default() };
     if store.run(run.clone()).await?.is_none() && store.deliveries(about, 1).await?.is_empty() {
@@ -99,7 +99,7 @@ async fn known_run(store: &SqliteStore, run: &RunId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The deliveries that a request means: never everything by mistake.
+/// The deliveries that a request selects. Never selects everything by mistake.
 fn meant(request: RetryRequest) -> Result<DeliveryFilter, Refusal> {
     let RetryRequest { all, id, state, channel, run, since } = request;
     let filter = DeliveryFilter { id, state, channel, run, since };

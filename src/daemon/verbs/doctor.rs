@@ -1,5 +1,5 @@
-//! `doctor`: check what this daemon depends on, in its own surroundings: its key, its credentials, its directories, and whether
-//! its configuration is still what the file says.
+//! `doctor`: checks the daemon's key, credentials and directories in its own environment, and whether its configuration
+//! still matches the file.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::daemon::setup::{channels, client};
 use crate::doctor::{Surroundings, examine};
 use crate::span;
 
-/// How long all checks together may take. A command waits a little longer.
+/// Maximum time for all checks together. The command waits a little longer.
 const BOUND: Duration = Duration::from_secs(50);
 
 impl Handle {
@@ -25,13 +25,13 @@ impl Handle {
             Refusal::Unavailable(format!("the checks did not end within {}", span::human(BOUND)))
         })?;
         findings.insert(0, configuration);
-        // What is wrong with the configuration has just been found out.
+        // The configuration's problems were just checked.
         let troubles = self.troubles_by_subject().into_iter().filter(|(about, _)| *about != "configuration");
         findings.extend(troubles.map(|(about, trouble)| Finding::wrong("daemon", trouble, remedy(about))));
         Ok(Doctor { findings, config: self.reread.file.clone() })
     }
 
-    /// Whether the file still says what is in force.
+    /// Whether the file still matches the configuration in use.
     async fn configuration(&self, in_force: &Config) -> Finding {
         let file = self.reread.file.as_ref().map_or_else(
             || "the configuration".to_owned(),
@@ -39,7 +39,7 @@ impl Handle {
         );
         let reload = "systemctl reload runwatch (or: runwatch reload)";
         let read = match self.reread.bounded().await {
-            // What a reload makes of it before it takes it over.
+            // The checks that a reload makes before it uses the file.
             Ok(config) => match client(&config).and_then(|_| channels(&config)) {
                 Ok(_) => Ok(config),
                 Err(error) => Err(error.to_string()),
@@ -72,7 +72,7 @@ impl Handle {
     }
 }
 
-/// What to do about a trouble of the daemon's.
+/// What to do about one of the daemon's problems.
 fn remedy(about: &str) -> &'static str {
     match about {
         "api" | "discover" => "see the API above; the daemon goes on asking",
@@ -87,9 +87,10 @@ fn remedy(about: &str) -> &'static str {
     }
 }
 
-/// Whether two configurations come to the same. What files they name contain counts; what takes a restart does, too.
+/// Whether two configurations are equal, including the content of the files that they name and settings that need a
+/// restart.
 fn is_same(one: &Config, other: &Config) -> bool {
-    // Without `..`: a new setting has to be compared, too.
+    // Without `..`, so that a new setting cannot be forgotten.
     let Config {
         api,
         poll,

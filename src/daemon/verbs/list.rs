@@ -1,6 +1,6 @@
 //! `list`: every known run, from the store and from the scheduler.
 //!
-//! The store may be some counts behind: what the scheduler knows goes before it.
+//! The scheduler's counts are newer than the store's and replace them.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::run::RunId;
 use crate::store::{RunStore as _, Watched};
 
 impl Handle {
-    /// Every run that is known.
+    /// Every known run.
     pub(in crate::daemon) async fn runs(&self) -> Result<Runs, Refusal> {
         let parts = self.parts()?;
         let mut views: HashMap<RunId, RunView> = self

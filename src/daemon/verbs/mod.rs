@@ -1,7 +1,7 @@
-//! What the daemon can be asked to do: one file per verb, named as the command's file in `cli`.
+//! The daemon's commands: one file per verb, with the same name as the command's file in `cli`.
 //!
-//! Each adds its verb to `Handle`, which owns what they share. Called by the socket (`routes`), by files in the watched
-//! directory (`spool`) and by discovery.
+//! Each file adds its verb to `Handle`, which owns what they share. The socket (`routes`), files in the watched
+//! directory (`spool`) and discovery call them.
 
 mod add;
 mod backup;

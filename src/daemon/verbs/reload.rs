@@ -1,6 +1,6 @@
-//! `reload`: ask the daemon's loop to read the configuration again, and wait for its answer.
+//! `reload`: asks the daemon's loop to read the configuration again, and waits for the answer.
 //!
-//! The loop does it (`daemon::reload`), since it owns what is replaced.
+//! The loop does the work (`daemon::reload`), because it owns the parts that are replaced.
 
 use tokio::sync::oneshot;
 

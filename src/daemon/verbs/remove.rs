@@ -1,6 +1,6 @@
 //! `remove`: stop watching a run, then forget it.
 //!
-//! In this order, so that a poll in flight cannot bring back what was forgotten.
+//! The order matters: a poll in flight must not bring back a forgotten run.
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -13,7 +13,7 @@ use crate::poll::Command;
 use crate::run::RunId;
 
 impl Handle {
-    /// Stops watching a run; its pending deliveries are still made.
+    /// Stops watching a run. Its pending deliveries are still sent.
     pub(in crate::daemon) async fn remove(&self, id: &RunId) -> Result<Run, Refusal> {
         let _changing = self.changing.lock().await;
         let run = self.run(id).await?;
@@ -30,7 +30,7 @@ impl Handle {
 }
 
 impl Parts {
-    /// Stops polling a run. One that is not polled is as good as stopped.
+    /// Stops polling a run. Does nothing if it is not polled.
     pub(in crate::daemon) async fn stop_watching(&self, id: &RunId) {
         let (reply, done) = oneshot::channel();
         let _ = self.commands.send(Command::Remove(id.clone(), reply)).await;

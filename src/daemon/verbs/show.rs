@@ -1,6 +1,6 @@
 //! `show`: one run, from the store and from the scheduler.
 //!
-//! What was notified about it is asked for by `deliveries`.
+//! The command gets the run's notifications from `deliveries`.
 
 use crate::control::Run;
 use crate::daemon::handle::{Handle, Refusal, seen};

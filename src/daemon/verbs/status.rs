@@ -1,6 +1,6 @@
 //! `status`: the daemon's figures, for `runwatch status`, the service manager and Prometheus.
 //!
-//! A store or a scheduler that hangs holds nothing up: the last figures are given then.
+//! If the store or the scheduler hangs, the last known figures are returned.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::daemon::handle::Handle;
 use crate::daemon::metrics::{CONTENT_TYPE, Figures};
 use crate::poll::Command;
 
-/// How long figures are waited for: a disk that hangs holds up these, and nothing else.
+/// Maximum wait for figures. A hanging disk delays only these.
 const FIGURES_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Handle {
@@ -31,7 +31,7 @@ impl Handle {
         }
     }
 
-    /// How it stands; what cannot be found out in time is as it last was.
+    /// The current figures. Those that are not available in time keep their last value.
     async fn figures(&self) -> Figures {
         let parts = self.parts_now();
         let store = &parts.store;
@@ -53,7 +53,7 @@ impl Handle {
         figures.clone()
     }
 
-    /// What Prometheus reads.
+    /// The text for Prometheus.
     pub(in crate::daemon) async fn metrics(&self) -> Answer {
         let budget = self.parts_now().requests_per_minute;
         let figures = self.figures().await;

@@ -1,4 +1,4 @@
-//! Which entries of the watched directory are runs, and the warnings about those that are not.
+//! Which entries of the watched directory are runs, and warnings about the others.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -10,21 +10,21 @@ use tracing::warn;
 
 use crate::run::{RunId, RunIdError, printable};
 
-/// Entries that are warned of one by one between two listings.
+/// Maximum number of separate warnings about entries between two listings.
 const WARNED_ONE_BY_ONE: usize = 10;
 
-/// What an entry says.
+/// The meaning of an entry.
 pub(super) enum Entry {
     /// It is a file, and its name is a run's id.
     Run(RunId),
-    /// It is a directory, hidden, or unfinished (`.x`, `x~`, `x.tmp`, `x.part`).
+    /// A directory, or a hidden or unfinished file (`.x`, `x~`, `x.tmp`, `x.part`).
     Nothing,
-    /// It is ignored, which its owner may not expect; why.
+    /// An entry that is ignored unexpectedly; the reason.
     Ignored(String),
 }
 
-/// Reads an entry. `kind` is its own, of a link that of the link; `None` if it has gone meanwhile: what was a file just now
-/// counts.
+/// Reads an entry. `kind` is its own type (for a link, that of the link). It is `None` for an entry that is gone: an
+/// entry that just was a file counts.
 pub(super) fn read(dir: &Path, name: &OsStr, kind: Option<FileType>) -> Entry {
     let shown = || printable(&name.to_string_lossy(), 60);
     if kind.is_some_and(|kind| kind.is_dir()) {
@@ -40,7 +40,7 @@ pub(super) fn read(dir: &Path, name: &OsStr, kind: Option<FileType>) -> Entry {
     text.parse().map_or_else(|error: RunIdError| Entry::Ignored(error.to_string()), Entry::Run)
 }
 
-/// What it is if it is no file, nor a link that leads to one: the same as `test -f` in a shell.
+/// What the entry is, if it is neither a file nor a link to one: the same rule as `test -f` in a shell.
 fn other_than_a_file(kind: FileType, path: &Path) -> Option<&'static str> {
     if kind.is_symlink() {
         return match std::fs::metadata(path) {
@@ -57,17 +57,17 @@ fn other_than_a_file(kind: FileType, path: &Path) -> Option<&'static str> {
     }
 }
 
-/// Warns of ignored entries, once each and a few at a time: whoever may write to the directory fills no log.
+/// Warns about ignored entries, once each and a few at a time, so that users with write access cannot fill the log.
 #[derive(Default)]
 pub(super) struct Warnings {
-    /// Those that were warned of and are there.
+    /// Existing entries with a warning.
     warned: HashSet<OsString>,
-    /// How many since the last listing.
+    /// The number of warnings since the last listing.
     lately: usize,
 }
 
 impl Warnings {
-    /// Entries and why they are ignored. `is_all` if these are all there are.
+    /// Warns about ignored entries. `is_all` is true for a complete listing.
     pub(super) fn warn(&mut self, ignored: Vec<(OsString, String)>, is_all: bool) {
         let before = self.lately;
         let mut there = HashSet::new();

@@ -1,4 +1,4 @@
-//! The kernel's events of one directory (inotify).
+//! Kernel events for one directory (inotify).
 
 use std::ffi::{OsStr, OsString};
 use std::mem::MaybeUninit;
@@ -11,50 +11,50 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
 use rustix::io::{Errno, Result};
 
-/// Events of the directory that a path leads to.
+/// Events for the directory at a path.
 pub(super) struct Events {
     inotify: OwnedFd,
-    /// The watch of the directory that the path led to last.
+    /// The watch of the directory that was at the path last.
     watch: i32,
 }
 
-/// What events brought.
+/// The content of some events.
 #[derive(Default)]
 pub(super) struct Batch {
-    /// Entries that came, but for directories.
+    /// Names of new entries, except directories.
     pub(super) names: Vec<OsString>,
-    /// Only a listing can tell what else came.
+    /// Whether the directory must be listed to find all new entries.
     pub(super) must_list: bool,
 }
 
 impl Events {
-    /// Begins with the directory that the path leads to now.
+    /// Watches the directory that is at the path now.
     pub(super) fn of(dir: &Path) -> Result<Self> {
         let inotify = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let watch = add(&inotify, dir)?;
         Ok(Self { inotify, watch })
     }
 
-    /// Goes on with the directory that the path leads to now; whether it is another than before.
+    /// Watches the directory that is at the path now. Returns whether it is another one than before.
     pub(super) fn follow(&mut self, dir: &Path) -> Result<bool> {
-        // The same directory has the same watch.
+        // The kernel returns the same watch for the same directory.
         let watch = add(&self.inotify, dir)?;
         let is_another = watch != self.watch;
         if is_another {
-            // Its directory is gone, perhaps, and the watch with it.
+            // The directory, and the watch with it, may be gone.
             let _ = remove_watch(&self.inotify, self.watch);
         }
         self.watch = watch;
         Ok(is_another)
     }
 
-    /// Waits until there are events, this long at most, and reads them.
+    /// Waits until there are events, for `bound` at most, and reads them.
     pub(super) fn wait(&self, bound: Duration) -> Result<Batch> {
-        // Its seconds are few.
+        // It is a few seconds, so the conversion does not fail.
         let bound = Timespec::try_from(bound).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        // Broken off by a signal is as good as over.
+        // An interruption by a signal counts as a timeout.
         let _ = poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&bound));
-        // Since it was moved away, events are of a directory that the path does not lead to, as far as is known.
+        // After the directory was moved away, its events no longer belong to the path.
         let (mut batch, mut moved) = (Batch::default(), false);
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = Reader::new(&self.inotify, &mut buffer);
@@ -78,7 +78,7 @@ impl Events {
         Ok(batch)
     }
 
-    /// Loses what has come, as a file system without events would.
+    /// Drops pending events, as on a file system without events.
     #[cfg(test)]
     pub(super) fn lose(&self) {
         rustix::io::read(&self.inotify, &mut [0; 4096]).unwrap();
@@ -87,7 +87,7 @@ impl Events {
 
 fn add(inotify: &OwnedFd, dir: &Path) -> Result<i32> {
     let what = WatchFlags::CREATE | WatchFlags::MOVED_TO;
-    // Its own end and its renaming wake the thread, which then looks where the path leads.
+    // Deletion or renaming of the directory itself wakes the thread, which then checks the path.
     let itself = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
     add_watch(inotify, dir, what | itself)
 }

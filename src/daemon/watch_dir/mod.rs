@@ -1,9 +1,9 @@
-//! The watched directory, looked at by a thread of its own: a file in it whose name is a run id has that run watched.
+//! The watched directory, read by its own thread. A file in it whose name is a run id adds that run.
 //!
-//! A thread, because every call on a directory can hang for as long as its file server does, and because one that hangs
-//! must hold up nothing. `events` say what comes at once; a listing finds what came without one (NFS, CIFS, overlayfs). The
-//! path is what counts: a directory that takes the place of another is followed. Names are hostile, and `entry` reads them;
-//! files are never opened. `spool` decides what becomes of it.
+//! Every call on a directory can hang as long as its file server does, so it needs a thread of its own. `events` report
+//! new files at once. A listing finds files without an event (NFS, CIFS, overlayfs). Only the path matters: a directory
+//! that replaces another one is used instead. Names may be hostile, and `entry` reads them. Files are never opened.
+//! `spool` handles the results.
 
 mod entry;
 mod events;
@@ -23,57 +23,57 @@ use self::entry::{Entry, Warnings};
 use self::events::Events;
 use crate::run::RunId;
 
-/// How often the directory is listed, whatever events say. The documentation promises it, and `CHECK_EVERY`.
+/// Interval between listings, whatever the events say. The documentation promises this and `CHECK_EVERY`.
 pub(super) const LIST_EVERY: Duration = Duration::from_secs(30);
 
-/// How often it is checked whether the path leads to the same directory still. Where there are no events, it is listed this
-/// often: nothing else would tell.
+/// Interval between checks that the path still leads to the same directory. Without events, the directory is listed at
+/// this interval instead.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether a directory that is gone is back.
+/// Interval between checks for a missing directory.
 const MISSING_CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// Entries that are read in one listing. A directory that others may write to must not cost more.
+/// Maximum number of entries read in one listing, because others may be able to write to the directory.
 const MOST_ENTRIES: usize = 200_000;
 
-/// What was seen in the directory.
+/// A report about the directory.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// All that is there, and those of it that are new.
+    /// A complete listing.
     Listed {
         /// Every run with a file.
         all: Vec<RunId>,
-        /// Those that were not there before.
+        /// Those with a new file.
         new: Vec<RunId>,
     },
-    /// Files that came.
+    /// Runs with new files.
     Came(Vec<RunId>),
-    /// The directory cannot be looked at; why.
+    /// The directory cannot be read; the reason.
     Failed(String),
 }
 
-/// Starts the thread. It ends when nobody receives any more, and is never joined: it may hang.
+/// Starts the thread. It ends when the receiver is dropped. It is never joined, because it may hang.
 pub(super) fn start(dir: &Path, seen: UnboundedSender<Seen>) -> io::Result<()> {
     let mut looker = Looker::new(dir);
     let work = move || while looker.round().into_iter().all(|one| seen.send(one).is_ok()) {};
     std::thread::Builder::new().name("watch-dir".to_owned()).spawn(work).map(drop)
 }
 
-/// Looks at the directory.
+/// Reads the directory.
 struct Looker {
     dir: PathBuf,
-    /// Makes the directory. Only until it was there: later it is made by whoever took it away.
+    /// Whether to make the directory. False once it has existed: then whoever removed it has to make it.
     may_make: bool,
     events: Option<Events>,
-    /// Events were not to be had, and that was said.
+    /// Whether missing events were logged.
     has_said: bool,
-    /// The runs that were handed over and whose files are there.
+    /// Runs that were reported and whose files exist.
     known: HashSet<RunId>,
     warnings: Warnings,
-    /// That there is too much in the directory was said.
+    /// Whether too many entries were logged.
     has_said_too_much: bool,
     listed_at: Option<Instant>,
-    /// When it was last said that it cannot be looked at.
+    /// When the last failure was reported.
     failed_at: Option<Instant>,
 }
 
@@ -92,7 +92,7 @@ impl Looker {
         }
     }
 
-    /// Lists what has to be listed, or waits for something to happen; gives what was seen.
+    /// Lists the directory if needed, or waits for events. Returns the reports.
     fn round(&mut self) -> Vec<Seen> {
         let is_another = match self.follow() {
             Ok(is_another) => is_another,
@@ -106,10 +106,10 @@ impl Looker {
         self.wait(next.min(CHECK_EVERY))
     }
 
-    /// Sees to it that events are those of the directory that the path leads to; whether it is another than before.
+    /// Watches the directory that is at the path now. Returns whether it is another one than before.
     fn follow(&mut self) -> io::Result<bool> {
         if self.may_make {
-            // 0700 from the start, whatever the umask.
+            // Mode 0700 from the start, whatever the umask.
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
         }
         let followed = match &mut self.events {
@@ -136,7 +136,7 @@ impl Looker {
         }
     }
 
-    /// The trouble, if it is news or was last said a while ago. Pauses if it is no news.
+    /// Reports the error if it is new, or was last reported a while ago. Otherwise pauses.
     fn failed(&mut self, error: &io::Error) -> Vec<Seen> {
         self.listed_at = None;
         if self.failed_at.is_some() {
@@ -149,7 +149,7 @@ impl Looker {
         vec![Seen::Failed(error.to_string())]
     }
 
-    /// Everything in the directory.
+    /// Lists the directory.
     fn list(&mut self) -> io::Result<Seen> {
         let mut all = HashSet::new();
         let mut ignored = Vec::new();
@@ -163,7 +163,7 @@ impl Looker {
                 }
                 break;
             }
-            // One that has gone meanwhile is no file any more.
+            // An entry that is gone is not a file any more.
             let Ok(kind) = entry.file_type() else { continue };
             match entry::read(&self.dir, &entry.file_name(), Some(kind)) {
                 Entry::Run(run) => drop(all.insert(run)),
@@ -179,7 +179,7 @@ impl Looker {
         Ok(Seen::Listed { all: self.known.iter().cloned().collect(), new })
     }
 
-    /// Waits for events, this long at most; gives the runs they are about.
+    /// Waits for events, for `bound` at most. Returns their runs.
     fn wait(&mut self, bound: Duration) -> Vec<Seen> {
         let Some(events) = &self.events else {
             std::thread::sleep(bound);
@@ -223,7 +223,7 @@ mod tests {
         ids
     }
 
-    /// Goes on until something new is seen; gives the ids of it, in order.
+    /// Runs rounds until something new is found. Returns the new ids in order.
     fn next(looker: &mut Looker) -> Vec<String> {
         for _ in 0..100 {
             for seen in looker.round() {
@@ -273,7 +273,7 @@ mod tests {
         symlink("/nowhere", spool.join("link-2")).unwrap();
         std::fs::rename(spool.join("b.tmp"), spool.join("b")).unwrap();
         assert_eq!(next(&mut looker), ["b"]);
-        // A file that comes again is news, by an event; by a listing it is not.
+        // A file that appears again is new for an event, but not for a listing.
         std::fs::remove_file(spool.join("b")).unwrap();
         touch(&spool, "b");
         assert_eq!(next(&mut looker), ["b"]);
@@ -306,7 +306,7 @@ mod tests {
         let Place { spool, other, _dir } = place();
         let mut looker = Looker::new(&spool);
         looker.round();
-        // Renamed and made anew.
+        // Renamed and made again.
         std::fs::rename(&spool, &other).unwrap();
         std::fs::create_dir(&spool).unwrap();
         touch(&other, "old");
@@ -315,7 +315,7 @@ mod tests {
         touch(&other, "old-2");
         touch(&spool, "b");
         assert_eq!(next(&mut looker), ["b"]);
-        // Back again, with what is in it by now.
+        // Moved back, with its current content.
         std::fs::remove_dir_all(&spool).unwrap();
         std::fs::rename(&other, &spool).unwrap();
         assert_eq!(next(&mut looker), ["old", "old-2"]);
@@ -346,7 +346,7 @@ mod tests {
         let mut looker = Looker::new(&spool);
         looker.round();
         touch(&spool, "a");
-        // As on a file system that has none.
+        // As on a file system without events.
         looker.events.as_ref().unwrap().lose();
         tokio::time::advance(LIST_EVERY).await;
         assert_eq!(next(&mut looker), ["a"]);
