@@ -181,10 +181,10 @@ impl Context {
 
     /// Gives back what was claimed and is not sent now, in one commit. The rows stay where they are in the order.
     pub(super) async fn release(&self, unsent: Vec<Prepared>) {
-        let Shared { outbox, owner, .. } = &*self.shared;
+        let Shared { outbox, owner, wall, .. } = &*self.shared;
         let rows: Vec<(i64, i64)> = unsent.iter().map(|one| (one.claimed.id, one.claimed.claim)).collect();
         let mut pause = STORE_PAUSE;
-        while let Err(error) = outbox.release(&rows, owner).await {
+        while let Err(error) = outbox.release(&rows, owner, wall(), &self.channel.fingerprint).await {
             let channel = &self.channel.name;
             warn!(%channel, "{channel}: cannot give back deliveries that wait, trying again: {error}");
             sleep(pause).await;

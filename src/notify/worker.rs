@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -39,6 +39,9 @@ const AHEAD: usize = 16;
 /// At most this many sends are made and not recorded: so many may be made again after a crash.
 const UNRECORDED: usize = 128;
 
+/// How long what was sent may take to be recorded when the worker is stopped: what is not, is sent again.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+
 /// One channel's worker.
 pub(super) struct Worker {
     context: Arc<Context>,
@@ -48,6 +51,8 @@ pub(super) struct Worker {
     /// Claimed and not sent yet, in order.
     ready: VecDeque<Prepared>,
     claims: JoinSet<Result<Due, StoreError>>,
+    /// What is being claimed was asked for before the channel was held or ended.
+    is_outdated: bool,
     sends: JoinSet<Sent>,
     /// Each gives whether more may be due since.
     records: JoinSet<bool>,
@@ -90,6 +95,7 @@ impl Worker {
             changed,
             ready: VecDeque::new(),
             claims: JoinSet::new(),
+            is_outdated: false,
             sends: JoinSet::new(),
             records: JoinSet::new(),
             halt: Arc::new(()),
@@ -110,9 +116,21 @@ impl Worker {
                 self.work().await;
             } => {}
         }
-        // Attempts that are broken off stay claimed; the store's next owner takes them up.
+        self.stop().await;
+    }
+
+    /// Breaks off what is under way. Attempts that are broken off stay claimed; the store's next owner takes them up.
+    async fn stop(&mut self) {
         self.claims.shutdown().await;
-        self.sends.shutdown().await;
+        self.sends.abort_all();
+        while let Some(sent) = self.sends.join_next().await {
+            // What has come back is recorded.
+            if sent.is_ok() {
+                self.sent(sent);
+            }
+        }
+        // If the store does not answer, it does not now.
+        let _ = timeout(LAST_RECORDS, async { while self.records.join_next().await.is_some() {} }).await;
         self.records.shutdown().await;
     }
 
@@ -166,8 +184,7 @@ impl Worker {
     /// Starts the sends that there is room for.
     fn send_ready(&mut self) {
         if self.retire.is_cancelled() || self.is_halted() {
-            let unsent = self.ready.drain(..).collect();
-            return self.release(unsent);
+            return self.release_ready();
         }
         if self.gathers() {
             if !self.ready.is_empty() && self.sends.is_empty() {
@@ -187,6 +204,11 @@ impl Worker {
             }
         }
         self.release(late);
+    }
+
+    fn release_ready(&mut self) {
+        let unsent = self.ready.drain(..).collect();
+        self.release(unsent);
     }
 
     fn release(&mut self, unsent: Vec<Prepared>) {
@@ -241,6 +263,7 @@ impl Worker {
     fn claimed(&mut self, due: Result<Result<Due, StoreError>, JoinError>) {
         let channel = &self.context.channel.name;
         let now = Instant::now();
+        let is_outdated = std::mem::take(&mut self.is_outdated);
         let due = match due {
             Ok(Ok(due)) => due,
             Ok(Err(error)) => {
@@ -265,6 +288,9 @@ impl Worker {
                 None => self.ready.push_back(one),
             }
         }
+        if is_outdated {
+            self.release_ready();
+        }
         let next = if due.more { Some(Duration::ZERO) } else { due.next };
         let next = next.map(|wait| now.checked_add(wait).unwrap_or(now + LONGEST_SLEEP));
         if due.claims {
@@ -281,7 +307,8 @@ impl Worker {
             Ok(sent) => sent,
             Err(panic) => {
                 let channel = &self.context.channel.name;
-                return error!(%channel, "an attempt to send to {channel} panicked: {panic}");
+                error!(%channel, "an attempt to send to {channel} panicked: {panic}");
+                return self.ask_now();
             }
         };
         self.is_quick = took < QUICK;
@@ -294,13 +321,18 @@ impl Worker {
     fn judged(&mut self, one: Prepared, result: Result<(), super::NotifyError>, took: Duration) {
         let verdict = self.context.judge(&one, result);
         let follows = &verdict.settlement.follows;
-        let halt = (follows.hold.is_some() || follows.disable.is_some()).then(|| Arc::clone(&self.halt));
+        let halts = follows.hold.is_some() || follows.disable.is_some();
+        let halt = halts.then(|| Arc::clone(&self.halt));
         let context = Arc::clone(&self.context);
         self.records.spawn(async move {
             context.settle(&one, &verdict, took).await;
             drop(halt);
             verdict.told != ToldOutcome::Delivered
         });
+        if halts {
+            self.is_outdated = !self.claims.is_empty();
+            self.release_ready();
+        }
     }
 
     fn recorded(&mut self, recorded: Result<bool, JoinError>) {
@@ -310,6 +342,7 @@ impl Worker {
             Err(panic) => {
                 let channel = &self.context.channel.name;
                 error!(%channel, "recording an attempt to send to {channel} panicked: {panic}");
+                self.ask_now();
             }
         }
     }
@@ -328,11 +361,8 @@ impl Worker {
             && self.records.is_empty()
             && self.claims.is_empty()
             && self.ready.is_empty();
-        if !idle {
-            return false;
-        }
-        if self.retire.is_cancelled() {
-            return true;
+        if !idle || self.retire.is_cancelled() {
+            return idle;
         }
         let Some(deadline) = *self.drain.borrow() else { return false };
         self.ask_at.is_none_or(|at| at > deadline)
@@ -362,7 +392,9 @@ async fn due(context: &Context, limit: usize) -> Result<Due, StoreError> {
     };
     let claimed: Vec<_> = claimed?.into_iter().map(held).collect();
     let claims = limit > 0;
-    let more = claims && claimed.len() == limit;
-    let next = next?.map(|due| Duration::try_from(due.duration_since(wall())).unwrap_or_default());
+    let more = claims && (claimed.len() == limit || next.is_err());
+    // What was claimed is sent, whatever can be said of what is next.
+    let next = if claimed.is_empty() { next? } else { next.unwrap_or_default() };
+    let next = next.map(|due| Duration::try_from(due.duration_since(wall())).unwrap_or_default());
     Ok(Due { claims, claimed, more, next })
 }

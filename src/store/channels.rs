@@ -4,6 +4,7 @@
 //! Owns the rule that a changed configuration makes what is pending due. Called by `outbox`.
 
 use jiff::Timestamp;
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 
 use super::row::micros;
@@ -90,6 +91,22 @@ pub(super) fn fingerprint(db: &Connection, channel: &str) -> rusqlite::Result<Op
         .optional()
 }
 
+/// Gives up pending deliveries whose channel has gone, among the rows in `scope` (a condition on `deliveries`, with its
+/// parameters). One that is being sent is left alone. Gives how many.
+pub(super) fn give_up(
+    db: &Connection,
+    scope: &str,
+    mut values: Vec<Value>,
+    now: Timestamp,
+) -> rusqlite::Result<usize> {
+    let update = format!(
+        "UPDATE deliveries SET state = 'dead', settled_at = ?, last_error = '{NOT_CONFIGURED}' \
+         WHERE state = 'pending' AND owner IS NULL AND {scope}"
+    );
+    values.insert(0, micros(now).into());
+    db.prepare_cached(&update)?.execute(params_from_iter(values))
+}
+
 /// Why a delivery is given up whose channel has gone.
 pub(super) const NOT_CONFIGURED: &str = "the channel is not configured any more";
 
@@ -108,12 +125,8 @@ impl SqliteStore {
                 &format!("DELETE FROM channels WHERE name {others}"),
                 params_from_iter(channels.iter()),
             )?;
-            let update = format!(
-                "UPDATE deliveries SET state = 'dead', settled_at = {}, last_error = '{NOT_CONFIGURED}' \
-                 WHERE state = 'pending' AND owner IS NULL AND channel {others}",
-                micros(now)
-            );
-            db.execute(&update, params_from_iter(channels.iter()))
+            let channels = channels.iter().map(|name| Value::from(name.to_string())).collect();
+            self::give_up(db, &format!("channel {others}"), channels, now)
         };
         self.queue.call(give_up).await
     }

@@ -286,11 +286,14 @@ pub trait Outbox: Send + Sync + 'static {
         settlement: Settlement,
     ) -> BoxFuture<'a, Result<Finished, StoreError>>;
 
-    /// Gives back claims (`id`, `claim`) for which nothing was sent. They stay due, and no attempt is counted.
+    /// Gives back claims (`id`, `claim`) for which nothing was sent to a channel of this `fingerprint`. They stay due, and no
+    /// attempt is counted; but what the end of its run has overtaken is settled, and so is what is for a channel that has gone.
     fn release<'a>(
         &'a self,
         claims: &'a [(i64, i64)],
         owner: &'a Owner,
+        now: Timestamp,
+        fingerprint: &'a str,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
     /// Why a channel, as it is configured now (`fingerprint`), is disabled, if it is.

@@ -35,8 +35,9 @@ pub(super) fn take_back(db: &Connection, now: Timestamp) -> rusqlite::Result<()>
         "UPDATE deliveries SET owner = NULL, lease_until = NULL, cut_off = cut_off + 1, due_at = iif(cut_off + 1 < ?2, \
          due_at, max(due_at, ?1 + min(?3 << min(cut_off + 1 - ?2, 20), ?4))) WHERE owner NOT NULL",
         params![micros(now), BORNE_CUT_OFFS, FIRST_WAIT, LONGEST_WAIT],
-    )
-    .map(|_| ())
+    )?;
+    // The end of a run leaves alone what somebody has claimed.
+    supersede(db, "cut_off > 0", Vec::new(), By::Row, now).map(|_| ())
 }
 
 impl Outbox for SqliteStore {
@@ -111,15 +112,13 @@ impl Outbox for SqliteStore {
         &'a self,
         claims: &'a [(i64, i64)],
         owner: &'a Owner,
+        now: Timestamp,
+        fingerprint: &'a str,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        let (claims, owner) = (claims.to_vec(), owner.clone());
+        let (claims, owner, fingerprint) = (claims.to_vec(), owner.clone(), fingerprint.to_owned());
         let call = self.queue.call(move |db| {
-            let mut release = db.prepare_cached(
-                "UPDATE deliveries SET owner = NULL, lease_until = NULL \
-                 WHERE id = ?1 AND claims = ?2 AND owner = ?3 AND state = 'pending'",
-            )?;
             for (id, claim) in claims {
-                release.execute(params![id, claim, owner.0])?;
+                release(db, id, claim, &owner, now, &fingerprint)?;
             }
             Ok(())
         });
@@ -248,6 +247,28 @@ fn finish(
             .exists([id])?;
     }
     Ok((if superseded { Finished::Superseded } else { verdict }, gives_work))
+}
+
+/// Gives a row back for which nothing was sent. What has become of its channel and of its run meanwhile left it alone.
+fn release(
+    db: &Connection,
+    id: i64,
+    claim: i64,
+    owner: &Owner,
+    now: Timestamp,
+    fingerprint: &str,
+) -> rusqlite::Result<()> {
+    let Some(channel) = held_row(db, id, claim, owner)? else { return Ok(()) };
+    let now_configured = channels::fingerprint(db, &channel)?;
+    db.prepare_cached(
+        "UPDATE deliveries SET owner = NULL, lease_until = NULL, attempts = iif(?2, attempts, 0), \
+         cut_off = iif(?2, cut_off, 0) WHERE id = ?1",
+    )?
+    .execute(params![id, now_configured.as_deref().is_none_or(|now| now == fingerprint)])?;
+    if now_configured.is_none() {
+        return channels::give_up(db, "id = ?", vec![Value::from(id)], now).map(|_| ());
+    }
+    supersede(db, "id = ?", vec![Value::from(id)], By::Row, now).map(|_| ())
 }
 
 /// The channel of a row, if it is this claim's still.
@@ -562,5 +583,47 @@ mod tests {
         claim(&store, "a", second).await;
         store.queue.call(move |db| take_back(db, at(second))).await.unwrap();
         assert_eq!(claim(&store, "a", second).await[0].attempt, 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_or_cut_off_is_overtaken_like_what_was_never_claimed() {
+        for is_crash in [false, true] {
+            let store = SqliteStore::in_memory().unwrap();
+            let ops: ChannelName = "ops".into();
+            store.open(&ops, "f", &[], at(0)).await.unwrap();
+            commit(&store, "a", EventKind::RunStalled, 10).await;
+            let claimed = claim(&store, "x", 20).await;
+            commit(&store, "a", EventKind::RunSucceeded, 30).await;
+            if is_crash {
+                store.queue.call(move |db| take_back(db, at(40))).await.unwrap();
+            } else {
+                let claims = [(claimed[0].id, claimed[0].claim)];
+                store.release(&claims, &owner("x"), at(40), "f").await.unwrap();
+            }
+            let due = kinds(&claim(&store, "x", 40).await);
+            assert_eq!(due, [("a".to_owned(), "run.succeeded".to_owned())], "crash: {is_crash}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_follows_what_became_of_its_channel() {
+        let (store, ops) = store().await;
+        store.open(&ops, "old", &[], at(0)).await.unwrap();
+        let first = claim(&store, "a", 100).await;
+        assert_eq!(finish(&store, "a", &first[0], retry(100)).await, Finished::Recorded);
+        let give_back = async |claimed: &[Claimed]| {
+            let claims = [(claimed[0].id, claimed[0].claim)];
+            store.release(&claims, &owner("a"), at(200), "old").await.unwrap();
+        };
+        give_back(&claim(&store, "a", 100).await).await;
+        let again = claim(&store, "a", 100).await;
+        assert_eq!(again[0].attempt, 2, "it is as it was");
+        store.open(&ops, "new", &[], at(150)).await.unwrap();
+        give_back(&again).await;
+        let anew = claim(&store, "a", 200).await;
+        assert_eq!(anew[0].attempt, 1, "it has the whole schedule again");
+        store.give_up_on_others(Vec::new(), at(200)).await.unwrap();
+        give_back(&anew).await;
+        assert_eq!(states(&store).await, [("r1".into(), DeliveryState::Dead, 0)]);
     }
 }

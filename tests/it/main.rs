@@ -39,6 +39,7 @@ mod notifying;
 mod odd_answers;
 mod official;
 mod outbox_requests;
+mod overlapping;
 mod pacing;
 mod polling;
 mod port;

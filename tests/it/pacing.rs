@@ -17,12 +17,13 @@ use runwatch::store::{
     Commit, DeliveryFilter, DeliveryState, Outbox, Route, Routes, RunStore as _, SqliteStore, StoreError,
     StoreErrorKind, Watched,
 };
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::faulty_store::{Call, Faulty};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 /// When it came, the run, the type, the attempt, and whether it was taken.
 type Request = (Duration, String, EventKind, u32, bool);
@@ -30,20 +31,22 @@ type Request = (Duration, String, EventKind, u32, bool);
 type Answer = Box<dyn Fn(&Notice, usize) -> Result<(), NotifyError> + Send + Sync>;
 
 /// A receiver in memory: what came, when, and what it took.
-struct Receiver {
+pub(crate) struct Receiver {
     began: Instant,
     came: Mutex<Vec<Request>>,
     answer: Answer,
-    latency: Duration,
+    pub(crate) latency: Duration,
 }
 
 impl Receiver {
-    fn new(answer: impl Fn(&Notice, usize) -> Result<(), NotifyError> + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(
+        answer: impl Fn(&Notice, usize) -> Result<(), NotifyError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let (began, latency) = (Instant::now(), Duration::from_millis(5));
         Arc::new(Self { began, came: Mutex::default(), answer: Box::new(answer), latency })
     }
 
-    fn came(&self) -> Vec<Request> {
+    pub(crate) fn came(&self) -> Vec<Request> {
         self.came.lock().unwrap().clone()
     }
 
@@ -71,14 +74,14 @@ impl Notifier for Receiver {
 }
 
 /// Both sides at work on a store.
-struct Stage {
-    store: Arc<SqliteStore>,
-    wall: WallClock,
-    cancel: CancellationToken,
+pub(crate) struct Stage {
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) wall: WallClock,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Stage {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(Arc::new(SqliteStore::in_memory().unwrap()))
     }
 
@@ -89,10 +92,10 @@ impl Stage {
 
     /// Starts the workers of a process: one channel, `ops`, and one that is told of dead letters.
     fn deliver(&self, receiver: &Arc<Receiver>) {
-        self.deliver_from(Arc::clone(&self.store) as _, receiver);
+        drop(self.deliver_from(Arc::clone(&self.store) as _, receiver));
     }
 
-    fn deliver_from(&self, outbox: Arc<dyn Outbox>, receiver: &Arc<Receiver>) {
+    pub(crate) fn deliver_from(&self, outbox: Arc<dyn Outbox>, receiver: &Arc<Receiver>) -> JoinHandle<()> {
         let channel = Channel {
             name: "ops".into(),
             kind: "fake",
@@ -107,7 +110,7 @@ impl Stage {
         };
         let routes = Routes::new([Route { channel: "ops".into(), events: None }]).fixed();
         let delivery = Delivery::new(outbox, vec![channel], routes, Arc::clone(&self.wall));
-        tokio::spawn(delivery.run(self.cancel.clone()));
+        tokio::spawn(delivery.run(self.cancel.clone()))
     }
 
     async fn commit(&self, run: &str, make: impl FnOnce(&Subject, &mut RunState, Timestamp) -> Event) {
@@ -120,7 +123,7 @@ impl Stage {
         self.store.commit(Commit { run, events, moment: None }).await.unwrap();
     }
 
-    async fn end(&self, run: &str) {
+    pub(crate) async fn end(&self, run: &str) {
         self.commit(run, |subject, state, now| {
             let ending = Ending::Finished(Terminal::Succeeded);
             state.ended = Some(ending);
@@ -135,13 +138,13 @@ impl Stage {
     }
 
     /// The deliveries in the order in which they were recorded: run, state, attempts.
-    async fn fates(&self) -> Vec<(String, DeliveryState, u32)> {
+    pub(crate) async fn fates(&self) -> Vec<(String, DeliveryState, u32)> {
         let all = self.store.deliveries(DeliveryFilter::default(), 999).await.unwrap();
         all.into_iter().rev().map(|one| (one.run_id.unwrap_or_default(), one.state, one.attempts)).collect()
     }
 }
 
-fn names(count: usize) -> Vec<String> {
+pub(crate) fn names(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("r{n:02}")).collect()
 }
 
@@ -379,7 +382,7 @@ fn flaky(store: &Arc<SqliteStore>, is_away: &Arc<AtomicBool>, claims: &Arc<Atomi
             Call::Finish if is_away.load(Ordering::Relaxed) => {
                 return Err(StoreError { kind: StoreErrorKind::Full, message: "no space left".into() });
             }
-            Call::Finish | Call::Changed => {}
+            Call::Finish | Call::Next | Call::Changed => {}
         }
         Ok(())
     })
@@ -390,7 +393,7 @@ async fn what_is_sent_is_not_sent_again_because_the_store_was_away_for_longer_th
     let (stage, is_away) = (Stage::new(), Arc::new(AtomicBool::new(true)));
     let receiver = Receiver::new(|_, _| Ok(()));
     let flaky = flaky(&stage.store, &is_away, &Arc::default());
-    stage.deliver_from(Arc::new(flaky), &receiver);
+    drop(stage.deliver_from(Arc::new(flaky), &receiver));
     for run in names(5) {
         stage.end(&run).await;
     }
@@ -414,7 +417,7 @@ async fn a_quick_receiver_of_many_shares_claims() {
         stage.end(&run).await;
     }
     let flaky = flaky(&stage.store, &Arc::default(), &claims);
-    stage.deliver_from(Arc::new(flaky), &receiver);
+    drop(stage.deliver_from(Arc::new(flaky), &receiver));
     sleep(60 * SECOND).await;
     assert_eq!(receiver.taken().0, names(1000), "in order");
     let claims = claims.load(Ordering::Relaxed);

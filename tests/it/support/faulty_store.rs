@@ -1,6 +1,7 @@
 //! A store that fails or panics in some of its calls, as a test says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::BoxFuture;
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 pub enum Call {
     Claim,
     Finish,
+    Next,
     /// Every worker asks for this when it is made, in the task that all workers hang on.
     Changed,
 }
@@ -24,6 +26,8 @@ pub enum Call {
 pub struct Faulty {
     store: Arc<SqliteStore>,
     before: Box<dyn Fn(Call) -> Result<(), StoreError> + Send + Sync>,
+    claiming: Duration,
+    finishing: Duration,
 }
 
 impl Faulty {
@@ -32,7 +36,18 @@ impl Faulty {
         store: Arc<SqliteStore>,
         before: impl Fn(Call) -> Result<(), StoreError> + Send + Sync + 'static,
     ) -> Self {
-        Self { store, before: Box::new(before) }
+        Self { store, before: Box::new(before), claiming: Duration::ZERO, finishing: Duration::ZERO }
+    }
+
+    /// The answer to a claim takes so long after the claim was made, and the commit of an attempt so long before it is made.
+    pub fn slow(self, claiming: Duration, finishing: Duration) -> Self {
+        Self { claiming, finishing, ..self }
+    }
+}
+
+async fn pause(length: Duration) {
+    if !length.is_zero() {
+        tokio::time::sleep(length).await;
     }
 }
 
@@ -49,7 +64,11 @@ impl Outbox for Faulty {
 
     fn claim<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, StoreError>> {
         match (self.before)(Call::Claim) {
-            Ok(()) => self.store.claim(claim),
+            Ok(()) => Box::pin(async {
+                let claimed = self.store.claim(claim).await;
+                pause(self.claiming).await;
+                claimed
+            }),
             Err(error) => Box::pin(async { Err(error) }),
         }
     }
@@ -62,7 +81,10 @@ impl Outbox for Faulty {
         settlement: Settlement,
     ) -> BoxFuture<'a, Result<Finished, StoreError>> {
         match (self.before)(Call::Finish) {
-            Ok(()) => self.store.finish(claimed, owner, now, settlement),
+            Ok(()) => Box::pin(async move {
+                pause(self.finishing).await;
+                self.store.finish(claimed, owner, now, settlement).await
+            }),
             Err(error) => Box::pin(async { Err(error) }),
         }
     }
@@ -71,8 +93,10 @@ impl Outbox for Faulty {
         &'a self,
         claims: &'a [(i64, i64)],
         owner: &'a Owner,
+        now: Timestamp,
+        fingerprint: &'a str,
     ) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.store.release(claims, owner)
+        self.store.release(claims, owner, now, fingerprint)
     }
 
     fn disabled<'a>(
@@ -89,7 +113,10 @@ impl Outbox for Faulty {
         now: Timestamp,
         in_hand: &'a [i64],
     ) -> BoxFuture<'a, Result<Option<Timestamp>, StoreError>> {
-        self.store.next_due(channel, now, in_hand)
+        match (self.before)(Call::Next) {
+            Ok(()) => self.store.next_due(channel, now, in_hand),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
     }
 
     fn changed(&self) -> watch::Receiver<u64> {
