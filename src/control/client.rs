@@ -1,7 +1,7 @@
 //! The commands' side of the socket.
 //!
-//! Whoever serves the socket is not trusted to be a daemon: the time and the size of every answer are bounded, and what is
-//! printed of it is made safe by whoever prints it.
+//! The server may not be a real daemon. So the time and size of every answer are limited, and the caller must make text
+//! from it safe to print.
 
 use std::error::Error as _;
 use std::fs::File;
@@ -24,98 +24,98 @@ use crate::run::{RunId, printable};
 use crate::span;
 use crate::store::DeliveryFilter;
 
-/// How long a daemon may take to give any answer at all. One that is stopped or stuck is found out by this.
+/// Maximum time for a daemon's first answer. Detects one that is stopped or stuck.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
 
-/// How soon a connection is tried again that found no room.
+/// Pause before connecting again when the queue of connections is full.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// How long a question may take. Longer than the daemon itself waits for its parts, so that its own words arrive.
+/// Maximum time for a query. Longer than the daemon waits for its parts, so that its own error arrives.
 const QUESTION: Duration = Duration::from_secs(15);
 
-/// How long work may take: a reload, or many runs to add to a slow disk.
+/// Maximum time for an operation: a reload, or adding many runs on a slow disk.
 const WORK: Duration = Duration::from_secs(60);
 
-/// The largest answer that is read, in bytes: a hundred thousand runs are smaller.
+/// Maximum size of an answer, in bytes. A hundred thousand runs are smaller.
 const LARGEST_ANSWER: usize = 64 << 20;
 
-/// The largest error that is read, in bytes.
+/// Maximum size of an error, in bytes.
 const LARGEST_ERROR: usize = 64 << 10;
 
-/// How long the copy of a state may take.
+/// Maximum time for a backup.
 const BACKUP: Duration = Duration::from_mins(10);
 
-/// Everything but the unreserved characters of RFC 3986, section 2.3.
+/// Encodes everything but the unreserved characters of RFC 3986, section 2.3.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Speaks to a daemon.
+/// A client of a daemon.
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
     socket: PathBuf,
 }
 
-/// Why the daemon did not do what it was asked.
+/// Why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is none, or not there.
+    /// No daemon listens on these sockets.
     #[error(
         "no daemon listens on {}; start one with `runwatch daemon` or `systemctl start runwatch`, or set RUNWATCH_SOCKET",
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
     )]
     NoDaemon(Vec<PathBuf>),
-    /// There is one, and this user may not speak to it.
+    /// This user may not use the daemon's socket.
     #[error(
         "you may not use {}: be its owner, or set socket_mode = \"0660\" in [daemon] and be in its group",
         .0.display()
     )]
     Forbidden(PathBuf),
-    /// There is one, and it says nothing.
+    /// The daemon does not answer.
     #[error(
         "the daemon on {} does not answer: waited {} for {what}; it may be stopped or stuck: see its log \
          (journalctl -u runwatch), or restart it",
         .socket.display(), span::human(*.waited)
     )]
     Silent {
-        /// Where it listens.
+        /// Its socket.
         socket: PathBuf,
-        /// What was waited for.
+        /// What the client waited for.
         what: String,
-        /// For how long.
+        /// How long the client waited.
         waited: Duration,
     },
-    /// It went away before it had answered.
+    /// The daemon closed the connection without an answer.
     #[error("the daemon on {} went away without an answer: {why}; see its log (journalctl -u runwatch)", .socket.display())]
     Gone {
-        /// Where it listened.
+        /// Its socket.
         socket: PathBuf,
-        /// How that showed.
+        /// What happened to the connection.
         why: String,
     },
-    /// It refused, in these words.
+    /// The daemon refused the request, with this message.
     #[error("{0}")]
     Refused(String),
-    /// It cannot do it now.
+    /// The daemon cannot do it now.
     #[error("{0}")]
     Unavailable(String),
-    /// It does not know what was asked about.
+    /// The daemon does not know the subject.
     #[error("{0}")]
     NotFound(String),
-    /// What came cannot be written.
+    /// The data cannot be written.
     #[error("{0}")]
     Write(io::Error),
-    /// It could not be understood: what listens there need not be a daemon.
+    /// The answer is not one of a daemon's.
     #[error("what listens on {} does not answer as a daemon does: {why}; see RUNWATCH_SOCKET", .socket.display())]
     Broken {
-        /// Where it listens.
+        /// The socket.
         socket: PathBuf,
-        /// What was wrong with its answer.
+        /// What is wrong with the answer.
         why: String,
     },
 }
 
 impl Client {
-    /// For the first of these sockets that a daemon listens on, once it has given a sign of life.
+    /// Connects to the first of these sockets that a daemon listens on, and checks that it answers.
     pub async fn connect(candidates: &[PathBuf]) -> Result<Self, ClientError> {
         let mut forbidden = None;
         for socket in candidates {
@@ -147,28 +147,28 @@ impl Client {
         Ok(Self { http, socket: socket.to_owned() })
     }
 
-    /// Where it listens.
+    /// The daemon's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Whether it answers at all: one that does not know the question is as alive as one that does.
+    /// Checks that the daemon answers at all. An error for an unknown request counts as an answer.
     async fn ping(&self) -> Result<(), ClientError> {
         let answer = self.send(self.request(Method::GET, "ping"), "a sign of life", SIGN_OF_LIFE).await?;
         self.read(answer, LARGEST_ERROR, "a sign of life", SIGN_OF_LIFE).await.map(|_| ())
     }
 
-    /// How the daemon stands.
+    /// The daemon's status.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("status").await
     }
 
-    /// What it finds around itself. That takes it a while.
+    /// The daemon's own checks, which may take a while.
     pub async fn doctor(&self) -> Result<Doctor, ClientError> {
         self.ask(Method::GET, "doctor", None, WORK).await
     }
 
-    /// Every run it knows.
+    /// Every run that the daemon knows.
     pub async fn runs(&self) -> Result<Runs, ClientError> {
         self.get("runs").await
     }
@@ -188,7 +188,7 @@ impl Client {
         self.ask(Method::DELETE, &format!("runs/{}", encoded(id.as_str())), None, WORK).await
     }
 
-    /// Deliveries, the latest first.
+    /// Deliveries, latest first.
     pub async fn deliveries(&self, filter: &DeliveryFilter, limit: u32) -> Result<Deliveries, ClientError> {
         let query = serde_json::to_string(filter).map_err(|error| self.broken(error.to_string()))?;
         self.get(&format!("deliveries?limit={limit}&filter={}", encoded(&query))).await
@@ -199,7 +199,7 @@ impl Client {
         self.post("deliveries/retry", request).await
     }
 
-    /// Sends events once more.
+    /// Sends events again.
     pub async fn resend(&self, request: &ResendRequest) -> Result<Settled, ClientError> {
         self.post("deliveries/resend", request).await
     }
@@ -209,7 +209,7 @@ impl Client {
         self.ask(Method::POST, "reload", None, WORK).await
     }
 
-    /// Copies the daemon's state into a file; gives its size in bytes.
+    /// Copies the daemon's state into a file. Returns its size in bytes.
     pub async fn backup(&self, to: &mut File) -> Result<u64, ClientError> {
         let what = "the copy of the state";
         let request = self.request(Method::GET, "state/backup");
@@ -241,7 +241,7 @@ impl Client {
         self.ask(Method::POST, path, Some(body), WORK).await
     }
 
-    /// Asks, for `patience` at most.
+    /// Sends a request and reads the answer, for `patience` at most.
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -271,7 +271,7 @@ impl Client {
         self.http.request(method, format!("http://runwatch/v1/{path}"))
     }
 
-    /// Sends a request. The bound is for all of it, the body of the answer included.
+    /// Sends a request. The timeout includes the body of the answer.
     async fn send(
         &self,
         request: RequestBuilder,
@@ -282,7 +282,7 @@ impl Client {
         sent.map_err(|error| self.unanswered(&error, what, patience))
     }
 
-    /// Reads a whole answer, unless it is too long: whoever serves the socket need not be a daemon.
+    /// Reads a whole answer, up to a limit, because the server may not be a daemon.
     async fn read(
         &self,
         mut response: Response,
@@ -318,7 +318,7 @@ impl Client {
         }
     }
 
-    /// Why the daemon did not do it, in its words. A daemon always has some; anything else is not one.
+    /// The daemon's refusal in its words. A refusal without a message does not come from a daemon.
     fn refused(&self, status: StatusCode, body: &[u8], what: &str) -> ClientError {
         let said = serde_json::from_slice::<Health>(body).map(|health| health.error);
         let said = said.ok().filter(|said| !printable(said, 1).is_empty());
@@ -335,7 +335,7 @@ impl Client {
     }
 }
 
-/// What an answer is that is no daemon's: its status, and how its body begins.
+/// Describes an answer that does not come from a daemon: its status and the start of its body.
 fn came(status: StatusCode, body: &[u8]) -> String {
     let reason = status.canonical_reason().map(|reason| format!(" {reason}")).unwrap_or_default();
     let begins = printable(&String::from_utf8_lossy(body), 200);
@@ -347,7 +347,7 @@ fn broken(socket: &Path, why: String) -> ClientError {
     ClientError::Broken { socket: socket.to_owned(), why }
 }
 
-/// Connects to a socket. Where its queue of connections is full, nobody takes them: there may be room in a moment.
+/// Connects to a socket. If its queue is full, tries again shortly.
 async fn reach(socket: &Path) -> std::io::Result<UnixStream> {
     loop {
         match UnixStream::connect(socket).await {

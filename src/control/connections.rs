@@ -1,8 +1,9 @@
-//! The connections of a server: how many there may be, which one makes room, and how long each phase of one may take.
+//! The connections of a server: their maximum number, which one is closed for a new one, and the maximum time of each
+//! phase.
 //!
-//! Nobody can keep others out: when there are too many connections, a new one takes the place of the one that has done
-//! nothing for longest. So `/healthz` is answered while hundreds of clients send nothing or read nothing. `serve` answers
-//! the requests; this file never looks into one.
+//! No client can keep others out. When there are too many connections, a new one replaces the one that has been
+//! inactive longest. So `/healthz` is answered even if hundreds of clients send or read nothing. `serve` answers the
+//! requests; this file never reads them.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -19,63 +20,64 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::http::Accept;
 
-/// Connections at once. Beyond that, one is closed for each new one.
+/// Maximum number of connections. For each more, one is closed.
 const CONNECTIONS: usize = 128;
 
-/// A connection this young is not closed for another: it has not had the time to say anything.
+/// A connection younger than this is not closed for another, because it had no time to send anything.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// Above this many, a connection is closed after the request under way: nobody gets a second turn before the others.
+/// Above this number, a connection is closed after its current request, so that others get a turn.
 const CROWD: usize = 16;
 
-/// How long nothing is accepted after accepting failed and no connection could be closed.
+/// Pause after accepting failed when no connection could be closed.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Connections that are closed when accepting fails, most likely for want of file descriptors. Other parts need some, too.
+/// Number of connections to close when accepting fails, most likely for lack of file descriptors. Other parts need some
+/// too.
 const CLOSED_FOR_WANT: usize = 8;
 
-/// How long fewer connections are kept after accepting failed.
+/// How long to keep fewer connections after accepting failed.
 const WANT: Duration = Duration::from_mins(1);
 
-/// A connection this old is closed when its request is answered.
+/// A connection older than this is closed after its current request.
 const LONGEST_LIFE: Duration = Duration::from_mins(10);
 
-/// What a connection is doing.
+/// The phase of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Between requests, or before the first.
     Idle,
-    /// Sending the head of a request.
+    /// The client sends a request's head.
     Head,
-    /// Sending its body.
+    /// The client sends a request's body.
     Body,
-    /// Waiting for the daemon.
+    /// The daemon makes the answer.
     Answering,
-    /// Reading a part of the answer that is not its last.
+    /// The client reads a part of the answer, not the last.
     Sending,
-    /// Reading the answer, or the last part of it.
+    /// The client reads the answer, or its last part.
     Writing,
 }
 
 impl Phase {
-    /// How long it may last, whatever moves meanwhile.
+    /// Maximum time of the phase, whatever happens in it.
     fn bound(self) -> Duration {
         Duration::from_secs(match self {
             Self::Head => 10,
             Self::Idle | Self::Body => 30,
             Self::Sending | Self::Writing => 60,
-            // `serve` bounds it, and answers.
+            // `serve` has its own limit, and answers.
             Self::Answering => 150,
         })
     }
 }
 
-/// How far a connection is: shared by its transport, its requests and the table of connections. Cheap to clone.
+/// The progress of a connection, shared by its transport, its requests and the table of connections. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Progress {
-    /// The phase, and since when.
+    /// The phase, and when it began.
     phase: Arc<watch::Sender<(Phase, Instant)>>,
-    /// There are many connections.
+    /// Whether there are many connections.
     crowd: Arc<AtomicBool>,
 }
 
@@ -89,12 +91,12 @@ impl Progress {
         Self { phase: Arc::new(watch::Sender::new((Phase::Idle, Instant::now()))), crowd }
     }
 
-    /// Whether the connection is to be closed after the request under way, since many others wait.
+    /// Whether to close the connection after its current request, because many others wait.
     pub(super) fn is_in_a_crowd(&self) -> bool {
         self.crowd.load(Ordering::Relaxed)
     }
 
-    /// The next phase begins.
+    /// Begins the next phase.
     pub(super) fn enter(&self, phase: Phase) {
         self.phase.send_replace((phase, Instant::now()));
     }
@@ -103,21 +105,21 @@ impl Progress {
         self.phase.borrow().0 == phase
     }
 
-    /// Waits until a phase has lasted for longer than it may.
+    /// Waits until a phase exceeds its maximum time.
     async fn overdue(&self) {
         let mut phases = self.phase.subscribe();
         loop {
             let (phase, since) = *phases.borrow_and_update();
             tokio::select! {
                 () = sleep_until(since + phase.bound()) => return,
-                // The sender is in `self`.
+                // The sender is in `self`, so this is no error.
                 _ = phases.changed() => {}
             }
         }
     }
 }
 
-/// A connection's transport, which notes what moves.
+/// A connection's transport, which records what is sent and received.
 pub(super) struct Tracked<S> {
     stream: S,
     progress: Progress,
@@ -143,7 +145,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    /// Comes when everything before has been written.
+    /// Called when all earlier data has been written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
         if matches!(polled, Poll::Ready(Ok(()))) && self.progress.is(Phase::Writing) {
@@ -169,13 +171,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Tracked<S> {
     }
 }
 
-/// Something that speaks HTTP on a transport, and can be asked to end after the request under way.
+/// HTTP on a transport, which can be told to end after the current request.
 pub(super) trait Conversation: Future {
-    /// Ends it after the request under way.
+    /// Ends it after the current request.
     fn end_soon(self: Pin<&mut Self>);
 }
 
-/// Holds a conversation until it ends, or a phase takes too long.
+/// Runs a conversation until it ends, or until a phase exceeds its maximum time.
 pub(super) async fn bounded<S, C: Conversation>(
     stream: S,
     progress: Progress,
@@ -188,7 +190,7 @@ pub(super) async fn bounded<S, C: Conversation>(
     let mut is_ending = false;
     loop {
         tokio::select! {
-            // Whoever broke it off knows.
+            // The side that closed the connection knows the reason.
             _ = conversation.as_mut() => return,
             () = overdue.as_mut() => return,
             () = life.as_mut(), if !is_ending => {
@@ -199,14 +201,14 @@ pub(super) async fn bounded<S, C: Conversation>(
     }
 }
 
-/// One connection, as the table has it.
+/// An entry in the table of connections.
 struct Entry {
     accepted: Instant,
     progress: Progress,
     task: AbortHandle,
 }
 
-/// Serves every connection, until the handle aborts it; the connections end with it.
+/// Serves every connection until the handle is aborted; the connections end with it.
 pub(super) fn serve_all<A, F>(
     listener: A,
     serve: impl Fn(A::Stream, Progress) -> F + Send + 'static,
@@ -221,7 +223,7 @@ where
             if let Ok(stream) = listener.accept().await {
                 table.make_room().await;
                 table.add(|progress| serve(stream, progress));
-                // It says what it wants before the next one comes.
+                // Lets it start before the next connection is accepted.
                 yield_now().await;
             } else {
                 table.want().await;
@@ -230,13 +232,13 @@ where
     })
 }
 
-/// The connections there are. They end when it is dropped.
+/// The open connections. They end when the table is dropped.
 #[derive(Default)]
 struct Table {
     entries: Vec<Entry>,
     tasks: JoinSet<()>,
     crowd: Arc<AtomicBool>,
-    /// How many there may be, and since when, where that is less than usual.
+    /// A reduced maximum number, and since when it applies.
     limit: Option<(usize, Instant)>,
 }
 
@@ -248,7 +250,7 @@ impl Table {
         self.crowd.store(self.entries.len() > CROWD, Ordering::Relaxed);
     }
 
-    /// Waits until there is room for one more. The wait is short: old connections are closed for it.
+    /// Waits until there is room for one more connection. The wait is short, because old connections are closed.
     async fn make_room(&mut self) {
         loop {
             self.reap();
@@ -272,22 +274,22 @@ impl Table {
         self.entries.retain(|entry| !entry.task.is_finished());
     }
 
-    /// Accepting failed: makes do with fewer connections for a while.
+    /// Accepting failed: reduces the number of connections for a while.
     async fn want(&mut self) {
         self.reap();
         let limit = self.entries.len().saturating_sub(CLOSED_FOR_WANT).max(1);
         self.limit = Some((limit, Instant::now()));
         let closed = (0..CLOSED_FOR_WANT).filter(|_| self.close_one()).count();
         if closed > 0 {
-            // They are gone when their tasks have run.
+            // They are closed once their tasks have run.
             yield_now().await;
         } else {
             sleep(PAUSE).await;
         }
     }
 
-    /// Closes the connection that has been in its phase for longest; one that waits for the daemon only if all others do,
-    /// too. Whether there was one.
+    /// Closes the connection that has been in its phase longest, preferring those that do not wait for the daemon.
+    /// Returns whether there was one.
     fn close_one(&mut self) -> bool {
         let now = Instant::now();
         let old = self.entries.iter().enumerate().filter(|(_, entry)| now >= entry.accepted + GRACE);
@@ -307,7 +309,7 @@ impl Table {
 mod tests {
     use super::*;
 
-    /// Adds a connection that does nothing, in this phase; gives whether it still is there.
+    /// Adds a connection that does nothing in this phase. Returns a check whether it is still open.
     fn add(table: &mut Table, phase: Phase) -> impl Fn() -> bool + use<> {
         let held = Arc::new(());
         let alive = Arc::downgrade(&held);

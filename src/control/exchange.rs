@@ -1,6 +1,6 @@
-//! A request and its answer, as whoever answers sees them: nothing of connections or of HTTP's details.
+//! A request and its answer, without connections or HTTP details.
 //!
-//! `serve` reads the one and sends the other; the daemon implements [`Serve`].
+//! `serve` reads requests and sends answers; the daemon implements [`Serve`].
 
 use std::fs::File;
 
@@ -13,10 +13,10 @@ use super::payload::Payload;
 use crate::BoxFuture;
 use crate::http::Hosts;
 
-/// The largest body of a request, in bytes, where a server sets no other limit: a hundred thousand runs are smaller.
+/// Default maximum size of a request body, in bytes. A hundred thousand runs are smaller.
 const LARGEST_REQUEST: usize = 64 << 20;
 
-/// What a request is answered with.
+/// The answer to a request.
 #[derive(Debug)]
 pub struct Answer {
     pub(super) status: StatusCode,
@@ -30,19 +30,19 @@ impl Answer {
         Self::with(StatusCode::OK, value)
     }
 
-    /// An error in words.
+    /// An error with a message.
     pub fn error(status: u16, error: impl Into<String>) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self::with(status, &Health { error: error.into() })
     }
 
-    /// Text of some type.
+    /// Text of the given type.
     pub fn text(status: u16, content_type: &'static str, text: String) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         Self { status, content_type, body: Payload::Bytes(text.into()) }
     }
 
-    /// 200 and a file, from its beginning.
+    /// 200 and a file, from its start.
     pub fn file(content_type: &'static str, file: File) -> Self {
         match Payload::file(file) {
             Ok(body) => Self { status: StatusCode::OK, content_type, body },
@@ -62,17 +62,17 @@ impl Answer {
 
 /// Answers requests.
 pub trait Serve: Send + Sync + 'static {
-    /// The largest body that is read, in bytes.
+    /// Maximum size of a request body, in bytes.
     fn largest_request(&self) -> usize {
         LARGEST_REQUEST
     }
 
-    /// The hosts that are answered to; `None` where the host does not matter.
+    /// The accepted hosts; `None` accepts any.
     fn hosts(&self) -> Option<&Hosts> {
         None
     }
 
-    /// Answers one.
+    /// Answers one request.
     fn answer(&self, asked: Asked) -> BoxFuture<'_, Answer>;
 }
 
@@ -81,9 +81,9 @@ pub trait Serve: Send + Sync + 'static {
 pub struct Asked {
     /// `GET`, …
     pub method: Method,
-    /// As it came, still encoded.
+    /// The path as sent, still encoded.
     pub path: String,
-    /// As it came, still encoded; empty if there is none.
+    /// The query as sent, still encoded; empty if there is none.
     pub query: String,
     /// The whole body.
     pub body: Bytes,

@@ -1,7 +1,7 @@
-//! The daemon's local socket: HTTP with JSON on a Unix socket, so that curl can speak it too.
+//! The daemon's local socket: HTTP with JSON on a Unix socket, so that curl can use it too.
 //!
-//! `wire` is what goes over it, `serve` a small server for it, `client` the commands' side. What the daemon does about a
-//! request is the daemon's.
+//! `wire` defines the messages, `serve` is a small server, and `client` is the commands' side. The daemon handles the
+//! requests.
 
 mod client;
 mod connections;
@@ -29,19 +29,19 @@ pub use wire::{
 /// The socket's name.
 const NAME: &str = "runwatch.sock";
 
-/// The variable that names the socket, for the daemon and for the commands.
+/// The environment variable for the socket's path, for the daemon and the commands.
 const VARIABLE: &str = "RUNWATCH_SOCKET";
 
-/// Looks up a variable. Paths need not be UTF-8.
+/// Reads an environment variable. Paths need not be UTF-8.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
-/// Where a daemon's socket is to be: at `$RUNWATCH_SOCKET`, else in `$RUNTIME_DIRECTORY` (systemd's), else in
+/// The path of a daemon's socket: `$RUNWATCH_SOCKET`, else in `$RUNTIME_DIRECTORY` (set by systemd), else in
 /// `$XDG_RUNTIME_DIR/runwatch`, else in the state directory.
 pub fn socket(env: Environment<'_>, state_dir: &Path) -> PathBuf {
     named(env).or_else(|| in_runtime_dir(env)).unwrap_or_else(|| state_dir.join(NAME))
 }
 
-/// Where a command looks for a daemon's socket, in order: where it is named, or else at its own places and then the
+/// Where a command looks for a daemon's socket, in order: the named path, or else this user's own paths and then the
 /// system service's.
 pub fn candidates(env: Environment<'_>, state_dir: Option<PathBuf>) -> Vec<PathBuf> {
     if let Some(named) = named(env) {

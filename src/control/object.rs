@@ -1,7 +1,7 @@
-//! JSON objects, and nothing that only passes for one.
+//! Accepts JSON objects only.
 //!
-//! `serde` reads a struct from an array too, by the order of its fields: `[true]` would mean `{"all":true}`. A request says by
-//! name what it means. Used for every request of the socket.
+//! `serde` also reads a struct from an array, by the order of its fields, so `[true]` would mean `{"all":true}`. A
+//! request must use field names. Used for every request on the socket.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
-/// A value that is an object in JSON.
+/// A value that must be an object in JSON.
 pub struct Object<T>(pub T);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {

@@ -1,4 +1,4 @@
-//! The body of an answer: bytes that are there, or a file that is read as it is sent.
+//! The body of an answer: bytes in memory, or a file that is read while it is sent.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,23 +11,24 @@ use tokio::sync::mpsc;
 
 use super::connections::{Phase, Progress};
 
-/// Bytes of a file that are read at once.
+/// Maximum number of bytes read from a file at once.
 const CHUNK: usize = 256 << 10;
 
-/// Chunks that are read before they are sent.
+/// Number of chunks to read ahead.
 const AHEAD: usize = 4;
 
-/// What is sent.
+/// A body.
 #[derive(Debug)]
 pub(super) enum Payload {
-    /// All of it.
+    /// The whole body.
     Bytes(Bytes),
-    /// Chunks as they come, and how many bytes are still to come.
+    /// A stream of chunks, and the number of bytes left.
     Chunks(mpsc::Receiver<io::Result<Bytes>>, u64),
 }
 
 impl Payload {
-    /// A file, from its beginning. It is read by a thread of its own, for a disk may be slow; an error is that there is none.
+    /// A file from its start. A thread reads it, because a disk may be slow. An error means that no thread could be
+    /// started.
     pub(super) fn file(mut file: File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         let (sender, chunks) = mpsc::channel(AHEAD);
@@ -39,7 +40,7 @@ impl Payload {
         let read = move || {
             while let Some(chunk) = next() {
                 let failed = chunk.is_err();
-                // Whoever asked may have gone.
+                // The receiver may be gone.
                 if sender.blocking_send(chunk).is_err() || failed {
                     return;
                 }
@@ -50,7 +51,7 @@ impl Payload {
     }
 }
 
-/// A payload on its way: each part of it may take as long as a whole answer.
+/// A body being sent. Each part of it may take as long as a whole answer.
 pub(super) struct Sent {
     pub(super) payload: Payload,
     pub(super) progress: Progress,
@@ -99,7 +100,7 @@ impl Body for Payload {
                     *left = left.saturating_sub(chunk.len() as u64);
                     Some(Ok(chunk))
                 }
-                // Never a shorter file: whoever asked is to notice.
+                // An error instead of a shorter file, so that the receiver notices.
                 None => Some(Err(io::ErrorKind::UnexpectedEof.into())),
                 failed => failed,
             },

@@ -1,8 +1,8 @@
-//! The place of the daemon's socket in the file system: making it, and taking away no more than that.
+//! The daemon's socket in the file system: creates it, and removes nothing else.
 //!
-//! The socket is made in a directory that nobody else can enter, and comes to its place by a rename: there is no moment at which
-//! others could connect that its permissions do not allow. What is there already is replaced only if it is a socket of this
-//! user's that nobody listens on.
+//! The socket is made in a directory that nobody else can enter, and then renamed into place. So others can never
+//! connect while its permissions are not set. An existing file is replaced only if it is a socket of this user that
+//! nobody listens on.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
@@ -16,13 +16,13 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-/// The longest path that a socket's address has room for, in bytes.
+/// Maximum length of a socket's path, in bytes.
 const LONGEST: usize = 107;
 
-/// How often another name is tried for the directory.
+/// Maximum number of names tried for the directory.
 const NAMES: usize = 16;
 
-/// Where a socket of ours is.
+/// The location of a socket that runwatch made.
 #[derive(Debug, Clone)]
 pub struct Place {
     path: PathBuf,
@@ -36,28 +36,28 @@ impl Place {
         identity(&self.path).is_ok_and(|file| file == self.file)
     }
 
-    /// Makes the socket anew if it is not there any more. Blocks.
+    /// Makes the socket again if it is not there any more. Blocks.
     pub fn restore(&self, mode: u32) -> io::Result<Option<Opened>> {
         if self.is_taken() { Ok(None) } else { listen(&self.path, mode).map(Some) }
     }
 
-    /// Takes the socket away, unless something else is there by now.
+    /// Removes the socket, unless something else has replaced it.
     pub(super) fn clear(&self) {
         if self.is_taken() {
-            // Gone already is as good.
+            // It may be gone already.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// A socket in its place that is not served yet.
+/// A socket in place that is not served yet.
 #[derive(Debug)]
 pub struct Opened {
     pub(super) listener: UnixListener,
     pub(super) place: Place,
 }
 
-/// Listens at a path, with these permissions. Directories that are missing are made for this user only.
+/// Listens at a path with these permissions. Makes missing directories, for this user only.
 pub(super) fn listen(path: &Path, mode: u32) -> io::Result<Opened> {
     let length = path.as_os_str().as_bytes().len();
     if length > LONGEST {
@@ -75,14 +75,14 @@ pub(super) fn listen(path: &Path, mode: u32) -> io::Result<Opened> {
         std::fs::remove_file(path)?;
     }
     match renameat_with(CWD, &new, CWD, path, RenameFlags::NOREPLACE) {
-        // A file system that cannot promise that.
+        // The file system does not support a rename that never replaces a file.
         Err(Errno::INVAL | Errno::NOSYS) => std::fs::rename(&new, path)?,
         renamed => renamed?,
     }
     Ok(Opened { listener, place: Place { path: path.to_owned(), file } })
 }
 
-/// Whether a socket is there that nobody listens on; an error for anything else.
+/// Whether there is a socket that nobody listens on; an error for anything else.
 fn check(path: &Path) -> io::Result<bool> {
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -111,19 +111,19 @@ fn check(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Whether anybody listens, also if they do not accept: a blocking connection would wait for them.
+/// Whether anyone listens, even without accepting. A blocking connection would wait for them.
 fn is_listened_on(path: &Path) -> io::Result<bool> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
         Ok(()) | Err(Errno::AGAIN | Errno::INPROGRESS) => Ok(true),
-        // A socket of another type is not listened on as this one is.
+        // A socket of another type has no such listener.
         Err(Errno::CONNREFUSED | Errno::NOENT | Errno::PROTOTYPE) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
 
-/// A directory that nobody else can enter, for as long as this lives.
+/// A directory that nobody else can enter; removed when dropped.
 struct Private {
     path: PathBuf,
 }
@@ -131,7 +131,7 @@ struct Private {
 impl Private {
     fn new(dir: &Path) -> io::Result<Self> {
         for _ in 0..NAMES {
-            // Nothing depends on that nobody guesses it.
+            // The name need not be secret.
             let path = dir.join(format!(".rw{:06x}", fastrand::u32(..1 << 24)));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Ok(()) => return Ok(Self { path }),
@@ -145,7 +145,7 @@ impl Private {
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // What was not put in its place goes, too.
+        // Also removes a socket that was not moved into place.
         let _ = std::fs::remove_file(self.path.join("s"));
         let _ = std::fs::remove_dir(&self.path);
     }
@@ -155,7 +155,7 @@ fn bind(private: &Private, new: &Path) -> io::Result<UnixListener> {
     if new.as_os_str().as_bytes().len() <= LONGEST {
         return UnixListener::bind(new);
     }
-    // The way there is longer than the path itself: a shorter one.
+    // The path in the private directory is longer than the final one. This gives a shorter one.
     let dir = File::open(&private.path)?;
     UnixListener::bind(format!("/proc/self/fd/{}/s", dir.as_raw_fd()))
 }
@@ -203,7 +203,7 @@ mod tests {
         let again = place.restore(0o660).unwrap().unwrap();
         assert_eq!(path.symlink_metadata().unwrap().mode() & 0o777, 0o660);
         assert!(UnixStream::connect(&path).is_ok() && again.place.is_taken() && !place.is_taken());
-        // Another daemon's, or a file.
+        // It belongs to another daemon, or is a file.
         std::fs::remove_file(&path).unwrap();
         let theirs = listen(&path, 0o600).unwrap();
         assert_eq!(again.place.restore(0o600).unwrap_err().kind(), io::ErrorKind::AddrInUse);
@@ -229,7 +229,7 @@ mod tests {
         let Opened { listener, place: old } = listen(&path("sock"), 0o600).unwrap();
         let error = listen(&path("sock"), 0o600).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        // One that has a full queue listens, too.
+        // A listener with a full queue counts too.
         let fill = |path: &Path| {
             let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK, None);
             let socket = socket.unwrap();

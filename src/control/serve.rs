@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 server, on a Unix socket or on a port of this machine.
 //!
-//! Owns the way of one request to its answer (`exchange`). `connections` bounds what the other side may take its time for; who may ask on a port is
-//! decided by the `Host` of the request. What is answered is the daemon's.
+//! Handles one request and its answer (`exchange`). `connections` limits the time of each phase. On a port, the
+//! request's `Host` decides whether it is accepted. The daemon makes the answers.
 
 use std::future::poll_fn;
 use std::io;
@@ -33,19 +33,19 @@ use super::place::{Opened, Place, listen};
 use crate::http::{Accept, HostError};
 use crate::run::printable;
 
-/// The largest head of a request, in bytes.
+/// Maximum size of a request's head, in bytes.
 const LARGEST_HEAD: usize = 64 << 10;
 
-/// How long the body of a request may take. A little less than `connections` allows, so that it is answered.
+/// Maximum time for a request's body. A little less than `connections` allows, so that the client gets an answer.
 const PATIENCE: Duration = Duration::from_secs(29);
 
-/// How long an answer may take to be made.
+/// Maximum time to make an answer.
 const LONGEST_ANSWER: Duration = Duration::from_mins(2);
 
-/// Characters of a request's path in the log.
+/// Maximum length of a request's path in the log, in characters.
 const LONGEST_LOGGED: usize = 200;
 
-/// A server that ends when it is dropped; its socket goes with it, unless something else has taken its place.
+/// A server that stops when it is dropped. Its socket is removed too, unless something else has replaced it.
 #[derive(Debug)]
 pub struct Server {
     task: JoinHandle<()>,
@@ -53,13 +53,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Where its socket is, if it has one.
+    /// The location of its socket, if it has one.
     pub fn place(&self) -> Option<Place> {
         self.place.clone()
     }
 }
 
-/// Waits until one of these servers ends by itself, by a panic or otherwise; for ever if none does.
+/// Waits until one of these servers stops by itself, such as by a panic; for ever if none does.
 pub async fn any_ended<'s>(servers: impl Iterator<Item = &'s mut Server>) {
     let mut tasks: Vec<_> = servers.map(|server| Pin::new(&mut server.task)).collect();
     poll_fn(|context| {
@@ -78,19 +78,19 @@ impl Drop for Server {
     }
 }
 
-/// Serves on a Unix socket with these permissions. One that nobody listens on any more is replaced; anything else is not.
+/// Serves on a Unix socket with these permissions. Replaces a socket that nobody listens on, and nothing else.
 pub fn serve_unix(path: &Path, mode: u32, serve: Arc<dyn Serve>) -> io::Result<Server> {
     serve_opened(listen(path, mode)?, serve)
 }
 
-/// Serves on a socket that was made already.
+/// Serves on a socket that exists already.
 pub fn serve_opened(opened: Opened, serve: Arc<dyn Serve>) -> io::Result<Server> {
     let Opened { listener, place } = opened;
     listener.set_nonblocking(true)?;
     Ok(Server { task: spawn(UnixListener::from_std(listener)?, serve), place: Some(place) })
 }
 
-/// Serves on a port; gives the address too, for port 0.
+/// Serves on a port. Also returns the address, for port 0.
 pub async fn serve_tcp(address: SocketAddr, serve: Arc<dyn Serve>) -> io::Result<(Server, SocketAddr)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
@@ -119,7 +119,7 @@ async fn connection(
                 Ok::<_, io::Error>(answer.map(|payload| Sent { payload, progress }))
             }
         });
-        // `bounded` has the time limits.
+        // `bounded` limits the times.
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
@@ -171,7 +171,7 @@ async fn answer_to(head: Parts, body: Incoming, serve: Arc<dyn Serve>, progress:
     let answered = if is_safe {
         timeout(LONGEST_ANSWER, serve.answer(asked)).await.ok()
     } else {
-        // What changes something is done in full, also when whoever asked has gone: by a task of its own.
+        // Runs in its own task, so that a change is completed even if the client disconnects.
         let task = tokio::spawn(async move { serve.answer(asked).await });
         let broken = |error| Answer::error(500, format!("an internal task failed: {error}"));
         timeout(LONGEST_ANSWER, task).await.ok().map(|answered| answered.unwrap_or_else(broken))
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::BoxFuture;
 
-    /// Answers with this many bytes, after this long.
+    /// Answers with this many bytes, after this delay.
     struct Slow(usize, Duration);
 
     impl Serve for Slow {
@@ -204,7 +204,7 @@ mod tests {
         }
     }
 
-    /// A connection, and when it is closed.
+    /// A connection, and the time after which it is closed.
     fn connect(serve: Slow) -> (DuplexStream, tokio::task::JoinHandle<Duration>) {
         let (client, far_end) = duplex(1024);
         let began = Instant::now();
@@ -225,7 +225,7 @@ mod tests {
         }
     }
 
-    /// Sends a byte a second until nobody takes them.
+    /// Sends a byte per second until the connection is closed.
     async fn drip(client: &mut DuplexStream, bytes: impl Iterator<Item = u8>) {
         for byte in bytes {
             if client.write_all(&[byte]).await.is_err() {
@@ -239,24 +239,24 @@ mod tests {
     async fn every_phase_of_a_connection_is_bounded() {
         let quick = || Slow(1, Duration::ZERO);
         let seconds = |seconds| Duration::from_secs(seconds)..=Duration::from_secs(seconds + 1);
-        // Silent.
+        // A silent client.
         let (client, served) = connect(quick());
         assert!(seconds(30).contains(&served.await.unwrap()));
         drop(client);
-        // The head, one byte a second.
+        // The head at one byte per second.
         let (mut client, served) = connect(quick());
         drip(&mut client, GET.bytes().cycle()).await;
         assert!(seconds(10).contains(&served.await.unwrap()));
-        // The body, one byte a second.
+        // The body at one byte per second.
         let (mut client, served) = connect(quick());
         client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n").await.unwrap();
         drip(&mut client, std::iter::repeat(b' ')).await;
         assert!(seconds(29).contains(&served.await.unwrap()));
-        // Nobody reads the answer.
+        // A client that does not read the answer.
         let (mut client, served) = connect(Slow(1 << 20, Duration::ZERO));
         client.write_all(GET.as_bytes()).await.unwrap();
         assert!(seconds(60).contains(&served.await.unwrap()));
-        // Somebody reads a byte of it a second.
+        // A client that reads the answer at one byte per second.
         let (mut client, served) = connect(Slow(1 << 20, Duration::ZERO));
         client.write_all(GET.as_bytes()).await.unwrap();
         let mut read = 0;
@@ -265,7 +265,7 @@ mod tests {
             sleep(Duration::from_secs(1)).await;
         }
         assert!(seconds(60).contains(&served.await.unwrap()) && read < 100, "{read}");
-        // Requests one after the other whose answers nobody reads.
+        // Requests in a row whose answers are not read.
         let (mut client, served) = connect(Slow(700, Duration::ZERO));
         while client.write_all(GET.as_bytes()).await.is_ok() {}
         let ended = served.await.unwrap();
@@ -275,7 +275,7 @@ mod tests {
         sleep(Duration::from_secs(9)).await;
         one_answer(&mut client).await;
         assert!(seconds(39).contains(&served.await.unwrap()));
-        // An answer that does not come.
+        // An answer that never comes.
         let (mut client, served) = connect(Slow(1, Duration::from_hours(9)));
         client.write_all(GET.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -301,7 +301,7 @@ mod tests {
     impl Serve for Large {
         fn answer(&self, _: Asked) -> BoxFuture<'_, Answer> {
             Box::pin(async {
-                // Without a thread: its time is not the test's.
+                // Without a thread, whose time the test does not control.
                 let (sender, chunks) = tokio::sync::mpsc::channel(12);
                 for _ in 0..12 {
                     sender.try_send(Ok(vec![0; 256 << 10].into())).unwrap();
@@ -330,7 +330,7 @@ mod tests {
         served.await.unwrap();
     }
 
-    /// Counts what was done.
+    /// Counts the requests that were completed.
     #[derive(Default)]
     struct Counting(std::sync::atomic::AtomicUsize);
 

@@ -1,4 +1,4 @@
-//! What goes over the socket, in JSON. New fields may come; nothing is taken away or changed.
+//! The JSON messages on the socket. Fields may be added but are never removed or changed.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::run::{RunId, RunState, RunStatus};
 use crate::store::{self, Origin, Watched};
 
-/// `GET /v1/ping`: asks nothing of the scheduler or the store, so that whoever asks learns only that it is alive.
+/// `GET /v1/ping`: answered without the scheduler or the store, so it only shows that the daemon runs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ping {
     /// The daemon's version.
@@ -20,75 +20,75 @@ pub struct Ping {
 pub struct Status {
     /// The daemon's version.
     pub version: String,
-    /// Its process.
+    /// The daemon's process id.
     pub pid: u32,
-    /// When it was started.
+    /// When the daemon started.
     pub started_at: Timestamp,
-    /// The API it asks.
+    /// The API's base URL.
     pub api: String,
     /// Active runs.
     pub going: u64,
-    /// Runs that have ended, as long as they are remembered.
+    /// Ended runs that are still stored.
     pub ended: u64,
-    /// Deliveries still to be made.
+    /// Deliveries not made yet.
     pub deliveries_pending: i64,
-    /// What is wrong at the moment, in words.
+    /// The current problems.
     pub troubles: Vec<String>,
 }
 
-/// `GET /v1/doctor`: what the daemon finds around itself.
+/// `GET /v1/doctor`: the daemon's own checks.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Doctor {
-    /// In the order they are shown.
+    /// In display order.
     pub findings: Vec<Finding>,
-    /// The file that the daemon has its configuration from; older versions do not say.
+    /// The configuration file in use; older versions leave this out.
     #[serde(default)]
     pub config: Option<PathBuf>,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// What it is about.
+    /// The subject.
     pub what: String,
-    /// How it is.
+    /// The result.
     pub state: FindingState,
-    /// What was found.
+    /// Details.
     pub found: String,
     /// What to do about it.
     pub remedy: Option<String>,
 }
 
-/// How something is that was looked at.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FindingState {
-    /// As it should be.
+    /// Fine.
     Ok,
-    /// Not there, and it may not have to be.
+    /// Missing, which may be fine.
     Absent,
-    /// Wrong.
+    /// A problem.
     Wrong,
 }
 
 impl Finding {
-    /// All is well.
+    /// A check that passed.
     pub fn well(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { what: what.into(), state: FindingState::Ok, found: found.into(), remedy: None }
     }
 
-    /// It is not there, and may not have to be.
+    /// Something is missing, which may be fine.
     pub fn absent(what: impl Into<String>, found: impl Into<String>) -> Self {
         Self { state: FindingState::Absent, ..Self::well(what, found) }
     }
 
-    /// With what to do about it.
+    /// Adds what to do about it.
     #[must_use]
     pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..self }
     }
 
-    /// Something is wrong, and what to do about it.
+    /// A problem, and what to do about it.
     pub fn wrong(what: impl Into<String>, found: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { state: FindingState::Wrong, remedy: Some(remedy.into()), ..Self::well(what, found) }
     }
@@ -97,7 +97,7 @@ impl Finding {
 /// `GET /v1/runs`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Runs {
-    /// All that are known, in the order of their ids.
+    /// All known runs, ordered by id.
     pub runs: Vec<Run>,
 }
 
@@ -106,43 +106,43 @@ pub struct Runs {
 pub struct Run {
     /// The API's id.
     pub id: RunId,
-    /// What people call it.
+    /// The run's name.
     pub name: Option<String>,
-    /// The API's last word; `null` before its first answer.
+    /// The API's last status; `null` before its first answer.
     pub status: Option<RunStatus>,
-    /// How the watch of it ended: `finished`, or why it was given up; `null` while it is active.
+    /// How the watch ended: `finished`, or why it was given up; `null` while the run is active.
     pub ended: Option<String>,
     /// Samples generated.
     pub samples_completed: Option<u64>,
-    /// Samples given up on.
+    /// Samples that failed.
     pub samples_failed: Option<u64>,
-    /// Samples asked for.
+    /// Samples requested.
     pub number_of_samples: Option<u64>,
-    /// When the run was created, by the API.
+    /// When the run was created, according to the API.
     pub created_at: Option<Timestamp>,
-    /// When it ended, by the API.
+    /// When it ended, according to the API.
     pub completed_at: Option<Timestamp>,
-    /// When the watch of it began.
+    /// When the watch began.
     pub watched_at: Timestamp,
-    /// When the end was seen.
+    /// When the daemon saw the end.
     pub ended_at: Option<Timestamp>,
     /// The channels that notify about it; `null` for all.
     pub notify: Option<Vec<String>>,
-    /// How long after its creation it is overdue.
+    /// Time after its creation when it becomes overdue.
     pub deadline_seconds: Option<u64>,
-    /// Whether a command added it, or it was found; else the configuration names it.
+    /// Whether it was added by a command or discovered. Otherwise the configuration names it.
     pub added: bool,
-    /// Whether nobody named it, and it was found.
+    /// Whether discovery added it.
     #[serde(default)]
     pub found: bool,
-    /// Why it cannot be read at the moment.
+    /// Why polls of it fail at the moment.
     pub trouble: Option<String>,
-    /// About how long it may still take.
+    /// Estimated time until the end.
     pub seconds_left: Option<u64>,
 }
 
 impl Run {
-    /// A run as the store has it.
+    /// A stored run.
     pub fn of(run: &Watched) -> Self {
         let RunState { status, progress, created_at, completed_at, watched_at, ended, ended_at, .. } =
             &run.state;
@@ -172,78 +172,79 @@ impl Run {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AddRequest {
-    /// What to watch.
+    /// The runs to watch.
     #[serde(deserialize_with = "super::object::list")]
     pub runs: Vec<NewRun>,
 }
 
-/// A run to be watched.
+/// A run to watch.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewRun {
     /// The API's id.
     pub id: RunId,
-    /// What people call it.
+    /// The run's name.
     #[serde(default)]
     pub name: Option<String>,
     /// The channels that notify about it; all by default.
     #[serde(default)]
     pub notify: Option<Vec<String>>,
-    /// How long after its creation it is overdue.
+    /// Time after its creation when it becomes overdue.
     #[serde(default)]
     pub deadline_seconds: Option<u64>,
 }
 
 impl NewRun {
-    /// A run by its id alone, for all channels.
+    /// A run with only an id, for all channels.
     pub fn of(id: RunId) -> Self {
         Self { id, name: None, notify: None, deadline_seconds: None }
     }
 }
 
-/// What became of `POST /v1/runs`. What is in here is durable.
+/// The result of `POST /v1/runs`. Runs listed here are durable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Added {
-    /// In the order asked for.
+    /// In the order of the request.
     pub runs: Vec<AddedRun>,
 }
 
-/// What became of one run.
+/// The result for one run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AddedRun {
-    /// Which.
+    /// The run's id.
     pub id: RunId,
-    /// Its last status, where it has finished already: it is not watched again.
+    /// Its status, if it has finished already and is not watched again.
     pub finished: Option<RunStatus>,
 }
 
 /// `GET /v1/deliveries`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Deliveries {
-    /// The latest first.
+    /// Latest first.
     pub deliveries: Vec<store::Delivery>,
 }
 
-/// `POST /v1/deliveries/retry`: undelivered deliveries that meet every condition given, or `all` of them.
+/// `POST /v1/deliveries/retry`: selects undelivered deliveries that meet every condition given, or `all` of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetryRequest {
-    /// Every one. Excludes conditions: a request without either is refused, so that a mistake never means everything.
+    /// Selects every one, and excludes conditions. A request without either is refused, so that a mistake never selects
+    /// everything.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub all: bool,
-    /// This one.
+    /// The delivery with this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<i64>,
-    /// In this state.
+    /// Deliveries in this state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<store::DeliveryState>,
-    /// To this channel.
+    /// Deliveries to this channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
-    /// About this run.
+    /// Deliveries about this run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
-    /// Of events since then.
+    /// Deliveries of events since then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
 }
@@ -254,17 +255,17 @@ pub struct RetryRequest {
 pub struct ResendRequest {
     /// Events since then.
     pub since: Timestamp,
-    /// To these channels; to all that are configured by default.
+    /// To these channels; to all configured ones by default.
     #[serde(default)]
     pub channels: Option<Vec<String>>,
 }
 
-/// What became of `POST /v1/deliveries/retry` or `resend`.
+/// The result of `POST /v1/deliveries/retry` or `resend`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Settled {
-    /// How many deliveries are due now.
+    /// The number of deliveries that are due now.
     pub deliveries: usize,
-    /// How many were left alone because their channels are not configured.
+    /// The number of deliveries skipped because their channels are not configured.
     #[serde(default)]
     pub skipped: u64,
     /// Those channels.
@@ -272,16 +273,16 @@ pub struct Settled {
     pub skipped_channels: Vec<String>,
 }
 
-/// What became of `POST /v1/reload`.
+/// The result of `POST /v1/reload`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReloadAnswer {
-    /// What is done from now on, in words.
+    /// A summary of the new configuration.
     pub message: String,
 }
 
-/// An error, in words.
+/// An error.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Health {
-    /// What is wrong.
+    /// The message.
     pub error: String,
 }
