@@ -1,27 +1,28 @@
-//! The secrets that a process has, wherever it learned them: what it shows of foreign text has none of them.
+//! All secrets of a process, from every source. Foreign text is shown without them.
 //!
-//! Owns the sharing only. A configuration has one of these; who reads a secret later (the API key, from its file) adds it.
+//! Only shares the redactor. Each configuration has one of these, and a secret that is read later (the API key from its
+//! file) is added.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::Redactor;
 
-/// The known secrets of a process. Cheap to clone; every clone learns what any of them learns.
+/// The known secrets of a process. Cheap to clone; all clones share what is added.
 #[derive(Debug, Clone, Default)]
 pub struct KnownSecrets(Arc<RwLock<Arc<Redactor>>>);
 
 impl KnownSecrets {
-    /// Learns more. Nothing is ever forgotten: a key that was replaced may be repeated in answers that are still to come.
+    /// Adds secrets. None is ever removed, because later answers may still repeat a key that was replaced.
     pub fn learn(&self, learn: impl FnOnce(&mut Redactor)) {
         learn(Arc::make_mut(&mut self.0.write().unwrap_or_else(PoisonError::into_inner)));
     }
 
-    /// What takes out all that is known now.
+    /// A redactor with all secrets known now.
     pub fn redactor(&self) -> Arc<Redactor> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Learns everything that `other` knows.
+    /// Adds all secrets of `other`.
     pub fn learn_all_of(&self, other: &Self) {
         let other = other.redactor();
         self.learn(|redactor| redactor.add_all_of(&other));

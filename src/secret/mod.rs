@@ -1,4 +1,4 @@
-//! Values that must not be seen, and foreign text without them.
+//! Secret values, and removing them from foreign text.
 
 mod known;
 mod redact;
@@ -8,7 +8,7 @@ use std::fmt;
 pub use known::KnownSecrets;
 pub use redact::{REDACTED, Redactor};
 
-/// A string that prints as `[REDACTED]`. Reading it takes [`Secret::expose`], so that every use can be found.
+/// A string that prints as `[REDACTED]`. Only [`Secret::expose`] reads it, so that every use can be found.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 

@@ -1,8 +1,8 @@
-//! Takes secrets out of foreign text: a gateway, a receiver or a program may repeat what it was sent.
+//! Removes secrets from foreign text, because a gateway, a receiver or a program may repeat what it was sent.
 //!
-//! Owns which forms of a secret are known: as it is, in any case, percent-encoded once or twice, escaped for HTML, base64 in
-//! every alignment, hexadecimal, and any eight characters in a row of one of these. Used where foreign text enters, before it is
-//! cut to a length: a cut could leave seven characters, never more.
+//! Knows these forms of a secret: as it is, in any case, percent-encoded once or twice, escaped for HTML, base64 in
+//! every alignment, hexadecimal, and any eight characters in a row of these. Used when foreign text arrives, before it
+//! is cut to a length. A cut could otherwise leave more than seven characters.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -13,31 +13,31 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
-/// What stands where a secret stood.
+/// The replacement for a secret.
 pub const REDACTED: &str = "[REDACTED]";
 
-/// So many characters in a row of a secret are not shown.
+/// Minimum number of characters in a row of a secret that are removed.
 const WINDOW: usize = 8;
 
-/// Anything shorter is no secret: taking it out would take words apart.
+/// Minimum length of a secret, in characters. Removing shorter ones would damage ordinary words.
 const SHORTEST: usize = 4;
 
-/// Encoders of URLs leave these as they are (RFC 3986, section 2.3), or not.
+/// URL encoders may leave these characters as they are (RFC 3986, section 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Knows secrets, and takes them out of text.
+/// Removes known secrets from text.
 #[derive(Clone, Default)]
 pub struct Redactor {
     /// Every `WINDOW` bytes in a row of every form, in lower case.
     windows: HashSet<[u8; WINDOW]>,
-    /// One bit for each hash of the first half of a window: most text is passed over by it.
+    /// One bit per hash of a window's first half, which quickly excludes most text.
     beginnings: Vec<u64>,
-    /// Secrets shorter than that, in lower case.
+    /// Secrets shorter than a window, in lower case.
     short: Vec<String>,
 }
 
 impl Redactor {
-    /// A redactor that knows these.
+    /// A redactor for these secrets.
     pub fn new<'s>(secrets: impl IntoIterator<Item = &'s str>) -> Self {
         let mut redactor = Self::default();
         for secret in secrets {
@@ -46,7 +46,7 @@ impl Redactor {
         redactor
     }
 
-    /// Knows one more.
+    /// Adds a secret.
     pub fn add(&mut self, secret: &str) {
         let secret = secret.trim();
         if (SHORTEST..WINDOW).contains(&secret.len()) {
@@ -66,8 +66,9 @@ impl Redactor {
         }
     }
 
-    /// Knows the value of a header. What stands behind a scheme (`Bearer …`) counts by itself; so does what is inside
-    /// `Basic …`. A short value counts only under a name that promises a secret: others are words such as `true`.
+    /// Adds the value of a header. The part after a scheme (`Bearer …`) counts separately, and so does the decoded
+    /// content of `Basic …`. A short value counts only if the header's name suggests a secret, because other short
+    /// values are words such as `true`.
     pub fn add_header(&mut self, name: &str, value: &str) {
         let name = name.to_ascii_lowercase();
         let (scheme, credentials) = value.trim().split_once(' ').unwrap_or(("", value));
@@ -84,7 +85,7 @@ impl Redactor {
         }
     }
 
-    /// Knows all that another one knows.
+    /// Adds all secrets of another redactor.
     pub fn add_all_of(&mut self, other: &Self) {
         self.windows.extend(&other.windows);
         if self.beginnings.len() < other.beginnings.len() {
@@ -100,9 +101,9 @@ impl Redactor {
         }
     }
 
-    /// Knows what in a URL may be a secret: the user and password, every part of the path but plain words, the query and
-    /// the fragment. The last part of the path counts even if it is a word, unless it is as short as `hook`; so does a
-    /// value of the query, but for `wait=true` and the like.
+    /// Adds the parts of a URL that may be secret: the user and password, every part of the path except plain words,
+    /// the query and the fragment. The last part of the path counts even if it is a word, unless it is as short as
+    /// `hook`. The values of the query count, except `wait=true` and the like.
     pub fn add_url(&mut self, url: &Url) {
         let is_word = |part: &str| part.len() <= 12 && part.bytes().all(|byte| byte.is_ascii_lowercase());
         let is_short = |part: &str| part.len() < WINDOW && is_word(part);
@@ -138,7 +139,7 @@ impl Redactor {
         Cow::Owned(out)
     }
 
-    /// JSON without the secrets in its strings, and still JSON. Escapes hide nothing.
+    /// JSON without the secrets in its strings; it stays valid JSON. Also finds escaped secrets.
     pub fn redact_json<'t>(&self, json: &'t str) -> Cow<'t, str> {
         if self.windows.is_empty() && self.short.is_empty() {
             return Cow::Borrowed(json);
@@ -168,8 +169,8 @@ impl Redactor {
         Cow::Owned(out)
     }
 
-    /// Where secrets stand: byte ranges in order, apart, at the borders of characters. Escapes hide nothing, whether the
-    /// text is whole JSON or a piece of it.
+    /// The byte ranges of secrets in order, separate, at character boundaries. Also finds escaped secrets, in whole
+    /// JSON or a piece of it.
     fn find(&self, text: &str) -> Vec<(usize, usize)> {
         let mut found = self.hits(text);
         if text.contains('\\') {
@@ -190,7 +191,7 @@ impl Redactor {
         apart
     }
 
-    /// Where known pieces stand: byte ranges that may overlap.
+    /// The byte ranges of known pieces, which may overlap.
     fn hits(&self, text: &str) -> Vec<(usize, usize)> {
         let lower = text.to_ascii_lowercase();
         let mut found: Vec<(usize, usize)> = Vec::new();
@@ -216,7 +217,7 @@ impl fmt::Debug for Redactor {
     }
 }
 
-/// Text without the escapes of JSON, and where each of its bytes comes from: a byte range of `text`.
+/// Text without JSON escapes, and for each of its bytes the byte range in `text` that it comes from.
 fn unescaped(text: &str) -> (String, Vec<(usize, usize)>) {
     let (mut plain, mut places) = (String::with_capacity(text.len()), Vec::with_capacity(text.len()));
     let mut rest = text.char_indices();
@@ -242,26 +243,26 @@ fn unescaped(text: &str) -> (String, Vec<(usize, usize)>) {
     (plain, places)
 }
 
-/// Whether a name promises that its value is a secret.
+/// Whether a name suggests that its value is a secret.
 fn is_telling(name: &str) -> bool {
     const WORDS: [&str; 8] = ["auth", "key", "token", "secret", "cookie", "pass", "sign", "session"];
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))
 }
 
-/// The word and the bit in it for the first half of a window.
+/// The index of the word and the bit for a window's first half.
 fn beginning(window: [u8; WINDOW]) -> (usize, u64) {
     let [a, b, c, d, ..] = window;
     let hash = u32::from_le_bytes([a, b, c, d]).wrapping_mul(0x9e37_79b1) >> 16;
     ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
-/// A secret in every form that is looked for.
+/// A secret in every form.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     for kept in [NON_ALPHANUMERIC, UNRESERVED] {
         let encoded = utf8_percent_encode(secret, kept).to_string();
-        // What goes into a redirect is encoded once more.
+        // A redirect encodes its target once more.
         forms.push(encoded.replace('%', "%25"));
         forms.push(encoded);
     }
@@ -273,7 +274,7 @@ fn forms(secret: &str) -> Vec<String> {
     }
     forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat());
     forms.push(secret.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat());
-    // Behind a text of any length: what is shared with that text, or with what follows, is cut off.
+    // After a prefix of any length. The characters shared with the prefix or suffix are cut off.
     for (before, shared) in [("", 0), ("\0", 2), ("\0\0", 3)] {
         let bytes = format!("{before}{secret}");
         let whole = bytes.len() * 8 / 6;
@@ -287,7 +288,7 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// How long the JSON string is that `json` begins with, quotes included; `None` if it breaks off.
+/// Length of the JSON string at the start of `json`, with quotes; `None` if it is cut off.
 fn string_length(json: &str) -> Option<usize> {
     let mut escaped = false;
     for (at, byte) in json.bytes().enumerate().skip(1) {
@@ -400,7 +401,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever surrounds it and however much of it is there: no eight characters of a secret are left.
+        /// In any surroundings, and for any part of it: no eight characters of a secret are left.
         #[test]
         fn nothing_of_a_secret_is_left(
             secret in "[!-~]{8,70}", from in 0usize..60, length in 8usize..70,
@@ -432,7 +433,7 @@ mod tests {
             prop_assert!(safe.contains(REDACTED) && serde_json::from_str::<serde_json::Value>(&safe).is_ok());
         }
 
-        /// What has nothing of a secret in it is left as it is.
+        /// Text without a secret stays as it is.
         #[test]
         fn other_text_is_left(text in "\\PC{0,60}") {
             prop_assert_eq!(Redactor::new(["Zx9-Zx8-Zx7-Zx6"]).redact(&text), text.as_str());
