@@ -1,4 +1,4 @@
-//! What the API, and a proxy before it, answer: statuses and bodies in their several forms.
+//! Answers of the API, and of a proxy in front of it, in their various forms.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use super::faults::RetryAfter;
 use super::serve::{Reply, ReplyBody};
 use crate::clock;
 
-/// Where the resources are.
+/// The path of the resources.
 pub(super) const PREFIX: &str = "/api/dataframer/runs/";
 
-/// Django sends those who forget the last slash to the right address, and everybody else to its page.
+/// Django redirects a request without the last slash, and answers any other with its page.
 pub(super) fn elsewhere(path: &str) -> Reply {
     if !path.starts_with(PREFIX.trim_end_matches('/')) {
         return html(StatusCode::NOT_FOUND, "Not Found");
@@ -47,7 +47,7 @@ pub(super) fn not_allowed(method: &Method) -> Reply {
     json(StatusCode::METHOD_NOT_ALLOWED, &body::detail(&format!("Method \"{method}\" not allowed.")))
 }
 
-/// An error as the API, or for 502 and above a proxy before it, would answer.
+/// An error as the API answers it; for 502 and above, as a proxy does.
 pub(super) fn error(status: StatusCode) -> Reply {
     match status.as_u16() {
         502.. => html(status, &status.to_string()),
@@ -73,7 +73,7 @@ pub(super) fn with_retry_after(mut reply: Reply, retry_after: Option<RetryAfter>
     reply
 }
 
-/// The answer, cut in half on its way.
+/// The answer, cut in half.
 pub(super) fn broken(reply: Reply) -> Reply {
     match reply {
         Reply::Answer(response) => Reply::Answer(response.map(ReplyBody::broken_half)),

@@ -1,4 +1,4 @@
-//! The API itself: routes, keys and errors, over the scenario and its faults.
+//! The simulated API: routes, keys and errors, on top of the scenario and its faults.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -25,23 +25,23 @@ use crate::clock;
 use crate::run::RunId;
 use crate::secret::Secret;
 
-/// How many requests are remembered.
+/// Maximum number of requests to remember.
 const REMEMBERED: usize = 100_000;
 
 /// What to simulate.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where to listen; port 0 takes a free one.
+    /// The address to listen on; port 0 chooses a free one.
     pub listen: SocketAddr,
     /// The runs, oldest first.
     pub runs: Vec<SimRun>,
-    /// What goes wrong.
+    /// The faults.
     pub faults: Faults,
     /// The one key that is accepted; `None` accepts any.
     pub api_key: Option<Secret>,
     /// The same seed, scenario and requests give the same answers.
     pub seed: u64,
-    /// How many times faster than the clock the simulated time passes.
+    /// How many times faster than real time the simulation runs.
     pub speed: f64,
 }
 
@@ -58,22 +58,22 @@ impl Default for Settings {
     }
 }
 
-/// A request that came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// When.
+    /// When it was received.
     pub at: Instant,
     /// `GET`, …
     pub method: String,
-    /// As it was sent, still encoded.
+    /// The path as sent, still encoded.
     pub path: String,
-    /// Who says to have sent it.
+    /// The `User-Agent`.
     pub user_agent: String,
-    /// The status that was answered; 0 for a reset.
+    /// The status of the answer; 0 for a reset.
     pub status: u16,
 }
 
-/// The simulated API. It ends when this is dropped.
+/// The simulated API. It stops when dropped.
 #[derive(Debug)]
 pub struct Simulator {
     server: Server,
@@ -94,13 +94,13 @@ struct Changing {
     canceled_after: HashMap<RunId, Duration>,
     random: fastrand::Rng,
     requests: Vec<Request>,
-    /// The key accepted now; it can be rotated.
+    /// The accepted key, which can be rotated.
     api_key: Option<Secret>,
     faults: Faults,
 }
 
 impl Simulator {
-    /// Starts to serve.
+    /// Starts the server.
     pub async fn start(settings: Settings) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             started: Instant::now(),
@@ -124,22 +124,22 @@ impl Simulator {
         format!("http://{}", self.server.address)
     }
 
-    /// The requests that have come, oldest first.
+    /// The received requests, oldest first.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.changing().requests.clone()
     }
 
-    /// Deletes a run: from now on it is not found. False if there was none.
+    /// Deletes a run, which is not found from now on. Returns false if there was none.
     pub fn delete(&self, id: &RunId) -> bool {
         self.shared.delete(id)
     }
 
-    /// From now on only this key is accepted.
+    /// Accepts only this key from now on.
     pub fn rotate_key(&self, key: &str) {
         self.shared.changing().api_key = Some(Secret::new(key));
     }
 
-    /// From now on this goes wrong.
+    /// Uses these faults from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.changing().faults = faults;
     }
@@ -194,7 +194,7 @@ impl Shared {
         }
     }
 
-    /// What the API answers on a good day.
+    /// The API's answer without faults.
     fn answer(&self, request: &hyper::Request<Incoming>) -> Reply {
         if !self.knows_key(request) {
             let mut reply = json(StatusCode::UNAUTHORIZED, &body::detail("Invalid API key."));
@@ -276,13 +276,13 @@ impl Shared {
         changing.runs.iter().find(|timeline| Some(&timeline.run.id) == id && self.is_there(timeline))
     }
 
-    /// How much simulated time has passed.
+    /// The simulated time since the start.
     fn elapsed(&self) -> Duration {
         let elapsed = self.started.elapsed().as_secs_f64() * self.settings.speed;
         Duration::try_from_secs_f64(elapsed).unwrap_or_default()
     }
 
-    /// Whether it has been created.
+    /// Whether the run was created already.
     fn is_there(&self, timeline: &Timeline) -> bool {
         self.elapsed() >= timeline.run.after
     }

@@ -1,4 +1,4 @@
-//! How the API looks in JSON: runs, the list, and errors, with the fields its reference has.
+//! The API's JSON: runs, the list, and errors, with the fields of its reference.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::scenario::{SimRun, Snapshot, Timeline, fnv};
 use crate::run::RunStatus;
 
-/// A run as the list has it: without `runtime_params` and `generated_files`.
+/// A run in the list: without `runtime_params` and `generated_files`.
 pub(super) fn item(timeline: &Timeline, snapshot: &Snapshot, created_at: Timestamp) -> Value {
     let run = &timeline.run;
     let ended = snapshot.ended_after.map(|after| created_at + after);
@@ -29,7 +29,7 @@ pub(super) fn item(timeline: &Timeline, snapshot: &Snapshot, created_at: Timesta
     })
 }
 
-/// A run as its own page has it.
+/// A run at its own URL.
 pub(super) fn run(timeline: &Timeline, snapshot: &Snapshot, created_at: Timestamp) -> Value {
     let mut body = item(timeline, snapshot, created_at);
     let files = match snapshot.status {
@@ -70,7 +70,7 @@ pub(super) fn detail(text: &str) -> Value {
     json!({ "detail": text })
 }
 
-/// A page as a proxy or Django itself answers with.
+/// An HTML page, as a proxy or Django sends it.
 pub(super) fn page(title: &str) -> String {
     format!(
         "<!doctype html>\n<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>\n"
@@ -81,7 +81,7 @@ fn cents(snapshot: &Snapshot) -> f64 {
     (snapshot.progress.done().unwrap_or(0) * 2) as f64
 }
 
-/// One of the API's forms of time.
+/// A time in one of the API's formats.
 fn time(at: Timestamp) -> String {
     let micros = at.as_microsecond();
     Timestamp::from_microsecond(micros).unwrap_or(at).strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
@@ -99,7 +99,7 @@ fn uuid(text: &str) -> String {
     )
 }
 
-/// When a run is created, for a simulator that started at `started` and lets time pass so many times faster.
+/// When a run is created, for a simulator that started at `started` and runs `speed` times faster than real time.
 pub(super) fn created_at(started: Timestamp, run: &SimRun, speed: f64) -> Timestamp {
     let after = run.after.div_f64(speed);
     started.checked_sub(run.age).and_then(|at| at.checked_add(after)).unwrap_or(started)

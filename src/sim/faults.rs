@@ -1,43 +1,43 @@
-//! What goes wrong on request: seeded, so that a bad day can be had twice.
+//! Faults on request, seeded so that they can be repeated.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::span;
 
-/// One kind of fault and how often it strikes.
+/// A kind of fault and its frequency.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Fault {
     kind: FaultKind,
-    /// From 0 to 1.
+    /// Probability from 0 to 1.
     share: f64,
 }
 
-/// What a request meets instead of its answer.
+/// A fault instead of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FaultKind {
-    /// The connection is reset.
+    /// Reset the connection.
     Reset,
-    /// The answer breaks off in the middle.
+    /// Cut the answer off in the middle.
     Truncate,
-    /// 200 with a page for a browser.
+    /// 200 with an HTML page.
     Html,
     /// This status, with an error body.
     Status(u16),
 }
 
-/// Everything that goes wrong.
+/// All faults.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Faults {
-    /// What strikes, and how often; tried in this order.
+    /// The faults and their probabilities, tried in this order.
     pub faults: Vec<Fault>,
-    /// Every answer waits this long.
+    /// Delay of every answer.
     pub latency: Duration,
     /// Sent with 429 and 503.
     pub retry_after: Option<RetryAfter>,
 }
 
-/// `Retry-After`, in one of its forms.
+/// `Retry-After` in one of its formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryAfter {
     /// A number of seconds.
@@ -47,7 +47,7 @@ pub enum RetryAfter {
 }
 
 impl Faults {
-    /// What the next request meets, if anything.
+    /// The fault for the next request, if any.
     pub(super) fn strike(&self, random: &mut fastrand::Rng) -> Option<FaultKind> {
         self.faults.iter().find(|fault| random.f64() < fault.share).map(|fault| fault.kind)
     }
@@ -56,7 +56,8 @@ impl Faults {
 impl FromStr for Fault {
     type Err = String;
 
-    /// Reads `reset`, `truncate=5%`, `html=0.05` or a status such as `503=10%`; without a share it always strikes.
+    /// Parses `reset`, `truncate=5%`, `html=0.05` or a status such as `503=10%`. Without a share, the fault always
+    /// happens.
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, share) = text.split_once('=').unwrap_or((text, "100%"));
         let kind = match kind {
@@ -81,7 +82,7 @@ impl FromStr for Fault {
 impl FromStr for RetryAfter {
     type Err = String;
 
-    /// Reads `5s`, or `date:5s` for the form of an HTTP date.
+    /// Parses `5s`, or `date:5s` for an HTTP date.
     fn from_str(text: &str) -> Result<Self, String> {
         let time = |text: &str| {
             span::parse_or_zero(text).map(|time| time.as_secs()).map_err(|error| error.to_string())

@@ -1,8 +1,8 @@
 //! A simulator of the DataFramer API on loopback, and a receiver of webhooks.
 //!
-//! For rehearsing a pipeline without paying for a run, for `runwatch demo`, for the tests and the benches. `scenario` says
-//! what a run does over time, `faults` what goes wrong, `body` how it looks in JSON; `api` and `receiver` serve it. Knows
-//! nothing of the half that watches.
+//! For rehearsing a pipeline without paying for a run, for `runwatch demo`, and for tests and benches. `scenario`
+//! defines a run over time, `faults` are failures on request, and `body` is the JSON. `api` and `receiver` serve it.
+//! Knows nothing about polling.
 
 mod answers;
 mod api;

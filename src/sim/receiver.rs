@@ -1,4 +1,4 @@
-//! A receiver of webhooks on loopback, which verifies what it gets and remembers it.
+//! A receiver of webhooks on loopback that verifies and records them.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,33 +15,33 @@ use super::serve::{Handler, Reply, ReplyBody, Server, body_of, serve};
 /// Verifies a delivery: id, timestamp in Unix seconds, body, signature header.
 pub type Verify = Box<dyn Fn(&str, i64, &[u8], &str) -> bool + Send + Sync>;
 
-/// What came.
+/// A received delivery.
 #[derive(Debug, Clone)]
 pub struct Delivered {
-    /// When.
+    /// When it was received.
     pub at: Instant,
     /// `webhook-id`.
     pub id: String,
-    /// Whether the signature was right and the timestamp fresh.
+    /// Whether the signature was valid and the timestamp fresh.
     pub verified: bool,
-    /// The body as it came.
+    /// The body as received.
     pub body: Bytes,
-    /// What was answered.
+    /// The status of the answer.
     pub status: u16,
 }
 
-/// A receiver. It ends when this is dropped.
+/// A receiver. It stops when dropped.
 #[derive(Debug)]
 pub struct Receiver {
     server: Server,
     shared: Arc<Shared>,
-    /// Deliveries as they come.
+    /// Deliveries as they arrive.
     pub deliveries: mpsc::UnboundedReceiver<Delivered>,
 }
 
 struct Shared {
     verify: Verify,
-    /// Statuses to answer with, the next one last; then 204.
+    /// Statuses of the next answers, in reverse order; then 204.
     script: Mutex<Vec<u16>>,
     delivered: mpsc::UnboundedSender<Delivered>,
 }
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Receiver {
-    /// Starts to receive on a free port.
+    /// Starts a receiver on a free port.
     pub async fn start(verify: Verify) -> io::Result<Self> {
         let (delivered, deliveries) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared { verify, script: Mutex::default(), delivered });
@@ -61,7 +61,7 @@ impl Receiver {
         Ok(Self { server, shared, deliveries })
     }
 
-    /// Where to send to.
+    /// The receiver's URL.
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.server.address)
     }
@@ -82,14 +82,14 @@ impl Handler for Shared {
             (header("webhook-id"), header("webhook-timestamp"), header("webhook-signature"));
         let body = body_of(request).await;
         let status = self.script.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or(204);
-        // A receiver refuses what is older or newer than five minutes, as Standard Webhooks advises.
+        // Standard Webhooks advises to reject timestamps that are off by more than five minutes.
         let fresh = |at: &i64| (crate::clock::wall().as_second() - at).abs() <= 300;
         let verified = timestamp
             .parse()
             .ok()
             .filter(fresh)
             .is_some_and(|timestamp| (self.verify)(&id, timestamp, &body, &signature));
-        // Nobody listens any more: it came all the same.
+        // If the channel is closed, the delivery was received all the same.
         let _ = self.delivered.send(Delivered { at: Instant::now(), id, verified, body, status });
         if status == 0 {
             return Reply::Reset;

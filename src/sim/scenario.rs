@@ -1,4 +1,4 @@
-//! What a simulated run does over time: a queue, samples that settle at seeded moments, an end. Pure.
+//! A simulated run over time: a queue, samples that settle at seeded times, an end. Pure.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,33 +6,33 @@ use std::time::Duration;
 use crate::run::{Progress, RunId, RunStatus, Terminal};
 use crate::span;
 
-/// The share of a run's time after which its last sample settles: the API takes a while to call it finished.
+/// Share of a run's time after which its last sample settles. The API reports the end a while later.
 const SAMPLES_DONE_AT: f64 = 0.97;
 
-/// A run to be simulated.
+/// A run to simulate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimRun {
     /// Its id.
     pub id: RunId,
     /// The name of its spec.
     pub spec_name: String,
-    /// The name of its seed dataset; by the spec where nobody says.
+    /// The name of its seed dataset; derived from the spec's by default.
     pub dataset_name: Option<String>,
     /// Who started it.
     pub created_by_email: String,
-    /// How it ends.
+    /// Its terminal status.
     pub end: Terminal,
-    /// Samples asked for.
+    /// Samples requested.
     pub samples: u64,
     /// Samples that fail.
     pub failed: u64,
-    /// How long it is PENDING.
+    /// Time in PENDING.
     pub queue: Duration,
-    /// How long it is PROCESSING.
+    /// Time in PROCESSING.
     pub duration: Duration,
-    /// How old it is when the simulator starts.
+    /// Its age when the simulator starts.
     pub age: Duration,
-    /// How long after the simulator's start it is created; then its age is none.
+    /// Time after the simulator's start when it is created; excludes `age`.
     pub after: Duration,
 }
 
@@ -41,11 +41,11 @@ pub struct SimRun {
 pub(super) struct Snapshot {
     pub(super) status: RunStatus,
     pub(super) progress: Progress,
-    /// Time since its creation at which it ended.
+    /// Time from its creation to its end.
     pub(super) ended_after: Option<Duration>,
 }
 
-/// A run with its seeded moments worked out.
+/// A run with its seeded times.
 #[derive(Debug, Clone)]
 pub(super) struct Timeline {
     pub(super) run: SimRun,
@@ -87,7 +87,7 @@ impl Timeline {
         Self { run, settles }
     }
 
-    /// The run this long after its creation. `canceled_after` ends it early.
+    /// The run at this time after its creation. `canceled_after` ends it early.
     pub(super) fn at(&self, age: Duration, canceled_after: Option<Duration>) -> Snapshot {
         let run = &self.run;
         let natural_end = run.queue + run.duration;
@@ -97,7 +97,7 @@ impl Timeline {
         };
         let now = age.min(ended_after);
         let processing = now.saturating_sub(run.queue).as_secs_f64();
-        // A run that does not succeed stops in the middle of its work.
+        // A run that does not succeed stops before its last sample.
         let reached = match end {
             Terminal::Succeeded => processing,
             Terminal::Failed | Terminal::Canceled => processing.min(run.duration.as_secs_f64() * 0.6),
@@ -122,7 +122,7 @@ impl Timeline {
     }
 }
 
-/// FNV-1a: the same on every machine, so that a seed means the same everywhere.
+/// FNV-1a, so that a seed has the same effect on every machine.
 pub(super) fn fnv(text: &str) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
@@ -131,7 +131,8 @@ pub(super) fn fnv(text: &str) -> u64 {
 impl FromStr for SimRun {
     type Err = String;
 
-    /// Reads `ID` or `id=ID,end=failed,samples=40,failed=2,queue=5s,duration=1m,age=30s,spec=NAME`, and `after`, `by` and `dataset`.
+    /// Parses `ID` or `id=ID,end=failed,samples=40,failed=2,queue=5s,duration=1m,age=30s,spec=NAME`, and `after`, `by`
+    /// and `dataset`.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut pairs = text.split(',').map(|pair| pair.split_once('=').unwrap_or(("id", pair)));
         let id = pairs.clone().find(|(key, _)| *key == "id").ok_or("there is no id in it")?.1;

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server on loopback for a handler: connections, and answers that break on purpose.
+//! An HTTP/1.1 server on loopback for a handler, with answers that break on purpose.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,17 +18,17 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-/// Connections at once: as many as anybody rehearses with.
+/// Maximum number of connections, enough for large rehearsals.
 const CONNECTIONS: usize = 10_000;
 
-/// How long nothing is accepted after accepting failed: out of file descriptors, most likely.
+/// Pause after accepting failed, most likely for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a handler answers.
+/// A handler's answer.
 pub(super) enum Reply {
-    /// This, whole or not.
+    /// A response, complete or cut off.
     Answer(Response<ReplyBody>),
-    /// A connection reset.
+    /// Reset the connection.
     Reset,
 }
 
@@ -37,7 +37,7 @@ pub(super) trait Handler: Send + Sync + 'static {
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Reply> + Send;
 }
 
-/// A server that ends when it is dropped.
+/// A server that stops when it is dropped.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) address: SocketAddr,
@@ -50,7 +50,7 @@ impl Drop for Server {
     }
 }
 
-/// Serves a handler at `address`; port 0 takes a free one.
+/// Serves a handler at `address`; port 0 chooses a free one.
 pub(super) async fn serve(address: SocketAddr, handler: Arc<impl Handler>) -> io::Result<Server> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
@@ -58,7 +58,7 @@ pub(super) async fn serve(address: SocketAddr, handler: Arc<impl Handler>) -> io
     Ok(Server { address, task })
 }
 
-/// Serves every connection, so many at once, until the handle aborts it; the connections end with it.
+/// Serves up to this many connections at once until the handle is aborted; the connections end with it.
 fn accept_all<F>(
     listener: TcpListener,
     at_once: usize,
@@ -72,7 +72,7 @@ where
         // Dropped with the task.
         let mut connections = JoinSet::new();
         loop {
-            // Never closed.
+            // The semaphore is never closed.
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
@@ -91,7 +91,7 @@ where
 }
 
 async fn connection(stream: TcpStream, handler: Arc<impl Handler>) {
-    // Without it every answer on a kept-alive connection waits for the other side's delayed acknowledgement.
+    // Otherwise every answer on a kept-alive connection waits for the other side's delayed acknowledgement.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {
         let handler = Arc::clone(&handler);
@@ -106,12 +106,12 @@ async fn connection(stream: TcpStream, handler: Arc<impl Handler>) {
         http1::Builder::new().timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), service);
     let ended = std::future::poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     if ended.is_err_and(|error| error.is_user()) {
-        // Closing with something unsent and no time to linger is what sends a reset.
+        // Closing with unsent data and no linger time sends a reset.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }
 
-/// A body that is sent whole, or breaks off after its first half although its length was promised.
+/// A body that is sent completely, or cut off after its first half although its length was promised.
 pub(super) struct ReplyBody {
     rest: Option<Bytes>,
     promised: u64,
@@ -123,7 +123,7 @@ impl ReplyBody {
         Self { promised: body.len() as u64, rest: Some(body), breaks: false }
     }
 
-    /// The same body, breaking off half-way.
+    /// The same body, cut off half-way.
     pub(super) fn broken_half(self) -> Self {
         let half = self.rest.map(|body| body.slice(..body.len() / 2));
         Self { rest: half, breaks: true, ..self }
@@ -151,7 +151,7 @@ impl Body for ReplyBody {
     }
 }
 
-/// Reads a request's body to its end; nothing where it breaks off.
+/// Reads a request's whole body; empty if it is cut off.
 pub(super) async fn body_of(request: Request<Incoming>) -> Bytes {
     use http_body_util::BodyExt as _;
     request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default()
