@@ -1,4 +1,4 @@
-//! What people do with the outbox: look at it, try again, send again.
+//! Operations of users on the outbox: list, retry, resend.
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -12,17 +12,17 @@ use super::runs::find_run;
 use super::{ChannelName, Route, SqliteStore, StoreError, Watched};
 use crate::run::RunId;
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeliveryState {
-    /// Still to be tried.
+    /// Not made yet.
     Pending,
-    /// The receiver has it.
+    /// The receiver accepted it.
     Delivered,
     /// Given up.
     Dead,
-    /// Not sent: the end of its run has overtaken it.
+    /// Not sent, because the end of its run supersedes it.
     Superseded,
 }
 
@@ -38,50 +38,50 @@ impl DeliveryState {
     }
 }
 
-/// One event on its way to one channel.
+/// The delivery of one event to one channel.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Delivery {
     /// Its number.
     pub id: i64,
-    /// The event's stable name.
+    /// The event's id.
     pub event_id: String,
-    /// The type of event.
+    /// The event's type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The run it is about.
+    /// The event's run.
     pub run_id: Option<String>,
     /// The channel.
     pub channel: String,
-    /// Where it stands.
+    /// Its state.
     pub state: DeliveryState,
-    /// Attempts so far, one under way included.
+    /// Attempts so far, including one in flight.
     pub attempts: u32,
-    /// When the event was seen.
+    /// When the event was observed.
     pub at: Option<Timestamp>,
     /// When it is tried next, if it is pending.
     pub due_at: Option<Timestamp>,
     /// When it was delivered, given up or superseded.
     pub settled_at: Option<Timestamp>,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
-    /// The beginning of what the receiver said when it last refused, without what is secret.
+    /// The start of the receiver's last refusal, without secrets.
     #[serde(default)]
     pub answer: Option<String>,
 }
 
-/// Which deliveries are meant; everything that is not set is open.
+/// Selects deliveries; fields that are not set match everything.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeliveryFilter {
-    /// This one.
+    /// The delivery with this number.
     pub id: Option<i64>,
-    /// In this state.
+    /// Deliveries in this state.
     pub state: Option<DeliveryState>,
-    /// To this channel.
+    /// Deliveries to this channel.
     pub channel: Option<String>,
-    /// About this run.
+    /// Deliveries about this run.
     pub run: Option<RunId>,
-    /// Of events since then.
+    /// Deliveries of events since then.
     pub since: Option<Timestamp>,
 }
 
@@ -114,30 +114,30 @@ impl DeliveryFilter {
     }
 }
 
-/// What is in the outbox of one channel.
+/// Statistics of one channel's outbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
     /// The channel.
     pub channel: ChannelName,
-    /// Still to be tried.
+    /// Pending deliveries.
     pub pending: i64,
-    /// Given up.
+    /// Deliveries given up.
     pub dead: i64,
-    /// When the oldest pending event was seen.
+    /// When the event of the oldest pending delivery was observed.
     pub oldest_pending: Option<Timestamp>,
 }
 
-/// What became of [`SqliteStore::retry`].
+/// The result of [`SqliteStore::retry`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retried {
-    /// Deliveries that are due now.
+    /// The number of deliveries that are due now.
     pub due: usize,
-    /// Deliveries that were left alone, by channel.
+    /// The number of deliveries skipped, by channel.
     pub skipped: Vec<(String, u64)>,
 }
 
 impl SqliteStore {
-    /// Deliveries, the latest first, `limit` at most.
+    /// Deliveries, latest first, at most `limit`.
     pub async fn deliveries(&self, filter: DeliveryFilter, limit: u32) -> Result<Vec<Delivery>, StoreError> {
         let read = move |db: &rusqlite::Connection| {
             let (condition, values) = filter.condition();
@@ -151,8 +151,8 @@ impl SqliteStore {
         self.queue.call(read).await
     }
 
-    /// Makes undelivered deliveries to `channels` due now, with the full retry schedule again; channels that were disabled
-    /// and are meant by it are no longer. Others are left alone: nobody would ever send them.
+    /// Makes undelivered deliveries to `channels` due now, with the full retry schedule again. Enables those of the
+    /// channels that were disabled. Skips deliveries to other channels, because nothing would send them.
     pub async fn retry(
         &self,
         filter: DeliveryFilter,
@@ -162,7 +162,7 @@ impl SqliteStore {
         let channels = json_list(channels);
         let retry = move |db: &rusqlite::Connection| {
             let (condition, mut values) = filter.condition();
-            // What its run's end has overtaken is sent where it is asked for by number, and not among others.
+            // A superseded delivery is sent only if it is requested by its number.
             let by_number = filter.id.is_some();
             let states = if by_number { "state != 'delivered'" } else { "state IN ('pending', 'dead')" };
             let undelivered = format!(
@@ -199,9 +199,9 @@ impl SqliteStore {
         Ok(retried)
     }
 
-    /// Sends events since then once more, under their own ids, to these channels, whatever became of them before; but not
-    /// warnings about runs that have ended since. With
-    /// `anew` also what a channel wants and never got; a warning about itself it does not get. Gives how many deliveries.
+    /// Sends events since then again, with the same ids, to these channels, whatever happened to earlier deliveries.
+    /// Skips warnings about runs that have ended since. With `anew`, also sends events that a channel wants but never
+    /// got, except warnings about the channel itself. Returns the number of deliveries.
     pub async fn resend(
         &self,
         since: Timestamp,
@@ -229,7 +229,7 @@ impl SqliteStore {
                     );
                     db.execute(&insert, params![channel, micros(since), micros(now)])?;
                 }
-                // The row of a delivery under way is left alone: it is being sent.
+                // The row of a delivery in flight stays as it is, because it is being sent.
                 count += db.execute(
                     "UPDATE deliveries SET state = 'pending', attempts = 0, cut_off = 0, due_at = ?3, settled_at = NULL \
                      WHERE channel = ?1 AND owner IS NULL \
@@ -245,14 +245,14 @@ impl SqliteStore {
         Ok(count)
     }
 
-    /// Whether there was ever anything for a channel of this name, as far as it is remembered.
+    /// Whether the store has any delivery for a channel of this name.
     pub async fn had_channel(&self, name: String) -> Result<bool, StoreError> {
         self.queue
             .call(move |db| db.prepare_cached("SELECT 1 FROM deliveries WHERE channel = ?1")?.exists([name]))
             .await
     }
 
-    /// What waits in the outbox, by channel.
+    /// Statistics of the outbox, by channel.
     pub async fn stats(&self) -> Result<Vec<Stats>, StoreError> {
         self.queue
             .call(|db| {
@@ -278,7 +278,7 @@ impl SqliteStore {
         self.queue.call(move |db| find_run(db, &id)).await
     }
 
-    /// How many ended runs there are, by the API's last word; `LOST` where the end is not the API's.
+    /// The number of ended runs by the API's last status; `LOST` if the end did not come from the API.
     pub async fn ended_by_status(&self) -> Result<Vec<(String, i64)>, StoreError> {
         self.queue
             .call(|db| {
@@ -293,7 +293,7 @@ impl SqliteStore {
     }
 }
 
-/// The pending deliveries to the channels of a list.
+/// Deliveries to the channels in a list.
 const AMONG: &str = "channel IN (SELECT value FROM json_each(?))";
 
 /// Names as a parameter for `json_each`.
@@ -333,7 +333,7 @@ mod tests {
     use crate::store::testing::{at, claim, end, settle, states};
     use crate::store::{Finished, Follows, Outbox as _, Outcome, Owner, Route, Settlement};
 
-    /// The channel wants nothing more.
+    /// The receiver refuses everything from now on.
     async fn refuse(store: &SqliteStore, second: i64) {
         let (ops, me) = ("ops".into(), Owner("me".into()));
         let claimed = store.claim(claim(&ops, &me, second, 1)).await.unwrap();
@@ -365,7 +365,7 @@ mod tests {
         let pending = DeliveryState::Pending;
         assert_eq!(states(&store).await, [("b".into(), pending, 0), ("a".into(), delivered, 1)]);
         assert_eq!(store.stats().await.unwrap()[0].oldest_pending, Some(at(20)));
-        // What there was once more; and, asked for by name, to a channel that was not there before.
+        // Resends existing events; and, to a new channel that is named, events that it never had.
         let wishes = |name: &str, events| Route { channel: name.into(), events };
         assert_eq!(store.resend(at(5), vec![wishes("ops", None)], false, at(40)).await.unwrap(), 2);
         assert_eq!(store.resend(at(5), vec![wishes("new", None)], false, at(40)).await.unwrap(), 0);

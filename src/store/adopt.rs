@@ -1,7 +1,7 @@
-//! Taking over a configuration: all that it changes in the store, in one transaction.
+//! Applies a configuration to the store in one transaction.
 //!
-//! Owns that a configuration is taken over as a whole or not at all, and which channels rows may be written for. What is to
-//! become of a run is decided by the caller. Called by the daemon's start and reload.
+//! A configuration is applied as a whole or not at all. Also decides for which channels rows may be written. The caller
+//! decides what happens to each run. Used when the daemon starts or reloads.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,45 +12,45 @@ use super::runs::{add_run, read_runs};
 use super::{ChannelName, SqliteStore, StoreError, Watched};
 use crate::run::RunId;
 
-/// What a configuration asks of the store.
+/// A configuration's changes to the store.
 #[derive(Debug)]
 pub struct Adoption {
     /// The runs that it names.
     pub runs: Vec<Watched>,
-    /// Moments whose names begin like this are forgotten.
+    /// Deletes stored times whose keys have this prefix.
     pub forgotten_moments: Option<&'static str>,
-    /// What is to become of a run; the flag says whether the configuration names it.
+    /// What to do with a stored run. The flag says whether the configuration names it.
     pub fate: fn(&Watched, bool) -> Fate,
 }
 
-/// What is to become of a run that the store knows.
+/// What to do with a stored run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It has ended, and stays known.
+    /// It has ended; keep it.
     Ended,
-    /// It is watched.
+    /// Watch it.
     Watch,
-    /// It was given up, and is watched again.
+    /// It was given up; watch it again.
     WatchAgain,
-    /// It is forgotten.
+    /// Forget it.
     Forget,
-    /// It stays known, and is not watched.
+    /// Keep it, but do not watch it.
     Leave,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub struct Adopted {
     /// The runs to watch.
     pub watched: Vec<Watched>,
-    /// How many have ended.
+    /// The number of ended runs.
     pub ended: usize,
     /// The runs that were forgotten.
     pub forgotten: Vec<RunId>,
 }
 
 impl SqliteStore {
-    /// Takes a configuration over. An error changes nothing.
+    /// Applies a configuration. An error changes nothing.
     pub async fn adopt(&self, adoption: Adoption) -> Result<Adopted, StoreError> {
         self.queue.call(move |db| adopt(db, &adoption)).await
     }
@@ -84,8 +84,8 @@ fn adopt(db: &Connection, adoption: &Adoption) -> rusqlite::Result<Adopted> {
     Ok(adopted)
 }
 
-/// The channels that rows may be written for; any until somebody says which. What was routed by an older configuration is
-/// written after the newer one is in force, if it had to wait for the store's thread.
+/// The channels for which rows may be written; any before the first configuration. A commit that waited for the store's
+/// thread may have been routed by an older configuration.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Allowed(Arc<Mutex<Option<HashSet<ChannelName>>>>);
 
@@ -94,7 +94,7 @@ impl Allowed {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(channels.iter().cloned().collect());
     }
 
-    /// Those of these channels that rows may be written for.
+    /// Those of these channels that are allowed.
     pub(super) fn of(&self, channels: &[ChannelName]) -> Vec<ChannelName> {
         let allowed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_allowed = |name: &&ChannelName| allowed.as_ref().is_none_or(|allowed| allowed.contains(*name));
@@ -122,7 +122,7 @@ mod tests {
     async fn a_step_that_fails_changes_nothing() {
         let store = SqliteStore::in_memory().unwrap();
         store.add(vec![run("old")]).await.unwrap();
-        // The last step fails.
+        // Makes the last step fail.
         let fail = "CREATE TRIGGER fail BEFORE DELETE ON moments BEGIN SELECT RAISE(ABORT, 'no'); END; \
                     INSERT INTO moments (name, at) VALUES ('x', 1)";
         store.queue.call(move |db| db.execute_batch(fail)).await.unwrap();

@@ -1,7 +1,7 @@
-//! What becomes of a database that cannot be used any more: it is renamed with everything that belongs to it, never deleted.
+//! Sets a database aside that cannot be used any more: renames it with all its files, never deletes it.
 //!
-//! The database and its log must stay together whenever the process is killed: a database without its log has lost what was
-//! in it, without a word. So the log has both names until the database has its new one.
+//! The database and its log must stay together even if the process is killed, because a database without its log
+//! silently loses data. So the log has both names until the database has its new one.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::files::{PARTS, part};
 
-/// Renames a database with everything that belongs to it; gives the new name, or `None` if there is none. `why` is part of the
+/// Renames a database with all its files. Returns the new name, or `None` if there is no database. `why` is part of the
 /// name.
 pub fn set_aside(database: &Path, why: &str, now: Timestamp) -> io::Result<Option<PathBuf>> {
     if !is_there(database)? {
@@ -23,7 +23,7 @@ pub fn set_aside(database: &Path, why: &str, now: Timestamp) -> io::Result<Optio
     for suffix in PARTS {
         link(&part(database, suffix), &part(&aside, suffix))?;
     }
-    // From here on what is aside is whole.
+    // After this, the renamed files are complete.
     std::fs::rename(database, &aside)?;
     for suffix in PARTS {
         unlink(&part(database, suffix), &part(&aside, suffix))?;
@@ -32,21 +32,21 @@ pub fn set_aside(database: &Path, why: &str, now: Timestamp) -> io::Result<Optio
     Ok(Some(aside))
 }
 
-/// Gives a new database that is whole the place of one that was set aside, if nothing has that place. Also after a kill in
-/// between.
+/// Moves a complete new database to the place of one that was set aside, if the place is free. Also completes this
+/// after a kill.
 pub fn roll_forward(new: &Path, database: &Path, now: Timestamp) -> io::Result<()> {
     if is_there(database)? || !is_there(new)? {
         return Ok(());
     }
-    // The log of the old one is not to be taken for its own.
+    // The new database must not use the old one's log.
     set_orphans_aside(database, now)?;
     std::fs::rename(new, database)?;
     sync_dir(database);
     Ok(())
 }
 
-/// A log without its database: whoever set the database aside was killed before the end. What is aside has it already, or
-/// else it is kept under a name of its own: a new database is not to take it for its own.
+/// Handles a log without its database: the process was killed while it set the database aside. The log is dropped if
+/// the renamed database has it already, else it gets a name of its own. A new database must not use it.
 pub(super) fn set_orphans_aside(database: &Path, now: Timestamp) -> io::Result<()> {
     if is_there(database)? {
         return Ok(());
@@ -65,18 +65,18 @@ pub(super) fn set_orphans_aside(database: &Path, now: Timestamp) -> io::Result<(
     Ok(())
 }
 
-/// Gives a file a second name, where there is one and the file system can.
+/// Gives a file a second name, if it exists and the file system supports that.
 fn link(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::hard_link(from, to) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // A file system without: then it is copied.
+        // Copies the file if the file system does not support links.
         Err(_) => std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()),
     }
 }
 
-/// Takes a file's first name away; it has the second.
+/// Removes a file's first name; it keeps the second.
 fn unlink(first: &Path, second: &Path) -> io::Result<()> {
     if !is_there(second)? {
         return Ok(());
@@ -95,7 +95,7 @@ fn is_there(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether a file has another name beside the database.
+/// Whether a file has another name next to the database.
 fn has_another_name(file: &Path, database: &Path) -> io::Result<bool> {
     let identity = |path: &Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()));
     let (own, dir) = (identity(file)?, database.parent().unwrap_or(Path::new(".")));
@@ -108,7 +108,7 @@ fn has_another_name(file: &Path, database: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// A name that nothing has. Two in one second are two files.
+/// A free name. Two files within a second get different ones.
 fn free_name(database: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> {
     let mark = now.strftime(&format!(".{why}-%Y%m%dT%H%M%SZ")).to_string();
     let is_free = |name: &PathBuf| {
@@ -121,7 +121,7 @@ fn free_name(database: &Path, why: &str, now: Timestamp) -> io::Result<PathBuf> 
         .ok_or_else(|| io::Error::from(io::ErrorKind::AlreadyExists))
 }
 
-/// Best effort: renaming is done in order in any case.
+/// Best effort, because the renames happen in order anyway.
 fn sync_dir(database: &Path) {
     if let Some(dir) = database.parent() {
         let _ = File::open(dir).and_then(|dir| dir.sync_all());
@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(set_aside(&database, "corrupt", now()).unwrap(), None, "nothing is there");
     }
 
-    /// The steps of [`set_aside`], to be broken off after any.
+    /// The steps of [`set_aside`], to stop after any of them.
     fn steps(database: &Path, aside: &Path) -> Vec<Box<dyn Fn() -> io::Result<()>>> {
         let mut steps: Vec<Box<dyn Fn() -> io::Result<()>>> = Vec::new();
         for suffix in PARTS {
@@ -197,7 +197,7 @@ mod tests {
             let steps = steps(&database, &aside);
             assert_eq!(steps.len(), 7);
             steps.iter().take(done).for_each(|step| step().unwrap());
-            // The next start: it finds the same damage, or begins a new database.
+            // The next start finds the same damage, or makes a new database.
             set_orphans_aside(&database, now()).unwrap();
             let log = |database: &Path| std::fs::read_to_string(part(database, "-wal")).ok();
             if database.exists() {

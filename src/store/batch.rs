@@ -1,7 +1,7 @@
-//! One batch of calls in one transaction: each call in a savepoint of its own, each answered after the commit.
+//! Runs a batch of calls in one transaction. Each call has its own savepoint and is answered after the commit.
 //!
-//! Owns what is known of the database's health. The connection is lent for each batch, and what goes into one is decided by
-//! whoever has it: `queue` or `worker`.
+//! Tracks the database's health. `queue` or `worker` owns the connection, lends it for each batch and decides what goes
+//! into a batch.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -14,20 +14,20 @@ use super::damage::{check, is_the_databases, missing};
 use super::guard::{Found, Guard};
 use super::{StoreError, StoreErrorKind};
 
-/// A log that is larger than this, in bytes, is written into the database. One that cannot be grows, until that works.
+/// Size of the log, in bytes, above which it is written into the database. If that fails, the log grows.
 const LARGEST_LOG: u64 = 4 << 20;
 
-/// Minimum time between two attempts to empty a log that could not be emptied: each may write all of it.
+/// Minimum time between two attempts to empty a log after a failure, because each may write all of it.
 const EMPTY_EVERY: Duration = Duration::from_secs(1);
 
-/// What is known of the database, and whoever is told.
+/// The database's health, and who is notified of it.
 pub(super) struct Desk {
     /// `None` for a database in memory.
     guard: Option<Guard>,
     health: watch::Sender<Option<StoreError>>,
-    /// Why the database is not used any more: it is damaged, and waits for another to take its place.
+    /// Why the database is no longer used: it is damaged and waits for its replacement.
     given_up: Option<StoreError>,
-    /// When the log could not be emptied, since then not at all.
+    /// When emptying the log failed, if it failed ever since.
     stuck_at: Option<Instant>,
 }
 
@@ -36,12 +36,13 @@ impl Desk {
         Self { guard, health, given_up: None, stuck_at: None }
     }
 
-    /// Whoever is told how the database is.
+    /// Where changes of the database's health are sent.
     pub(super) fn health(&self) -> &watch::Sender<Option<StoreError>> {
         &self.health
     }
 
-    /// Commits a batch and answers its calls. Gives whether it wrote anything. Never panics: whoever waits gets an answer.
+    /// Commits a batch and answers its calls. Returns whether it wrote anything. Never panics, so every caller gets an
+    /// answer.
     pub(super) fn work_off(&mut self, db: &Connection, mut batch: Vec<Box<dyn Call>>) -> bool {
         let before = db.total_changes();
         let work = AssertUnwindSafe(|| {
@@ -55,7 +56,7 @@ impl Desk {
         db.total_changes() != before
     }
 
-    /// Whether the files are still those that were opened: what is written into others is lost.
+    /// Checks that the files are still those that were opened, because writes to others are lost.
     pub(super) fn look(&mut self, db: &Connection) -> Result<(), StoreError> {
         if let Some(error) = &self.given_up {
             return Err(error.clone());
@@ -75,16 +76,16 @@ impl Desk {
         looked
     }
 
-    /// Somebody else has written to the files. What is in memory is read anew, and all of it checked.
+    /// Another process wrote to the files. Reads the data again and checks all of it.
     fn read_again(&mut self, db: &Connection) -> Result<(), StoreError> {
         db.execute_batch("PRAGMA shrink_memory")?;
         check(db)?;
-        // The log may not be readable after a crash: it is begun anew.
+        // After a crash, the log may not be readable, so it is started again.
         self.empty_log(db)
     }
 
-    /// Writes what is in the log into the database. Not left to SQLite: it would not be known which writing was ours. Where
-    /// there is no room for it now, the log stays; an error is damage.
+    /// Writes the log into the database. SQLite does not do this itself, because our writes could then not be told from
+    /// others'. If there is no room, the log stays. An error means damage.
     fn empty_log(&mut self, db: &Connection) -> Result<(), StoreError> {
         let emptied = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
         if let Some(guard) = &mut self.guard {
@@ -97,7 +98,7 @@ impl Desk {
         }
     }
 
-    /// Runs a batch in one transaction, and takes note of how the database is.
+    /// Runs a batch in one transaction, and updates the health.
     fn commit(
         &mut self,
         db: &Connection,
@@ -113,7 +114,7 @@ impl Desk {
             self.failed(db, error);
             return outcome;
         }
-        // Reading may work where writing does not.
+        // Reads may succeed when writes fail.
         let wrote = db.total_changes() != before;
         match failure {
             Some(failure) => self.failed(db, failure),
@@ -123,8 +124,8 @@ impl Desk {
         outcome
     }
 
-    /// Whether the log is large enough. It is never larger than what is left beside it, so that there is room to write it into
-    /// the database. Where nothing can be written, because the disk is full or for a quota, emptying it makes room.
+    /// Whether to write the log into the database now. It is never larger than the free space, so that there is room
+    /// for that. If writes fail because the disk or a quota is full, emptying the log makes room.
     fn should_empty_log(&mut self, failure: Option<&StoreError>) -> bool {
         let Some(guard) = &mut self.guard else { return false };
         let log = guard.remember_log();
@@ -136,9 +137,9 @@ impl Desk {
                 || guard.room().is_some_and(|room| log > room))
     }
 
-    /// Tells what the database fails with. One that is damaged is not used any more.
+    /// Reports an error of the database. A damaged database is no longer used.
     fn failed(&mut self, db: &Connection, failure: StoreError) {
-        // A table that is gone is an error like a mistake in a statement: which it is, the database says.
+        // A missing table and a mistake in a statement give the same error, so the schema is checked.
         let missing = (failure.kind == StoreErrorKind::Other).then(|| missing(db)).flatten();
         let failure = missing.unwrap_or(failure);
         if failure.kind.is_lasting() {
@@ -148,7 +149,7 @@ impl Desk {
     }
 }
 
-/// Tells how the database is, if that has changed in kind.
+/// Reports the health if its kind changed.
 pub(super) fn note(health: &watch::Sender<Option<StoreError>>, failure: Option<StoreError>) {
     let kind = |health: &Option<StoreError>| health.as_ref().map(|error| error.kind);
     health.send_if_modified(|health| {
@@ -158,10 +159,10 @@ pub(super) fn note(health: &watch::Sender<Option<StoreError>>, failure: Option<S
     });
 }
 
-/// Runs a batch in one transaction. An error here means that none of it happened.
+/// Runs a batch in one transaction. After an error, none of it happened.
 fn commit(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), StoreError> {
     if !connection.is_autocommit() {
-        // A transaction was left open by a failed commit or a panic.
+        // A failed commit or a panic left a transaction open.
         connection.execute_batch("ROLLBACK")?;
     }
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute(())?;
@@ -170,7 +171,7 @@ fn commit(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), St
         Ok(())
     });
     if done.is_err() && !connection.is_autocommit() {
-        // Best effort: what cannot be rolled back now is rolled back before the next batch.
+        // Best effort: otherwise it is rolled back before the next batch.
         let _ = connection.execute_batch("ROLLBACK");
     }
     done
@@ -184,7 +185,7 @@ fn run_all(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), S
         }
         if let Err(error) = call.run(connection) {
             if connection.is_autocommit() {
-                // A full disk and the like: SQLite has rolled everything back by itself.
+                // After errors such as a full disk, SQLite has rolled back everything already.
                 return Err(error);
             }
             if alone {
@@ -199,13 +200,13 @@ fn run_all(connection: &Connection, batch: &mut [Box<dyn Call>]) -> Result<(), S
     Ok(())
 }
 
-/// One call, with its type forgotten.
+/// A call with its types erased.
 pub(super) trait Call: Send {
-    /// Does the work; what fails must be undone.
+    /// Does the work. A failed call is rolled back.
     fn run(&mut self, connection: &Connection) -> Result<(), StoreError>;
-    /// What the database failed with, if the work has failed through no fault of its own.
+    /// The database's error, if that made the work fail.
     fn failure(&self) -> Option<StoreError>;
-    /// Gives the result to the caller, or the reason why the transaction came to nothing.
+    /// Sends the caller the result, or the error of the commit.
     fn answer(self: Box<Self>, commit: Result<(), StoreError>);
 }
 
@@ -216,7 +217,7 @@ pub(super) struct Pending<T, F> {
 }
 
 impl<T, F> Pending<T, F> {
-    /// A call of this work, and where its result goes.
+    /// A call of `work` that sends its result to `reply`.
     pub(super) fn new(work: F, reply: oneshot::Sender<Result<T, StoreError>>) -> Self {
         Self { work: Some(work), result: None, reply }
     }
@@ -228,7 +229,7 @@ where
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
 {
     fn run(&mut self, connection: &Connection) -> Result<(), StoreError> {
-        // A bug in one call must not end the worker: everybody behind it would wait for ever.
+        // A bug in one call must not end the worker, because all later callers would wait for ever.
         let work = self.work.take();
         let run = AssertUnwindSafe(|| work.map(|work| work(connection)));
         self.result = catch_unwind(run).ok().flatten();
@@ -250,7 +251,7 @@ where
             (Ok(()), Some(result)) => result.map_err(|error| StoreError::from(&error)),
             (Ok(()), None) => Err(StoreError::internal("a call to the store panicked")),
         };
-        // Nobody listens any more: the work is done all the same.
+        // The caller may be gone; the work is done all the same.
         let _ = self.reply.send(result);
     }
 }

@@ -1,8 +1,8 @@
-//! A key between two keys of a table, for reading around what is damaged.
+//! A key between two keys of a table, for reading around damage.
 
 use rusqlite::types::Value;
 
-/// A key between two keys; `None` where there is none.
+/// A key between two keys; `None` if there is none.
 pub(super) fn between(low: Option<&Value>, high: Option<&Value>) -> Option<Value> {
     if let (Some(Value::Integer(_)), _) | (_, Some(Value::Integer(_))) = (low, high) {
         let integer = |value: Option<&Value>| match value {
@@ -22,7 +22,7 @@ pub(super) fn between(low: Option<&Value>, high: Option<&Value>) -> Option<Value
     middle(&text(low).unwrap_or_default(), text(high).as_deref()).map(Value::Text)
 }
 
-/// A printable text between two, in the order of their bytes. Most keys are printable ASCII.
+/// A printable text between two others, in byte order. Most keys are printable ASCII.
 fn middle(low: &[u8], high: Option<&[u8]>) -> Option<String> {
     const FIRST: u8 = b' ';
     const LAST: u8 = b'~';
@@ -38,7 +38,7 @@ fn middle(low: &[u8], high: Option<&[u8]>) -> Option<String> {
         }
         middle.push(from);
         if to > from {
-            // Whatever begins like this is below the limit from here on.
+            // Any text with this start is below the limit.
             limit = None;
         }
     }

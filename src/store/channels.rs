@@ -1,7 +1,7 @@
-//! What the store knows of the channels themselves: how each is configured, whether its receiver wants nothing more, and
-//! until when it asked to be left alone.
+//! The store's data about channels: how each is configured, whether its receiver refuses everything, and until when it
+//! is held.
 //!
-//! Owns the rule that a changed configuration makes what is pending due. Called by `outbox`.
+//! Owns the rule that a changed configuration makes pending deliveries due. Used by `outbox`.
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -10,11 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, params, params_from_iter};
 use super::row::micros;
 use super::{ChannelName, SqliteStore, StoreError};
 
-/// No receiver is obeyed for longer than this, in microseconds. A hold that ends later was made before the clock was set
-/// back, and counts no more.
+/// Maximum hold, in microseconds. A hold that ends later was made before the clock was set back, and is ignored.
 const LONGEST_HOLD: i64 = 2 * 3600 * 1_000_000;
 
-/// Takes note of how a channel is configured; gives why it is disabled, if it is.
+/// Records how a channel is configured. Returns why it is disabled, if it is.
 pub(super) fn open(
     db: &Connection,
     channel: &str,
@@ -36,7 +35,7 @@ pub(super) fn open(
         db.prepare_cached("INSERT OR REPLACE INTO channels (name, fingerprint) VALUES (?1, ?2)")?
             .execute([channel, fingerprint])?;
     }
-    // What an unknown one was configured like is not known either: an upgrade changes nothing.
+    // If the earlier configuration is unknown, an upgrade changes nothing.
     if known.is_some_and(|known| known != fingerprint && !formerly.contains(&known)) {
         db.prepare_cached(
             "UPDATE deliveries SET due_at = min(due_at, ?2), attempts = 0, cut_off = 0 \
@@ -57,14 +56,14 @@ pub(super) fn disabled(
         .optional()
 }
 
-/// Sends nothing to a channel before `until`.
+/// Holds all deliveries to a channel until `until`.
 pub(super) fn hold(db: &Connection, channel: &str, until: Timestamp) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE channels SET held_until = max(coalesce(held_until, 0), ?2) WHERE name = ?1")?
         .execute(params![channel, micros(until)])
         .map(|_| ())
 }
 
-/// Until when nothing is to be sent to a channel, in microseconds, if that is still to come.
+/// Until when a channel is held, in microseconds, if it is.
 pub(super) fn held(db: &Connection, channel: &str, now: Timestamp) -> rusqlite::Result<Option<i64>> {
     let until: Option<Option<i64>> = db
         .prepare_cached("SELECT held_until FROM channels WHERE name = ?1")?
@@ -74,7 +73,7 @@ pub(super) fn held(db: &Connection, channel: &str, now: Timestamp) -> rusqlite::
     Ok(until.flatten().filter(|until| (now + 1..now.saturating_add(LONGEST_HOLD)).contains(until)))
 }
 
-/// Forgets holds and disablings: somebody asked for the channels to be used again.
+/// Removes holds and disablings, because a user asked to use the channels again.
 pub(super) fn release(db: &Connection, channels: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM disabled_channels WHERE name IN (SELECT value FROM json_each(?1))", [channels])?;
     db.execute(
@@ -84,7 +83,7 @@ pub(super) fn release(db: &Connection, channels: &str) -> rusqlite::Result<()> {
     .map(|_| ())
 }
 
-/// How a channel is configured, as far as is known here.
+/// The stored fingerprint of a channel's configuration.
 pub(super) fn fingerprint(db: &Connection, channel: &str) -> rusqlite::Result<Option<String>> {
     db.prepare_cached("SELECT fingerprint FROM channels WHERE name = ?1")?
         .query_row([channel], |row| row.get(0))
@@ -107,12 +106,12 @@ pub(super) fn give_up(
     db.prepare_cached(&update)?.execute(params_from_iter(values))
 }
 
-/// Why a delivery is given up whose channel has gone.
+/// Why deliveries to a removed channel are given up.
 pub(super) const NOT_CONFIGURED: &str = "the channel is not configured any more";
 
 impl SqliteStore {
-    /// Gives up on what is to be told to channels that are not among these, and writes nothing more for them: nobody would
-    /// ever tell it. What is being sent is given up when it fails. Gives how many deliveries.
+    /// Gives up the deliveries to all channels but these, and writes no more for them, because nothing would send them.
+    /// A delivery in flight is given up when it fails. Returns the number of deliveries.
     pub async fn give_up_on_others(
         &self,
         channels: Vec<ChannelName>,
@@ -145,7 +144,7 @@ mod tests {
         assert_eq!(store.give_up_on_others(vec!["ops".into()], at(20)).await.unwrap(), 0);
         assert_eq!(store.give_up_on_others(vec!["new".into()], at(20)).await.unwrap(), 1);
         assert_eq!(states(&store).await, [("a".into(), DeliveryState::Dead, 0)]);
-        // What was routed before, and is written now, is for nobody either.
+        // A commit that was routed before and is written now has no channel either.
         end(&store, "b", 30).await;
         assert_eq!(states(&store).await, [("a".into(), DeliveryState::Dead, 0)]);
     }

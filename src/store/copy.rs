@@ -1,7 +1,7 @@
-//! Copies a database, in use or not, into one file that is whole by itself.
+//! Copies a database, in use or not, into one complete file.
 //!
-//! One in use is copied by SQLite's own means, by the thread that has it open. One that nobody uses is copied as the files it
-//! consists of, so that nothing is changed in a directory that may be somebody else's. Every copy is checked.
+//! A database in use is copied by SQLite, on the thread that has it open. One that nobody uses is copied as plain
+//! files, so that nothing changes in a directory that may be another user's. Every copy is checked.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _};
@@ -17,11 +17,11 @@ use super::files::{NO_SURPRISE, make, part, resolved};
 use super::sqlite::unusable;
 use super::{StoreError, StoreErrorKind};
 
-/// Pages that are copied before anything else may be done: a few milliseconds' work.
+/// Number of pages to copy at a time, which takes a few milliseconds. Other calls run in between.
 const PAGES: i32 = 256;
 
-/// Copies a database into a file that is there and empty. `go_on` is called every now and then and may write to the database;
-/// it says whether to go on.
+/// Copies a database into an existing, empty file. Calls `go_on` regularly, which may write to the database and returns
+/// whether to continue.
 pub(super) fn copy(from: &Connection, to: &Path, mut go_on: impl FnMut() -> bool) -> Result<(), StoreError> {
     let mut copy = open(to)?;
     let backup = Backup::new(from, &mut copy)?;
@@ -32,7 +32,7 @@ pub(super) fn copy(from: &Connection, to: &Path, mut go_on: impl FnMut() -> bool
             StepResult::More => {
                 return Err(StoreError::internal("the copy was broken off: the daemon is stopping"));
             }
-            // Nobody else may use either: not to be waited for.
+            // No other process may use either file, so waiting makes no sense.
             _ => {
                 let message = format!("{} is in use", to.display());
                 return Err(StoreError { kind: StoreErrorKind::Busy, message });
@@ -43,7 +43,7 @@ pub(super) fn copy(from: &Connection, to: &Path, mut go_on: impl FnMut() -> bool
     finish(copy)
 }
 
-/// Copies a database into a file beside it that has no name any more when this returns, and is gone when it is closed.
+/// Copies a database into a file next to it that has no name when this returns, and is deleted when closed.
 pub(super) fn snapshot(
     from: &Connection,
     database: &Path,
@@ -60,10 +60,10 @@ pub(super) fn snapshot(
     copied
 }
 
-/// Copies a database that nobody has open into a file that is there and empty. One that somebody has open is refused.
+/// Copies a database that no process has open into an existing, empty file. Refuses one that is open.
 ///
-/// Blocks; nothing in the directory of the database is changed. Not for a process that has the database open itself: these
-/// locks are a process's, and closing any file of it gives them up.
+/// Blocks. Changes nothing in the database's directory. Must not be called in a process that has the database open,
+/// because closing any descriptor of the file drops that process's locks.
 pub fn copy_unused(database: &Path, to: &Path) -> Result<(), StoreError> {
     let failed = |error: io::Error| unusable(&error);
     let open_file = |path: &Path| OpenOptions::new().read(true).custom_flags(NO_SURPRISE).open(path);
@@ -72,7 +72,7 @@ pub fn copy_unused(database: &Path, to: &Path) -> Result<(), StoreError> {
         let message = format!("{} is no file", database.display());
         return Err(StoreError { kind: StoreErrorKind::Unusable, message });
     }
-    // SQLite's lock is one of these. It is held until the file is closed.
+    // One of SQLite's own locks. Held until the file is closed.
     fcntl_lock(&file, FlockOperation::NonBlockingLockShared).map_err(|error| match error {
         rustix::io::Errno::ACCESS | rustix::io::Errno::AGAIN => {
             let message = format!("{} is in use by another process", database.display());
@@ -92,9 +92,9 @@ pub fn copy_unused(database: &Path, to: &Path) -> Result<(), StoreError> {
     copied
 }
 
-/// Whether a file is a copy that was made here: one database, whole by itself, with the tables of ours. Blocks.
+/// Whether a file is a copy made here: one complete database with runwatch's tables. Blocks.
 pub fn is_copy(path: &Path) -> bool {
-    // By these, SQLite has no other file to look for.
+    // With this header, SQLite uses no other file.
     const ROLLBACK_JOURNAL: [u8; 2] = [1, 1];
     let mut header = [0; 100];
     let opened = OpenOptions::new().read(true).custom_flags(NO_SURPRISE).open(path);
@@ -110,7 +110,7 @@ pub fn is_copy(path: &Path) -> bool {
         .is_ok_and(|tables| tables == 3)
 }
 
-/// What is beside a database and belongs to what is in it.
+/// The other files that may have part of a database's data.
 const LOGS: [&str; 2] = ["-wal", "-journal"];
 
 fn copy_files(mut database: &File, path: &Path, to: &Path) -> io::Result<()> {
@@ -127,7 +127,7 @@ fn copy_files(mut database: &File, path: &Path, to: &Path) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    // Not to be created: whoever made it chose its permissions.
+    // Does not create the file, because its maker chose the permissions.
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let connection = Connection::open_with_flags(resolved(path), flags)?;
@@ -135,7 +135,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// Writes everything into the one file, and looks whether it is sound.
+/// Writes everything into the one file, and checks it.
 fn finish(copy: Connection) -> Result<(), StoreError> {
     copy.query_row("PRAGMA journal_mode = DELETE", (), |_| Ok(()))?;
     check_pages(&copy)?;

@@ -1,7 +1,7 @@
-//! Which errors of SQLite mean that the database is damaged, and which pass.
+//! Which SQLite errors mean a damaged database, and which are temporary.
 //!
-//! Damaged is what will not be right again by itself: `daemon` then sets the file aside and begins a new one. Passing is what
-//! is tried again. Also looks at an open database: its pages, and whether it has the tables that this version works with.
+//! Damage never goes away: `daemon` sets the file aside and makes a new one. Temporary errors are retried. Also checks
+//! an open database: its pages, and the tables that this version needs.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use rusqlite::{Connection, Error, ErrorCode, ffi};
 use super::schema::NEW;
 use super::{StoreError, StoreErrorKind};
 
-/// What kind of error it is. [`StoreErrorKind::Other`] may still be damage: see [`missing`].
+/// The kind of an error. [`StoreErrorKind::Other`] may still be damage: see [`missing`].
 pub(super) fn kind_of(error: &Error) -> StoreErrorKind {
     match error {
         Error::SqliteFailure(failure, _) | Error::SqlInputError { error: failure, .. } => {
             kind_of_code(failure.extended_code)
         }
-        // A row holds what runwatch never wrote: it stays unreadable.
+        // A row has a value that runwatch never wrote, and stays unreadable.
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
         | Error::InvalidColumnType(..)
@@ -25,21 +25,21 @@ pub(super) fn kind_of(error: &Error) -> StoreErrorKind {
     }
 }
 
-/// Whether an error says something about the database, and not only about the one call.
+/// Whether an error concerns the database, not only one call.
 pub(super) fn is_the_databases(error: &Error) -> bool {
     match error {
         Error::SqliteFailure(failure, _) => failure.code != ErrorCode::ConstraintViolation,
-        // A name that is not known: a mistake in the statement, or in the database.
+        // An unknown name: a mistake in the statement, or in the database.
         Error::SqlInputError { .. } => true,
         other => kind_of(other) == StoreErrorKind::Corrupt,
     }
 }
 
-/// By the extended result codes of <https://sqlite.org/rescode.html>.
+/// The kind by the extended result codes of <https://sqlite.org/rescode.html>.
 fn kind_of_code(code: i32) -> StoreErrorKind {
     match code {
         ffi::SQLITE_READONLY_DBMOVED => return StoreErrorKind::Moved,
-        // The file system itself is damaged, and a new file may well work; or the file ends where more of it should be.
+        // The file system itself is damaged, or the file is too short. A new file may work.
         ffi::SQLITE_IOERR_CORRUPTFS | ffi::SQLITE_IOERR_DATA | ffi::SQLITE_IOERR_SHORT_READ => {
             return StoreErrorKind::Corrupt;
         }
@@ -57,20 +57,20 @@ fn kind_of_code(code: i32) -> StoreErrorKind {
     }
 }
 
-/// Looks for damage in all pages, and for what is missing.
+/// Checks all pages and the schema.
 pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
     check_pages(connection)?;
     missing(connection).map_or(Ok(()), Err)
 }
 
-/// Looks for damage in all pages.
+/// Checks all pages.
 pub(super) fn check_pages(connection: &Connection) -> Result<(), StoreError> {
     let found: String = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get(0))?;
     if found == "ok" { Ok(()) } else { Err(damaged(&found)) }
 }
 
-/// What this version works with and the database does not have, as damage. More than that is no harm. What cannot be looked
-/// at is not said to be missing.
+/// Something that this version needs and the database lacks, as damage. Additional objects are fine. A failed check
+/// reports nothing.
 pub(super) fn missing(connection: &Connection) -> Option<StoreError> {
     let wanted = Connection::open_in_memory().and_then(|db| {
         db.execute_batch(NEW)?;
@@ -86,7 +86,7 @@ fn damaged(what: &str) -> StoreError {
     StoreError { kind: StoreErrorKind::Corrupt, message: format!("the state is damaged: {what}") }
 }
 
-/// Every column of every table, with what it takes.
+/// Every column of every table, with its type.
 fn columns(connection: &Connection) -> rusqlite::Result<BTreeSet<String>> {
     let mut select = connection.prepare(
         "SELECT 'column ' || columns.name || ' of the table ' || tables.name || ' (' || columns.type || ', ' \

@@ -1,6 +1,6 @@
-//! The database's files: their names, making them for their owner's eyes only, and refusing what is no file of ours.
+//! The database's files: their names, making them for their owner only, and refusing files that are not ours.
 //!
-//! Whatever is opened here is opened without following a link, without waiting for the other end of a pipe, and with its
+//! Files are opened without following a link, without waiting for the other end of a pipe, and with the right
 //! permissions from the start.
 
 use std::fs::{File, OpenOptions};
@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// How a file is opened: not through a link, and without waiting for whoever else has a pipe open. The bits are those of open(2).
+/// Flags of open(2): do not follow links, and do not wait for the other end of a pipe.
 pub(super) const NO_SURPRISE: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).bits().cast_signed();
 
-/// What belongs to a database beside the file itself: the log first, for it may have what the file has not.
+/// Suffixes of a database's other files. The log comes first, because it may have data that the main file lacks.
 pub(super) const PARTS: [&str; 3] = ["-wal", "-journal", "-shm"];
 
-/// A file that is named after a database.
+/// The path of a database's other file.
 pub(super) fn part(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
 }
 
-/// The path of a file by the real path of its directory: SQLite is not to follow links.
+/// The path of a file with its directory's links resolved, because SQLite must not follow links.
 pub(super) fn resolved(path: &Path) -> PathBuf {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match (dir.canonicalize(), path.file_name()) {
@@ -32,7 +32,8 @@ pub(super) fn resolved(path: &Path) -> PathBuf {
     }
 }
 
-/// Opens a file of ours for reading and writing, or makes it. What is no file, a link, or somebody else's is refused.
+/// Opens a file of ours for reading and writing, or makes it. Refuses links, other users' files, and anything but a
+/// file.
 pub(super) fn open_or_make(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).mode(0o600);
@@ -41,12 +42,12 @@ pub(super) fn open_or_make(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes a file that is not there yet.
+/// Makes a new file.
 pub(super) fn make(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Refuses a file that SQLite would open by itself, if it is there and not as [`open_or_make`] wants it.
+/// Checks a file that SQLite would open itself, by the rules of [`open_or_make`], if it exists.
 pub(super) fn check(path: &Path) -> io::Result<()> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -81,7 +82,7 @@ fn check_kind(metadata: &std::fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// What stands at a path that could not be opened, where that is the reason.
+/// Explains an error by what is at the path, if that is the reason.
 fn explained(path: &Path, error: io::Error) -> io::Error {
     match std::fs::symlink_metadata(path).map(|metadata| check_kind(&metadata)) {
         Ok(Err(why)) => why,

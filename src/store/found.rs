@@ -1,4 +1,4 @@
-//! Runs that were found, against those that are known and those that somebody took out of the watch.
+//! Compares discovered runs with the known runs and with those that were removed from the watch.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use super::row::micros;
 use super::{SqliteStore, StoreError};
 use crate::run::RunId;
 
-/// How often it is written down that a removed run is still there.
+/// Minimum time between two updates of when a removed run was last listed.
 const REMOVED_FRESH: Duration = Duration::from_mins(10);
 
 impl SqliteStore {
-    /// Of these runs, which a list has, those that are not known, and that nobody took out of the watch. That somebody did is
-    /// remembered for as long as they are there.
+    /// Returns those of the listed runs that are not known and were not removed. A removal is remembered while its run
+    /// is listed.
     pub async fn unknown(&self, runs: Vec<RunId>, now: Timestamp) -> Result<Vec<RunId>, StoreError> {
         let unknown = move |db: &rusqlite::Connection| {
             let mut known = db.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?;
@@ -38,7 +38,7 @@ impl SqliteStore {
         self.queue.call(unknown).await
     }
 
-    /// Takes a run out of the watch, so that it is not found again; what is still to be told of it is told.
+    /// Removes a run, so that it is not discovered again. Its pending deliveries are still made.
     pub async fn remove(&self, run: RunId, now: Timestamp) -> Result<(), StoreError> {
         let remove = move |db: &rusqlite::Connection| {
             db.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run.as_str()])?;
@@ -76,7 +76,7 @@ mod tests {
         store.add(vec![removed.clone()]).await.unwrap();
         store.remove(removed.subject.id.clone(), at(20)).await.unwrap();
         assert_eq!(store.unknown(ids(&["known", "new", "removed"]), at(20)).await.unwrap(), ids(&["new"]));
-        // Until somebody wants it after all; or nobody can want it any more.
+        // Adding it again, or forgetting it, ends the removal.
         store.add(vec![removed.clone()]).await.unwrap();
         store.forget(vec![removed.subject.id.clone()]).await.unwrap();
         assert_eq!(store.unknown(ids(&["removed"]), at(26)).await.unwrap(), ids(&["removed"]));

@@ -1,7 +1,7 @@
-//! Whether the files at the database's paths are still the ones that are open here, as they were left.
+//! Checks that the files at the database's paths are still the ones that are open, and unchanged by others.
 //!
-//! Owns their marks (device, inode, size, time of the last write). SQLite does not look: it would go on writing into files
-//! that were deleted, and nothing of that would be there after a restart. `batch` asks before every batch.
+//! Compares marks (device, inode, size, time of the last write). SQLite does not check this: it would write into
+//! deleted files, and all of that would be lost at a restart. `batch` asks before every batch.
 
 use std::fs::Metadata;
 use std::io;
@@ -13,21 +13,21 @@ use tokio::time::Instant;
 
 use super::files::part;
 
-/// Minimum time between two full checks of files that somebody else writes to: reading all of it takes a while.
+/// Minimum time between two full checks of files that another process writes to, because a check reads all data.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// Watches over the files of one database.
+/// Guards the files of one database.
 #[derive(Debug)]
 pub(super) struct Guard {
     database: PathBuf,
     log: PathBuf,
-    /// As they were left, if they were there.
+    /// The mark after our last write, if the file existed.
     database_mark: Option<Mark>,
     log_mark: Option<Mark>,
     checked_at: Option<Instant>,
 }
 
-/// What stands for a file and for what is in it.
+/// Identifies a file and its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
     file: (u64, u64),
@@ -35,19 +35,19 @@ struct Mark {
     written: (i64, i64),
 }
 
-/// What has become of the files.
+/// The result of a check.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// They are as they were left.
+    /// Unchanged.
     Same,
-    /// What is open here is not at its path any more: what is written is lost when the process ends.
+    /// The open file is no longer at its path: data written to it is lost when the process ends.
     Moved(String),
-    /// Somebody else has written to them: what is in memory may not hold any more.
+    /// Another process wrote to the files: cached data may be wrong.
     Written,
 }
 
 impl Guard {
-    /// For the database at this path, which is open and is as it should be.
+    /// For the open and sound database at this path.
     pub(super) fn new(database: &Path) -> Self {
         let mut guard = Self {
             database: database.to_owned(),
@@ -60,31 +60,31 @@ impl Guard {
         guard
     }
 
-    /// Takes what is in both files now for right: that of the log has been written into the database.
+    /// Accepts the current content of both files, after the log was written into the database.
     pub(super) fn remember(&mut self) {
         remember(&self.database, &mut self.database_mark);
         remember(&self.log, &mut self.log_mark);
     }
 
-    /// Takes what is in the log now for right: a commit writes nowhere else. Gives its size in bytes.
+    /// Accepts the current content of the log, the only file that a commit writes. Returns its size in bytes.
     pub(super) fn remember_log(&mut self) -> u64 {
         remember(&self.log, &mut self.log_mark);
         self.log_mark.map_or(0, |mark| mark.size)
     }
 
-    /// What is left on the file system for this user, in bytes; `None` if it does not say.
+    /// Free space for this user on the file system, in bytes; `None` if unknown.
     pub(super) fn room(&self) -> Option<u64> {
         let left = rustix::fs::statvfs(&self.log).ok()?;
-        // Some file systems know no blocks.
+        // Some file systems report no blocks.
         (left.f_blocks > 0).then(|| left.f_bavail.saturating_mul(left.f_frsize))
     }
 
-    /// What was written by somebody else could not be looked at: it still has to be.
+    /// The check after a foreign write failed and has to be repeated.
     pub(super) fn look_again(&mut self) {
         self.checked_at = None;
     }
 
-    /// Compares the files with how they were left. What cannot be looked at is taken for unchanged.
+    /// Compares the files with their marks. A file that cannot be checked counts as unchanged.
     pub(super) fn look(&mut self) -> Found {
         let mut written = false;
         for (path, left) in [(&self.database, self.database_mark), (&self.log, self.log_mark)] {
@@ -107,7 +107,7 @@ impl Guard {
     }
 }
 
-/// A file that has come to another's place meanwhile is not taken for right: that is still to be found.
+/// Does not accept a file that replaced another one; the next check has to find it.
 fn remember(path: &Path, left: &mut Option<Mark>) {
     let now = mark(path).ok().flatten();
     if let Some(now) = now.filter(|now| left.is_none_or(|left| left.file == now.file)) {

@@ -1,17 +1,17 @@
-//! Run ids in files of older versions: a UUID could be stored as somebody had typed it, in upper case, braces or without
-//! dashes, and was another run with another notification then.
+//! Converts run ids in files of older versions. These stored a UUID as typed (in upper case, in braces, or without
+//! dashes), as a separate run with its own notifications.
 //!
-//! Owns bringing them to the one form that [`RunId`] has. Done whenever a file is opened: it costs one look through the ids.
+//! Gives them the one form that [`RunId`] has. Runs whenever a file is opened, which costs one scan of the ids.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use crate::run::RunId;
 
-/// What may be a UUID, and is not in lower case with dashes.
+/// Ids that may be a UUID, but not in lower case with dashes.
 const ODD: &str =
     "(id GLOB '*[A-Z{]*' OR id LIKE 'urn:uuid:%' OR (length(id) = 32 AND id NOT GLOB '*[^0-9a-f]*'))";
 
-/// Gives every run its one id, in one transaction.
+/// Converts every run's id, in one transaction.
 pub(super) fn normalise(db: &Connection) -> rusqlite::Result<()> {
     let odd = odd_ids(db)?;
     if odd.is_empty() {
@@ -26,7 +26,7 @@ pub(super) fn normalise(db: &Connection) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
-/// Every id that has another form, with that form.
+/// Every id in another form, with the converted one.
 fn odd_ids(db: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     let mut select = db.prepare(&format!(
         "SELECT id FROM (SELECT id FROM runs UNION SELECT run_id FROM events WHERE run_id NOT NULL \
@@ -40,7 +40,7 @@ fn odd_ids(db: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
     Ok(ids?.into_iter().filter_map(other).collect())
 }
 
-/// Of two rows about one run, the one that knows of its end stays: nobody is notified of it again.
+/// Of two rows about one run, keeps the one with the end, so that the end is not notified again.
 fn merge(db: &Connection, old: &str, id: &str) -> rusqlite::Result<()> {
     let rank = |id: &str| {
         let rank = "SELECT iif(ended IN ('SUCCEEDED', 'FAILED', 'CANCELED'), 2, ended NOT NULL) FROM runs WHERE id = ?1";
@@ -120,7 +120,7 @@ mod tests {
         }
     }
 
-    /// What was written before ids had one form: the end is recorded, and not told a second time.
+    /// An old file with two forms of an id: the end is recorded, and not notified again.
     #[tokio::test]
     async fn an_old_file_makes_no_second_notification() {
         use crate::run::{Ending, Event, Subject, Terminal};

@@ -1,7 +1,7 @@
-//! The right to a state directory: one owner at a time, who leaves a word about themselves.
+//! The lock of a state directory. Its holder writes a note into it.
 //!
-//! It is a courtesy: it says who has the directory. What keeps two daemons apart, even where the file was deleted, is the
-//! lock that SQLite holds on the database itself.
+//! This lock only gives a good error message. SQLite's lock on the database is what prevents two daemons, even if this
+//! file was deleted.
 
 use std::fmt;
 use std::fs::{File, Metadata, TryLockError};
@@ -16,18 +16,18 @@ use super::files::{NO_SURPRISE, open_or_make};
 /// The file's name in the directory.
 const NAME: &str = "runwatch.lock";
 
-/// The right to a state directory, for as long as this lives. The kernel takes it back when the process ends, however.
+/// The lock of a state directory. The kernel releases it when the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
 }
 
-/// Why a state directory cannot be taken.
+/// Why a state directory cannot be locked.
 #[derive(Debug)]
 pub enum InUse {
-    /// By somebody else, who has left a word about themselves.
+    /// Another process holds the lock; its note.
     By(String),
-    /// Not even asked.
+    /// Locking failed.
     Error(io::Error),
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for InUse {
 impl std::error::Error for InUse {}
 
 impl Lock {
-    /// Takes the directory, or tells who has it. Blocks for no longer than a file system does.
+    /// Locks the directory, or returns who holds it. Blocks only as long as the file system.
     pub fn take(dir: &Path, now: Timestamp) -> Result<Self, InUse> {
         let mut file = open_or_make(&dir.join(NAME)).map_err(InUse::Error)?;
         match file.try_lock() {
@@ -53,12 +53,12 @@ impl Lock {
             Err(TryLockError::WouldBlock) => return Err(InUse::By(read_word(&mut file))),
             Err(TryLockError::Error(error)) => return Err(InUse::Error(error)),
         }
-        // On a full disk the word is missing; the lock holds.
+        // On a full disk the note is missing, but the lock works.
         let _ = write_word(&mut file, now);
         Ok(Self { file })
     }
 
-    /// Whether the file is still in this directory.
+    /// Whether the lock file is still in this directory.
     pub fn is_in(&self, dir: &Path) -> bool {
         let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
         let own = self.file.metadata().map(identity);
@@ -66,9 +66,9 @@ impl Lock {
         matches!((own, there), (Ok(own), Ok(there)) if own == there)
     }
 
-    /// Who has a directory, if anybody has.
+    /// Who holds a directory, if anyone.
     pub fn holder(dir: &Path) -> Option<String> {
-        // It may be somebody else's directory: a pipe there is not waited for.
+        // It may be another user's directory, and a pipe in it must not block.
         let mut options = File::options();
         let file = options.read(true).custom_flags(NO_SURPRISE).open(dir.join(NAME)).ok();
         let mut file = file.filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))?;
@@ -78,7 +78,7 @@ impl Lock {
 
 fn read_word(file: &mut File) -> String {
     let mut who = String::new();
-    // Whoever has it may be writing just now.
+    // The holder may be writing its note at this moment.
     let _ = file.take(200).read_to_string(&mut who);
     let who = if who.trim().is_empty() { "another runwatch" } else { who.trim() };
     crate::run::printable(who, 200)
@@ -86,7 +86,7 @@ fn read_word(file: &mut File) -> String {
 
 fn write_word(file: &mut File, now: Timestamp) -> io::Result<()> {
     if file.metadata()?.nlink() > 1 {
-        // It has another name, and may be somebody else's file.
+        // It has another hard link, so it may be another user's file.
         return Ok(());
     }
     file.set_len(0)?;

@@ -1,8 +1,8 @@
-//! What is remembered: the state of every watched run, and the outbox of everything still to be told.
+//! The store: the state of every watched run, and the outbox of all events to deliver.
 //!
-//! This is the only bridge between the half that watches and the half that notifies. One transaction writes a run's new
-//! state and its outbox rows. The two traits are the door; [`SqliteStore`] is the one thing behind it today. They speak of
-//! owners and leases, so that several daemons can share a store one day.
+//! It is the only link between polling and notifying. One transaction writes a run's new state and its outbox rows.
+//! Other modules use the two traits, and [`SqliteStore`] is their only implementation today. The traits have owners and
+//! leases, so that several daemons can share a store later.
 
 mod admin;
 mod adopt;
@@ -57,158 +57,158 @@ pub use sqlite::{Original, SqliteStore};
 /// The name of a notification channel.
 pub type ChannelName = Arc<str>;
 
-/// What a moment is remembered by.
+/// The key of a stored time.
 pub type MomentName = Cow<'static, str>;
 
-/// A watched run: what is to be done about it, and what is known of it.
+/// A watched run: its settings and its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Watched {
-    /// Which run.
+    /// The run.
     pub subject: Subject,
-    /// The channels that tell of it; `None` for all.
+    /// The channels to notify; `None` for all.
     pub notify: Option<Arc<[ChannelName]>>,
-    /// How long after its creation it is overdue.
+    /// Time after its creation when it becomes overdue.
     pub deadline: Option<Duration>,
     /// Who wants it watched.
     pub origin: Origin,
-    /// What is known of it.
+    /// Its state.
     pub state: RunState,
 }
 
 /// Who wants a run watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Origin {
-    /// The configuration names it, and nobody else does.
+    /// Only the configuration.
     #[default]
     Configured,
-    /// Nobody named it: it was found.
+    /// Nobody named it; discovery found it.
     Found,
-    /// It was added by a command.
+    /// A command added it.
     Added,
 }
 
 impl Watched {
-    /// A run that nobody has asked about yet, told to all channels.
+    /// A run that was never polled, for all channels.
     pub fn new(subject: Subject, at: Timestamp) -> Self {
         Self { subject, notify: None, deadline: None, origin: Origin::Configured, state: RunState::new(at) }
     }
 }
 
-/// What one observation writes, all of it or nothing.
+/// The content of one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
-    /// The run and its new state, if it is about one.
+    /// The run and its new state, if the commit is about one.
     pub run: Option<Watched>,
-    /// Events, each with the channels that are to tell it.
+    /// Events, each with its channels.
     pub events: Vec<(Event, Vec<ChannelName>)>,
-    /// A moment to remember by this name, or to forget.
+    /// A time to store under this key, or to delete.
     pub moment: Option<(MomentName, Option<Timestamp>)>,
 }
 
-/// The half of the store that watching uses.
+/// The part of the store that polling uses.
 pub trait RunStore: Send + Sync + 'static {
-    /// Every run the store knows.
+    /// Every stored run.
     fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>>;
 
-    /// A moment that was remembered.
+    /// A stored time.
     fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
 
-    /// What the last runs of a spec took that succeeded, a few of them.
+    /// Durations of a few of the last runs of a spec that succeeded.
     fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>>;
 
-    /// Has runs watched: writes what is to be done about them, whether they are there or not, and gives them with what is
-    /// known of them. An end that the API never gave is taken back.
+    /// Writes the settings of runs, whether they exist or not. Returns the runs with their stored state. An end that
+    /// did not come from the API is taken back.
     fn add(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>>;
 
-    /// Writes what is known of runs, without anything to tell. Those that are not there stay away.
+    /// Writes the state of runs without any event. Skips runs that are not stored.
     fn save(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Forgets runs; what is still to be told of them is told.
+    /// Forgets runs. Their pending deliveries are still made.
     fn forget(&self, runs: Vec<RunId>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Writes one observation. When this returns, it is as durable as the store is.
+    /// Writes one observation. When this returns, it is as durable as the store.
     ///
-    /// An (event, channel) pair that is there already is left as it is.
+    /// Existing (event, channel) pairs stay as they are.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
-/// Who works on a claimed delivery: one per process.
+/// The owner of claims: one per process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner(pub Arc<str>);
 
-/// What is taken out of the outbox, and by whom.
+/// A request to claim deliveries.
 #[derive(Debug, Clone)]
 pub struct Claim<'a> {
-    /// Deliveries to this channel.
+    /// Only deliveries to this channel.
     pub channel: &'a ChannelName,
-    /// Who takes them.
+    /// The claim's owner.
     pub owner: &'a Owner,
-    /// What is due by now.
+    /// Only deliveries that are due by this time.
     pub now: Timestamp,
-    /// For how long.
+    /// Duration of the lease.
     pub lease: Duration,
-    /// At most this many.
+    /// Maximum number of deliveries.
     pub limit: usize,
-    /// Not these rows: the caller holds them still, whatever became of their leases.
+    /// Rows to skip, because the caller still holds them even if their leases have ended.
     pub in_hand: &'a [i64],
 }
 
-/// A delivery that was claimed and must be finished, or falls back when its lease ends.
+/// A claimed delivery. It must be finished, or becomes free again when its lease ends.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {
     /// The outbox row.
     pub id: i64,
-    /// Which claim of the row this is: a later claim has another number.
+    /// The number of this claim; a later claim of the row has another.
     pub claim: i64,
-    /// The event's stable name.
+    /// The event's id.
     pub event_id: EventId,
-    /// The type of event, as it is written.
+    /// The event's type.
     pub kind: Arc<str>,
-    /// The run it is about.
+    /// The event's run.
     pub run_id: Option<Arc<str>>,
     /// The bytes to send.
     pub payload: Arc<str>,
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
 }
 
-/// How an attempt went.
+/// The result of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The receiver has it.
+    /// The receiver accepted it.
     Delivered,
-    /// It failed; try again at that time.
+    /// It failed; retry at this time.
     Retry {
-        /// When.
+        /// The time.
         at: Timestamp,
-        /// What went wrong.
+        /// The error.
         error: String,
     },
-    /// It was put off for a reason that says nothing about the event: this is not counted as an attempt.
+    /// It was postponed for a reason that does not concern the event. This does not count as an attempt.
     Postponed {
-        /// Its new place in the order of what is due; `None` keeps the one that it has.
+        /// Its new due time; `None` keeps the old one.
         at: Option<Timestamp>,
-        /// Why.
+        /// The reason.
         error: String,
     },
     /// Given up.
     Dead {
-        /// What went wrong last.
+        /// The last error.
         error: String,
     },
 }
 
-/// What is recorded of an attempt, all of it or nothing.
+/// The record of an attempt, written in one transaction.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settlement {
-    /// How it went.
+    /// The result.
     pub outcome: Outcome,
-    /// The beginning of what the receiver said, if it refused.
+    /// The start of the receiver's answer, if it refused.
     pub answer: Option<String>,
-    /// What follows from it.
+    /// The consequences.
     pub follows: Follows,
-    /// How the channel was configured for the attempt. Where it is configured otherwise by now, a failure says nothing.
-    /// `None` does not ask.
+    /// The channel's fingerprint during the attempt. If the channel is configured differently by now, a failure does
+    /// not count. `None` skips this check.
     pub fingerprint: Option<Arc<str>>,
 }
 
@@ -218,54 +218,54 @@ impl From<Outcome> for Settlement {
     }
 }
 
-/// What follows from an attempt, written with it.
+/// Consequences of an attempt, written with it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Follows {
-    /// An event, and the channels that are to tell it.
+    /// An event and its channels.
     pub event: Option<(Event, Vec<ChannelName>)>,
-    /// The channel wants nothing more, as it is configured now: this stands for that.
+    /// The channel's fingerprint, if the receiver refuses everything as it is configured now.
     pub disable: Option<Arc<str>>,
-    /// Nothing is to be sent to the channel before.
+    /// Until when the channel is held.
     pub hold: Option<Timestamp>,
 }
 
-/// What became of [`Outbox::finish`].
+/// The result of [`Outbox::finish`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finished {
     /// It is recorded.
     Recorded,
-    /// It failed, and is not tried again: the end of its run has overtaken it.
+    /// It failed and is not retried, because the end of its run supersedes it.
     Superseded,
-    /// It failed, and the channel has been configured otherwise since: it is due at once, and nothing was counted.
+    /// It failed, but the channel was reconfigured meanwhile: it is due at once, and the attempt does not count.
     Requeued,
-    /// It failed, and the channel is not configured any more: it is given up.
+    /// It failed and is given up, because the channel was removed.
     Abandoned,
-    /// Somebody else has claimed it since: nothing was written.
+    /// Another claim of the row exists by now: nothing was written.
     Stale,
 }
 
-/// A delivery that is not done.
+/// A delivery that was not made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Undelivered {
     /// The channel.
     pub channel: ChannelName,
-    /// The bytes of the event.
+    /// The event's bytes.
     pub payload: Arc<str>,
-    /// Attempts so far, one under way included.
+    /// Attempts so far, including one in flight.
     pub attempts: u32,
-    /// Given up, or still to be tried at this time.
+    /// When it is retried; `None` if it is given up.
     pub due_at: Option<Timestamp>,
-    /// Whether an attempt is under way.
+    /// Whether an attempt is in flight.
     pub in_flight: bool,
-    /// What went wrong last.
+    /// The last error.
     pub last_error: Option<String>,
 }
 
-/// The half of the store that notifying uses.
+/// The part of the store that notifying uses.
 pub trait Outbox: Send + Sync + 'static {
-    /// Takes note of how a channel is configured now, before anything of it is claimed. What is pending for one that was
-    /// configured otherwise becomes due at once, with the full retry schedule again. Gives why the channel is disabled, if it
-    /// is. `formerly` are fingerprints that earlier versions gave to the same configuration.
+    /// Records how a channel is configured, before its deliveries are claimed. If the configuration has changed,
+    /// pending deliveries become due at once, with the full retry schedule again. Returns why the channel is disabled,
+    /// if it is. `formerly` are the fingerprints that earlier versions gave to the same configuration.
     fn open<'a>(
         &'a self,
         channel: &'a ChannelName,
@@ -274,10 +274,10 @@ pub trait Outbox: Send + Sync + 'static {
         now: Timestamp,
     ) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
-    /// Takes deliveries that are due, the earliest first. Of each run at most one is taken at a time, the oldest.
+    /// Claims due deliveries, earliest first. For each run, at most one is claimed at a time: the oldest.
     fn claim<'a>(&'a self, claim: Claim<'a>) -> BoxFuture<'a, Result<Vec<Claimed>, StoreError>>;
 
-    /// Records how an attempt went, and what follows from that.
+    /// Records an attempt and its consequences.
     fn finish<'a>(
         &'a self,
         claimed: &'a Claimed,
@@ -296,14 +296,14 @@ pub trait Outbox: Send + Sync + 'static {
         fingerprint: &'a str,
     ) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// Why a channel, as it is configured now (`fingerprint`), is disabled, if it is.
+    /// Why a channel with this `fingerprint` is disabled, if it is.
     fn disabled<'a>(
         &'a self,
         channel: &'a ChannelName,
         fingerprint: &'a str,
     ) -> BoxFuture<'a, Result<Option<String>, StoreError>>;
 
-    /// When a channel next has something to do, beside the rows in hand; `None` if nothing else is pending.
+    /// When the channel's next delivery is due, without the rows in hand; `None` if nothing else is pending.
     fn next_due<'a>(
         &'a self,
         channel: &'a ChannelName,
@@ -311,14 +311,14 @@ pub trait Outbox: Send + Sync + 'static {
         in_hand: &'a [i64],
     ) -> BoxFuture<'a, Result<Option<Timestamp>, StoreError>>;
 
-    /// Counts up with every commit that gives a worker something to do: what a worker waits on.
+    /// Counts the commits that give a worker something to do. Workers wait for it to change.
     fn changed(&self) -> watch::Receiver<u64>;
 
-    /// Everything that was not delivered, pending or given up.
+    /// Every delivery that was not made, pending or given up.
     fn undelivered(&self) -> BoxFuture<'_, Result<Vec<Undelivered>, StoreError>>;
 }
 
-/// Why the store could not do what was asked. Nothing of the call has happened.
+/// Why a call failed. Nothing of it has happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreError {
     /// What to do about it.
@@ -327,40 +327,40 @@ pub struct StoreError {
     pub message: String,
 }
 
-/// The families of store errors.
+/// The kinds of store errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// No space left.
     Full,
     /// The file or its directory cannot be written.
     ReadOnly,
-    /// The file is damaged or no store.
+    /// The file is damaged or not a store.
     Corrupt,
-    /// Somebody else uses it.
+    /// Another process uses it.
     Busy,
     /// Reading or writing failed.
     Io,
-    /// What is at its path is no file, or somebody else's.
+    /// The path is not a file, or it is another user's.
     Unusable,
     /// A newer version wrote it.
     Newer,
-    /// The files that are open are not at their paths any more: what is written to them is lost when the process ends.
+    /// The open files are no longer at their paths: data written to them is lost when the process ends.
     Moved,
-    /// The part that works for it has ended, by a bug: only another process mends that.
+    /// The store's thread has ended through a bug. Only a new process helps.
     Ended,
     /// Anything else.
     Other,
 }
 
 impl StoreErrorKind {
-    /// Whether the files have to be replaced: trying again is of no use.
+    /// Whether the files have to be replaced, so that a retry does not help.
     pub fn is_lasting(self) -> bool {
         matches!(self, Self::Corrupt | Self::Moved)
     }
 }
 
 impl StoreError {
-    /// Something that is nobody's fault outside.
+    /// An error inside runwatch.
     pub fn internal(message: impl Into<String>) -> Self {
         Self { kind: StoreErrorKind::Other, message: message.into() }
     }

@@ -1,7 +1,7 @@
-//! The order of a run's events on one channel: the next is delivered when the one before is settled, and the end of a run
-//! overtakes warnings about it that are still pending.
+//! The order of a run's events on one channel: each is delivered after the previous one is settled, and the end of a
+//! run supersedes its pending warnings.
 //!
-//! Owns both conditions. Called where rows are written (`runs`), claimed and finished (`outbox`), and made pending again
+//! Owns both conditions. Used when rows are written (`runs`), claimed and finished (`outbox`), and made pending again
 //! (`admin`).
 
 use std::fmt::Write as _;
@@ -13,24 +13,24 @@ use rusqlite::{Connection, params_from_iter};
 use super::row::micros;
 use crate::run::EventKind;
 
-/// Holds for a pending row of `deliveries` that is the oldest of its run, or about no run.
+/// True for a pending row of `deliveries` that is the oldest of its run, or about no run.
 pub(super) const IS_NEXT: &str = "NOT EXISTS (SELECT 1 FROM deliveries AS earlier WHERE earlier.channel = deliveries.channel \
      AND earlier.run_id = deliveries.run_id AND earlier.id < deliveries.id AND earlier.state = 'pending')";
 
-/// The type of a row of `events`; NULL where it cannot be read.
+/// The type of a row of `events`; NULL if it cannot be read.
 pub(super) const KIND: &str = "CASE WHEN json_valid(payload) THEN payload ->> '$.type' END";
 
-/// Which of two events is the later one.
+/// How to decide which of two events is later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum By {
-    /// The one that was recorded later.
+    /// By the order of recording.
     Row,
-    /// The one that was seen later: rows that are added long afterwards are in no order.
+    /// By the time of the event, because rows added much later are in no order.
     Time,
 }
 
-/// Settles warnings that the end of their run has overtaken, among the rows in `scope` (a condition on `deliveries`, with
-/// its parameters). One that is being sent is left alone. Gives how many.
+/// Settles warnings that the end of their run supersedes, among the rows in `scope` (a condition on `deliveries`, with
+/// its parameters). Leaves out those that are being sent. Returns how many.
 pub(super) fn supersede(
     db: &Connection,
     scope: &str,
@@ -58,12 +58,12 @@ pub(super) fn supersede(
     db.prepare_cached(&sql)?.execute(params_from_iter(values))
 }
 
-/// Types of event as SQL has them in a list.
+/// Event types as an SQL list.
 fn kinds(wanted: fn(EventKind) -> bool) -> String {
     let mut list = String::new();
     for kind in EventKind::ALL.into_iter().filter(|kind| wanted(*kind)) {
         let separator = if list.is_empty() { "" } else { ", " };
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(list, "{separator}'{kind}'");
     }
     list

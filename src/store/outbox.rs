@@ -1,8 +1,8 @@
-//! The outbox in SQLite: claiming what is due, and recording how it went.
+//! The outbox in SQLite: claims due deliveries and records their attempts.
 //!
-//! The rows are written by `runs`, together with the state they follow from. A claim is on disk before anything is sent,
-//! and has a number of its own: whoever finishes an earlier one changes nothing. An attempt counts when it is recorded, so
-//! that a crash before a request costs none.
+//! `runs` writes the rows together with the state that causes them. A claim is on disk before anything is sent. It has
+//! a number, so that finishing an earlier claim changes nothing. An attempt counts when it is recorded, so a crash
+//! before a request costs none.
 
 use std::time::Duration;
 
@@ -21,15 +21,15 @@ use super::{
 use crate::BoxFuture;
 use crate::run::EventId;
 
-/// Deliveries whose process ended without a word this often in a row wait, from then on, before they are tried again: one
-/// that kills the process must not keep the others from being sent.
+/// Number of times in a row that the process may end during a delivery before its retry is delayed. A delivery that
+/// kills the process must not block the others.
 const BORNE_CUT_OFFS: u32 = 20;
 
-/// The first such wait, doubled each time, and the longest; in microseconds.
+/// The first such delay, doubled each time, and the longest; in microseconds.
 const FIRST_WAIT: i64 = 60 * 1_000_000;
 const LONGEST_WAIT: i64 = 3600 * 1_000_000;
 
-/// Takes back what a process that is gone had claimed.
+/// Releases the claims of a process that is gone.
 pub(super) fn take_back(db: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE deliveries SET owner = NULL, lease_until = NULL, cut_off = cut_off + 1, due_at = iif(cut_off + 1 < ?2, \
@@ -77,7 +77,7 @@ impl Outbox for SqliteStore {
                 Ok((row.get::<_, i64>(4)?, read_claimed(row)?))
             })?;
             let mut claimed: Vec<(i64, Claimed)> = rows.collect::<Result<_, _>>()?;
-            // RETURNING promises no order.
+            // RETURNING guarantees no order.
             claimed.sort_by_key(|(due_at, delivery)| (*due_at, delivery.id));
             Ok(claimed.into_iter().map(|(_, delivery)| delivery).collect())
         }))
@@ -146,7 +146,7 @@ impl Outbox for SqliteStore {
     ) -> BoxFuture<'a, Result<Option<Timestamp>, StoreError>> {
         let (channel, in_hand) = (channel.clone(), numbers(in_hand));
         Box::pin(self.queue.call(move |db| {
-            // By two indexes: the first that nobody has, and the first lease to end.
+            // Uses two indexes: for the first unclaimed delivery, and for the first lease to end.
             let due: Option<i64> = db
                 .prepare_cached(&format!(
                     "SELECT min(at) FROM (SELECT * FROM (SELECT due_at AS at FROM deliveries WHERE channel = ?1 \
@@ -187,7 +187,7 @@ impl Outbox for SqliteStore {
     }
 }
 
-/// Records an attempt; gives what became of it, and whether anybody has something to do now.
+/// Records an attempt. Returns its result, and whether a worker has something to do now.
 fn finish(
     db: &Connection,
     id: i64,
@@ -238,7 +238,7 @@ fn finish(
     }
     let superseded = is_failure && waits && supersede(db, "id = ?", vec![Value::from(id)], By::Row, now)? > 0;
     if !waits || superseded {
-        // The run's next event may have waited for this one, with another worker.
+        // Another worker may be waiting to send the run's next event.
         gives_work |= db
             .prepare_cached(
                 "SELECT 1 FROM deliveries AS next JOIN deliveries AS this ON this.id = ?1 WHERE next.channel = this.channel \
@@ -271,7 +271,7 @@ fn release(
     supersede(db, "id = ?", vec![Value::from(id)], By::Row, now).map(|_| ())
 }
 
-/// The channel of a row, if it is this claim's still.
+/// The channel of a row, if this claim still holds it.
 fn held_row(db: &Connection, id: i64, claim: i64, owner: &Owner) -> rusqlite::Result<Option<String>> {
     use rusqlite::OptionalExtension as _;
     db.prepare_cached(
@@ -353,7 +353,7 @@ mod tests {
         (store, "ops".into())
     }
 
-    /// Something happens to a run at a second, for `ops`.
+    /// Commits an event of a run at a second, for `ops`.
     async fn commit(store: &SqliteStore, run: &str, kind: EventKind, second: i64) {
         let subject = Subject { id: run.parse().unwrap(), name: None };
         let mut state = RunState::new(at(0));
@@ -405,7 +405,7 @@ mod tests {
         let again = claim(&store, "b", 160).await;
         assert_eq!((again[0].id, again[0].attempt), (claimed[0].id, 1), "nothing is known of an attempt");
         assert_eq!(again[0].event_id, claimed[0].event_id);
-        // The first owner comes back too late: its word no longer counts.
+        // The first owner is too late: its result does not count.
         assert_eq!(finish(&store, "a", &claimed[0], Outcome::Delivered.into()).await, Finished::Stale);
         assert_eq!(finish(&store, "b", &again[0], Outcome::Delivered.into()).await, Finished::Recorded);
         assert_eq!(store.next_due(&ops, at(161), &[]).await.unwrap(), None);
@@ -577,7 +577,7 @@ mod tests {
         }
         assert_eq!(waits[..19], [0; 19]);
         assert_eq!(waits[19..], [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600, 3600]);
-        // A word about it ends that.
+        // A recorded attempt resets the count.
         let claimed = claim(&store, "a", second).await;
         assert_eq!(finish(&store, "a", &claimed[0], retry(second)).await, Finished::Recorded);
         claim(&store, "a", second).await;

@@ -1,4 +1,4 @@
-//! How the state is kept from growing for ever.
+//! Removes old data so that the state does not grow for ever.
 
 use std::time::Duration;
 
@@ -8,20 +8,20 @@ use super::row::micros;
 use super::{SqliteStore, StoreError};
 use crate::run::RunId;
 
-/// What stays known however long ago it ended.
+/// What to keep, however old.
 #[derive(Debug, Clone, Default)]
 pub struct Kept {
-    /// Runs that are still asked for by name.
+    /// Runs that are still requested by name.
     pub runs: Vec<RunId>,
-    /// Runs that were created after this would be taken for new ones.
+    /// Runs created after this, which discovery would take for new ones.
     pub created_after: Option<Timestamp>,
-    /// That runs were removed: they may still be found.
+    /// Whether to keep removals of runs, which discovery may still list.
     pub removed: bool,
 }
 
 impl SqliteStore {
-    /// Forgets what ended longer ago than `keep`: events that have nothing pending, and runs that have no events left.
-    /// What is `kept` stays known, so that it is not announced again. Gives how many runs were forgotten.
+    /// Removes what ended longer ago than `keep`: events without pending deliveries, and runs without events. Keeps
+    /// `kept`, so that it is not notified again. Returns the number of runs removed.
     pub async fn purge(&self, keep: Duration, kept: Kept, now: Timestamp) -> Result<usize, StoreError> {
         let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         let Kept { runs, created_after, removed } = kept;
@@ -36,8 +36,8 @@ impl SqliteStore {
             )?;
             let mut insert = db.prepare_cached("INSERT OR IGNORE INTO temp.configured VALUES (?1)")?;
             runs.iter().try_for_each(|id| insert.execute([id.as_str()]).map(|_| ()))?;
-            // Old is what nobody waits for any more: all its deliveries are settled, and its run has long ended or is
-            // not watched any more.
+            // An event is old if all its deliveries were settled long ago, and its run ended long ago or is not watched
+            // any more.
             db.execute(
                 "INSERT INTO temp.old SELECT id FROM events WHERE at < ?1 \
                  AND NOT EXISTS (SELECT 1 FROM deliveries WHERE event_id = events.id \

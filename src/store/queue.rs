@@ -1,8 +1,8 @@
-//! Group commit: whatever is asked of the database while it is busy goes into one transaction together.
+//! Group commit: calls that arrive while the database is busy share one transaction.
 //!
-//! Owns the order of calls. A database in memory is used where the call is made; one on disk has a thread to itself, the
-//! `worker`, that is started with the queue: a machine that is short of threads later cannot stop it, and whether it still
-//! answers can be asked.
+//! Owns the order of calls. A database in memory is used on the caller's thread. One on disk has its own thread, the
+//! `worker`. That thread starts with the queue, so that a later shortage of threads does not matter. It can be asked
+//! whether it still answers.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use super::batch::{Desk, Pending};
 use super::guard::Guard;
 use super::worker::{Message, Worker};
 
-/// Prepared statements that a connection keeps: more than there are in regular use. With fewer, most calls would prepare theirs
-/// anew, which takes longer than what they do.
+/// Maximum number of prepared statements that a connection keeps. It exceeds the number in regular use. With fewer,
+/// most calls would prepare their statements again, which takes longer than running them.
 const STATEMENTS: usize = 64;
 
 /// A database connection that answers calls in batches. Cheap to clone.
@@ -50,12 +50,12 @@ impl Queue {
         Ok(Self { door: Arc::new(Door::Thread(worker)), health })
     }
 
-    /// What the database fails with at the moment, if it does.
+    /// The database's current failure, if any.
     pub(super) fn health(&self) -> watch::Receiver<Option<StoreError>> {
         self.health.clone()
     }
 
-    /// Whether whoever works for the database answers. May wait for ever: bound it.
+    /// Whether the database's worker answers. May wait for ever, so the caller should set a timeout.
     pub(super) async fn answers(&self) -> bool {
         match &*self.door {
             Door::Here(_) => true,
@@ -66,8 +66,8 @@ impl Queue {
         }
     }
 
-    /// Copies the database at this path, as it is between two transactions, into a file without a name. Calls are answered
-    /// meanwhile.
+    /// Copies the database at this path, as it is between two transactions, into a file without a name. Calls are
+    /// answered meanwhile.
     pub(super) async fn copy(&self, database: PathBuf) -> Result<File, StoreError> {
         let (reply, answer) = oneshot::channel();
         match &*self.door {
@@ -77,8 +77,8 @@ impl Queue {
         answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Gives the connection to `hand`, behind what waits, where it may block; gives its result. Unless `hand` gives the
-    /// connection back, the queue is closed from then on. `None` if it was closed already.
+    /// Passes the connection to `hand`, after the waiting calls, on a thread that may block. Returns its result. Unless
+    /// `hand` returns the connection, the queue is closed. `None` if it was closed already.
     pub(super) async fn lend<T: Send + 'static>(
         &self,
         hand: impl FnOnce(Connection) -> (T, Option<Connection>) + Send + 'static,
@@ -95,7 +95,7 @@ impl Queue {
                 let (reply, answer) = oneshot::channel();
                 let hand = Box::new(move |connection| {
                     let (result, back) = hand(connection);
-                    // Whoever waited for it may have gone.
+                    // The caller may be gone.
                     drop(reply.send(result));
                     back
                 });
@@ -105,7 +105,7 @@ impl Queue {
         }
     }
 
-    /// Runs `work` in a transaction and gives its result once that is committed.
+    /// Runs `work` in a transaction and returns its result after the commit.
     pub(super) async fn call<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -120,7 +120,7 @@ impl Queue {
                     desk.work_off(connection, vec![call]);
                 }
             }
-            // One that is not taken is dropped, and so is its reply.
+            // A message that cannot be sent is dropped with its reply, which the caller notices.
             Door::Thread(worker) => drop(worker.send(Message::Call(call))),
         }
         answer.await.unwrap_or_else(|_| Err(closed()))
@@ -131,7 +131,7 @@ fn closed() -> StoreError {
     StoreError::internal("the store is closed")
 }
 
-/// The data behind these locks is consistent after a panic.
+/// Locks although another holder panicked, because the data stays consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -186,10 +186,10 @@ mod tests {
             let queue = &queue;
             calls.push(Box::pin(async move { assert_eq!(insert(queue, n).await, Ok(1)) }));
         }
-        // Polled last: by then the others wait behind the gate.
+        // Polled last, when the others wait behind the gate.
         calls.push(Box::pin(async move { open_gate.send(()).unwrap() }));
         futures_join(calls).await;
-        // The first few may have gone with the gate.
+        // The first few may share the gate's commit.
         assert!(commits.load(Ordering::SeqCst) <= 2, "{commits:?} commits for 400 inserts");
     }
 

@@ -1,7 +1,7 @@
-//! Who is to be told: from an event to the channels it gets an outbox row for.
+//! Routes: which channels get an outbox row for an event.
 //!
-//! A process has one set of routes, behind one `watch::Sender` (the daemon's reload changes it). Everybody else holds a
-//! receiver and reads it at the moment of use, so that nobody routes by a set that was replaced.
+//! A process has one set of routes behind one `watch::Sender`, and the daemon's reload changes it. All others hold a
+//! receiver and read it when they need it, so that nobody uses routes that were replaced.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use tokio::sync::watch;
 use super::ChannelName;
 use crate::run::EventKind;
 
-/// The channels there are and the events each wants.
+/// The channels and the events that each of them wants.
 #[derive(Debug, Clone, Default)]
 pub struct Routes {
     channels: Arc<[Route]>,
 }
 
-/// One channel's wishes.
+/// One channel's events.
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Its name.
+    /// The channel's name.
     pub channel: ChannelName,
-    /// The events it wants; `None` wants all.
+    /// The wanted events; `None` for all.
     pub events: Option<Vec<EventKind>>,
 }
 
@@ -41,18 +41,18 @@ impl Routes {
         self.channels.iter().any(|route| *route.channel == *name)
     }
 
-    /// What one channel wants, if there is one of this name.
+    /// The route to the channel of this name, if there is one.
     pub fn get(&self, name: &str) -> Option<&Route> {
         self.channels.iter().find(|route| *route.channel == *name)
     }
 
-    /// Every channel and what it wants.
+    /// Every route.
     pub fn iter(&self) -> impl Iterator<Item = &Route> {
         self.channels.iter()
     }
 
-    /// The channels that tell an event, of those in `chosen` (a run's own choice; `None` chooses all). A choice of which
-    /// nothing is left, because the configuration has changed, is none: better to the wrong ones than to nobody.
+    /// The channels that get an event, among `chosen` (the run's own choice; `None` for all). If none of the chosen
+    /// channels exists any more, all of them get it: the wrong channel is better than none.
     pub fn of(&self, kind: EventKind, chosen: Option<&[ChannelName]>) -> Vec<ChannelName> {
         let chosen = chosen.filter(|chosen| chosen.is_empty() || chosen.iter().any(|name| self.has(name)));
         self.channels

@@ -1,4 +1,4 @@
-//! A row of the table of runs, and what its words and numbers stand for. They stay as they are: old files are read for ever.
+//! Rows of the table of runs, and the codes in them. The codes never change, because old files stay readable for ever.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use rusqlite::Row;
 use super::{ChannelName, Origin, Watched};
 use crate::run::{Ending, Progress, RunState, RunStatus, SpecId, Subject, Terminal};
 
-/// The columns of a run, in the order in which they are read and written.
+/// The columns of a run, in the order of reading and writing.
 pub(super) const COLUMNS: &str = "id, name, status, samples_completed, samples_failed, number_of_samples, created_at, completed_at, \
                        watched_at, changed_at, progress_at, ended, ended_at, notify, deadline, added, overdue_told_at, \
                        stalled_told_at, spec_id";
 
-/// A run; `None` if its id no longer parses.
+/// Reads a run; `None` if its id no longer parses.
 pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<Watched>> {
     let Ok(id) = row.get_ref(0)?.as_str()?.parse() else { return Ok(None) };
     let name: Option<Arc<str>> = row.get(1)?;
@@ -48,7 +48,7 @@ pub(super) fn read_run(row: &Row<'_>) -> rusqlite::Result<Option<Watched>> {
     }))
 }
 
-/// The words for an ending.
+/// The codes of endings.
 pub(super) const ENDINGS: [(&str, Ending); 8] = [
     ("SUCCEEDED", Ending::Finished(Terminal::Succeeded)),
     ("FAILED", Ending::Finished(Terminal::Failed)),
@@ -68,7 +68,7 @@ pub(super) fn ending_from(word: &str) -> Option<Ending> {
     ENDINGS.iter().find(|(known, _)| *known == word).map(|(_, ending)| *ending)
 }
 
-/// The numbers for who wants a run.
+/// The code of an origin.
 pub(super) fn origin_code(origin: Origin) -> i64 {
     match origin {
         Origin::Configured => 0,
@@ -93,7 +93,7 @@ pub(super) fn timestamp(micros: i64) -> Option<Timestamp> {
     Timestamp::from_microsecond(micros).ok()
 }
 
-/// SQLite counts to 2^63 - 1; so far goes no run.
+/// A count within SQLite's range, up to 2^63 - 1.
 pub(super) fn count(count: Option<u64>) -> Option<i64> {
     count.map(|count| i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -64,7 +64,7 @@ impl RunStore for SqliteStore {
     }
 }
 
-/// Every run. A row whose id no longer parses cannot be watched: it is left in the file and out of the list.
+/// Every run. A row whose id no longer parses cannot be watched: it stays in the file and is skipped.
 pub(super) fn read_runs(db: &Connection) -> rusqlite::Result<Vec<Watched>> {
     let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs"))?;
     let rows = select.query_map((), read_run)?.filter_map(Result::transpose);
@@ -77,7 +77,7 @@ fn write(db: &Connection, commit: &Commit, allowed: &Allowed) -> rusqlite::Resul
         && update_run(db, run)? == 0
     {
         if is_known(db, run)? {
-            // Seen from a state that was older than its end: what followed from that is told already.
+            // The observation is based on a state before the run's end, so its events were recorded already.
             return Ok(());
         }
         insert_run(db, run)?;
@@ -104,8 +104,8 @@ fn write(db: &Connection, commit: &Commit, allowed: &Allowed) -> rusqlite::Resul
     Ok(())
 }
 
-/// The id of a run's next loss, where it was lost before and taken back since. The first has the id that every watcher of the
-/// run derives; each later one is derived from that and its number.
+/// The event id for the next loss of a run that was lost before and then watched again. The first loss has the id that
+/// every watcher of the run derives. Later ones are derived from that and their number.
 fn lost_anew(db: &Connection, commit: &Commit) -> rusqlite::Result<Option<EventId>> {
     let lost = commit.events.iter().find(|(event, _)| event.payload.kind == EventKind::RunLost);
     let run = commit.run.as_ref().filter(|run| run.state.ended.is_some());
@@ -115,7 +115,7 @@ fn lost_anew(db: &Connection, commit: &Commit) -> rusqlite::Result<Option<EventI
         .query_row([run.subject.id.as_str()], |row| row.get(0))
         .optional()?;
     if ended.flatten().is_some() {
-        // The same loss once more: whether it was recorded was not known.
+        // A repeated commit of the same loss, because the first result was not known.
         return Ok(None);
     }
     let mut id = event.id.clone();
@@ -134,16 +134,16 @@ fn lost_anew(db: &Connection, commit: &Commit) -> rusqlite::Result<Option<EventI
     Ok((id != event.id).then_some(id))
 }
 
-/// The columns of what is known of a run: the others are what is to be done about it.
+/// The columns of a run's state. The others say what to do about the run.
 const KNOWN: &str = "status = ?2, samples_completed = ?3, samples_failed = ?4, number_of_samples = ?5, created_at = ?6, \
                      completed_at = ?7, changed_at = ?8, progress_at = ?9, ended = ?10, ended_at = ?11, \
                      overdue_told_at = ?12, stalled_told_at = ?13, spec_id = ?14";
 
-/// What is not finished: an end that the API gave is never written over.
+/// Not finished. An end from the API is never overwritten.
 const GOING: &str = "(ended IS NULL OR ended NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED'))";
 
-/// Writes what is known of a run that is there and has not finished; what is to be done about it is left as it is. Gives how many rows: none
-/// if it was forgotten, or has finished.
+/// Writes the state of an existing, unfinished run; leaves the other columns. Returns the number of rows: 0 if the run
+/// was forgotten or is finished.
 fn update_run(db: &Connection, run: &Watched) -> rusqlite::Result<usize> {
     let Watched { subject, state, .. } = run;
     let status: Option<String> = state.status.clone().map(|status| status.as_str().to_owned());
@@ -176,14 +176,14 @@ fn is_known(db: &Connection, run: &Watched) -> rusqlite::Result<bool> {
     select.exists([run.subject.id.as_str()])
 }
 
-/// Writes a run that is not there.
+/// Inserts a run.
 fn insert_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
     add_run(db, run)?;
     update_run(db, run).map(|_| ())
 }
 
-/// Writes what is to be done about a run, whether it is there or not. What somebody asked for in adding it stays unless
-/// something else is asked for; for one that was only found nobody asked for anything. What is known of it stays, but that an end which the API never gave is taken back.
+/// Writes what to do about a run, whether it exists or not. Settings from an earlier `add` stay unless new ones are
+/// given; a discovered run gives none. The state stays, but an end that did not come from the API is taken back.
 pub(super) fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
     let Watched { subject, state, notify, deadline, origin } = run;
     let notify = notify.as_ref().map(|names| names.iter().map(|name| &**name).collect::<serde_json::Value>());
@@ -210,7 +210,7 @@ pub(super) fn add_run(db: &Connection, run: &Watched) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Writes an event and its outbox rows; what is there already stays as it is.
+/// Writes an event and its outbox rows; leaves existing ones as they are.
 pub(super) fn write_event(db: &Connection, event: &Event, channels: &[ChannelName]) -> rusqlite::Result<()> {
     let payload = serde_json::to_string(&event.payload)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
@@ -218,7 +218,7 @@ pub(super) fn write_event(db: &Connection, event: &Event, channels: &[ChannelNam
     let run_id = event.payload.data.run_id.as_ref().map(RunId::as_str);
     db.prepare_cached("INSERT OR IGNORE INTO events (id, run_id, at, payload) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![event.id.as_str(), run_id, at, payload])?;
-    // What is told of a channel is not about the run, whose events it must not hold up.
+    // An event about a channel is not about the run, and must not delay the run's events.
     let run_id = run_id.filter(|_| event.payload.kind != EventKind::DeliveryFailed);
     let mut insert = db.prepare_cached(
         "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at, run_id) \
@@ -268,7 +268,7 @@ mod tests {
             let mut run = stored("r1");
             run.state.ended = Some(ending);
             store.commit(Commit { run: Some(run.clone()), ..Commit::default() }).await.unwrap();
-            // Beyond what SQLite counts is cut, not lost.
+            // Numbers beyond SQLite's range are limited, not lost.
             run.state.progress.failed = Some(i64::MAX.unsigned_abs());
             assert_eq!(store.load().await.unwrap(), [run.clone()]);
             store.forget(vec![run.subject.id]).await.unwrap();
@@ -334,10 +334,10 @@ mod tests {
         let other = Watched { deadline: Some(Duration::from_secs(9)), ..anew.clone() };
         let added = store.add(vec![other]).await.unwrap();
         assert_eq!((&added[0].notify, added[0].deadline), (&known.notify, Some(Duration::from_secs(9))));
-        // A commit that was under way does not take it back.
+        // A commit in progress does not bring it back.
         store.commit(Commit { run: Some(known.clone()), ..Commit::default() }).await.unwrap();
         assert_eq!(store.load().await.unwrap(), added);
-        // What was given up is watched again.
+        // A run that was given up is watched again.
         let mut lost = stored("r2");
         lost.state.ended = Some(Ending::NeverFound);
         store.commit(Commit { run: Some(lost.clone()), ..Commit::default() }).await.unwrap();

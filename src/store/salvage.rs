@@ -1,7 +1,8 @@
-//! Copies whatever can still be read of a damaged database into a new one, row by row.
+//! Copies the readable rows of a damaged database into a new one.
 //!
-//! A page that is damaged hides the rows on it, and SQLite reads no further. So a table is read from both ends, and what is
-//! left between is split in two and read again. Rows that runwatch never wrote are left out: they would be damage again.
+//! A damaged page hides its rows, and SQLite stops reading there. So a table is read from both ends, and the gap in
+//! between is split and read again. Rows that runwatch cannot have written are skipped, because they would count as
+//! damage again.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,10 +19,10 @@ use super::sqlite::leave_files;
 use super::sqlite::unusable;
 use super::{StoreError, StoreErrorKind};
 
-/// At most this many attempts to read on in one table of one source: each may fail at once.
+/// Maximum number of reads in one table of one source, because each may fail at once.
 const ATTEMPTS: u32 = 8000;
 
-/// Every table: events come before their deliveries.
+/// Every table. Events come before their deliveries.
 const TABLES: [Table; 7] = [
     Table { name: "runs", key: "id", rows: "runs", rules: &[] },
     Table { name: "removed_runs", key: "id", rows: "removed runs", rules: &[] },
@@ -44,26 +45,26 @@ const TABLES: [Table; 7] = [
 struct Table {
     name: &'static str,
     key: &'static str,
-    /// What its rows are called.
+    /// What messages call its rows.
     rows: &'static str,
-    /// What runwatch writes into a column, beyond what the schema says of it.
+    /// Conditions on columns that runwatch keeps beyond the schema's.
     rules: &'static [(&'static str, &'static str)],
 }
 
-/// What was read of a damaged database.
+/// What was read from a damaged database.
 #[derive(Debug, Default)]
 pub struct Salvaged {
     parts: Vec<Part>,
 }
 
-/// What was read of one table.
+/// What was read from one table.
 #[derive(Debug)]
 struct Part {
     rows: &'static str,
     saved: u64,
-    /// Rows that are none of ours, or lack what belongs to them.
+    /// Rows that runwatch cannot have written, or that lack the row they refer to.
     refused: u64,
-    /// Some of it could not be read.
+    /// Whether a part could not be read.
     has_gaps: bool,
 }
 
@@ -89,14 +90,14 @@ impl fmt::Display for Salvaged {
     }
 }
 
-/// Copies what can be read of the database at a path, which nobody has open, into a new file. The database stays as it is.
-/// Blocks.
+/// Copies the readable data of the database at a path, which no process has open, into a new file. Leaves the database
+/// as it is. Blocks.
 pub fn salvage(database: &Path, to: &Path) -> Result<Salvaged, StoreError> {
     copy_readable(&[&open(database, "unix")?], to)
 }
 
-/// The same for a database that this process has open as `live`. What that does not see, because somebody else has changed the
-/// files, is read from them; the database is not locked any more after that.
+/// The same for a database that this process has open as `live`. Data that `live` does not see, because another process
+/// changed the files, is read from the files. After that, the database is not locked any more.
 pub(super) fn salvage_open(live: &Connection, database: &Path, to: &Path) -> Result<Salvaged, StoreError> {
     match open(database, "unix-none") {
         Ok(files) => copy_readable(&[live, &files], to),
@@ -104,7 +105,7 @@ pub(super) fn salvage_open(live: &Connection, database: &Path, to: &Path) -> Res
     }
 }
 
-/// The file system by its name in SQLite: `unix-none` does not look at locks.
+/// The file system by SQLite's name: `unix-none` ignores locks.
 fn open(database: &Path, file_system: &str) -> Result<Connection, StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -114,10 +115,10 @@ fn open(database: &Path, file_system: &str) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// An error leaves no file.
+/// Removes the file after an error.
 fn copy_readable(from: &[&Connection], to: &Path) -> Result<Salvaged, StoreError> {
     make(to).map_err(|error| unusable(&error))?;
-    // So that a file that was cut off and a schema that makes no sense are read as far as they go.
+    // Reads a file that is cut off, or with a broken schema, as far as possible.
     let lenient = |is_so| {
         for source in from {
             let _ = source.set_db_config(DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, is_so);
@@ -136,7 +137,7 @@ fn copy_readable(from: &[&Connection], to: &Path) -> Result<Salvaged, StoreError
 fn copy_tables(from: &[&Connection], path: &Path) -> Result<Salvaged, StoreError> {
     let to = open(path, "unix")?;
     to.execute_batch("PRAGMA synchronous = FULL; BEGIN")?;
-    // Of the version that the database was: what is between it and today's is done when it is opened.
+    // Uses the database's schema version; the upgrade happens when the file is opened.
     let version = |db: &&Connection| db.query_row("PRAGMA user_version", (), |row| row.get::<_, i64>(0)).ok();
     let version = from.iter().find_map(version).and_then(|version| usize::try_from(version).ok());
     let version = version.filter(|version| (1..=SCHEMA).contains(version)).unwrap_or(SCHEMA);
@@ -179,7 +180,7 @@ struct Copy<'c> {
     attempts: u32,
 }
 
-/// Between two keys, neither of them included; `None` is the end of the table.
+/// The range between two keys, both excluded; `None` is the end of the table.
 type Range = (Option<Value>, Option<Value>);
 
 #[derive(Clone, Copy)]
@@ -188,11 +189,11 @@ enum Direction {
     Down,
 }
 
-/// How far reading came.
+/// How far a read came.
 enum Reached {
-    /// To the end of what was asked for.
+    /// To the end of the range.
     End,
-    /// Nothing could be read after this key; `None` if nothing could be read at all.
+    /// Nothing is readable after this key; `None` if nothing is readable at all.
     Key(Option<Value>),
 }
 
@@ -217,8 +218,8 @@ impl Copy<'_> {
         Ok(part)
     }
 
-    /// Copies the rows whose keys are between each two of these. The widest gaps come first, so that a page that stays
-    /// unreadable does not keep others from being tried.
+    /// Copies the rows in these ranges. The widest come first, so that one unreadable page does not use up all
+    /// attempts.
     fn ranges(&mut self, part: &mut Part, mut ranges: VecDeque<Range>) -> Result<(), StoreError> {
         while let Some((low, high)) = ranges.pop_front() {
             let Reached::Key(last) = self.read(part, Direction::Up, low.as_ref(), high.as_ref())? else {
@@ -245,7 +246,7 @@ impl Copy<'_> {
         format!("SELECT {}, {} FROM {}", self.table.key, self.wanted.join(", "), self.table.name)
     }
 
-    /// Copies the row with this key, if there is one.
+    /// Copies the row with this key, if it exists.
     fn one(&mut self, part: &mut Part, key: &Value) -> Result<(), StoreError> {
         let sql = format!("{} WHERE {} = ?1", self.select(), self.table.key);
         self.copy(part, &sql, &[key]).map(drop)
@@ -277,7 +278,7 @@ impl Copy<'_> {
         self.copy(part, &sql, &limits)
     }
 
-    /// Copies rows until one cannot be read. An error is one of the new file.
+    /// Copies rows until one cannot be read. An error concerns the new file.
     fn copy(&mut self, part: &mut Part, sql: &str, parameters: &[&Value]) -> Result<Reached, StoreError> {
         self.attempts += 1;
         let marks = vec!["?"; self.wanted.len()].join(", ");
@@ -307,12 +308,12 @@ impl Copy<'_> {
     }
 }
 
-/// A value of a row, unless it is text that is none.
+/// A value of a row, unless it is invalid text.
 fn owned(value: ValueRef<'_>) -> Option<Value> {
     Value::try_from(value).ok()
 }
 
-/// Whether the new file refuses the row; any other error is one of the file. One that is there already is not lost.
+/// Whether the new file refuses the row; any other error concerns the file. A row that exists already is not lost.
 fn refused(error: rusqlite::Error) -> Result<u64, StoreError> {
     match &error {
         rusqlite::Error::SqliteFailure(failure, _) if failure.code == ErrorCode::ConstraintViolation => {
@@ -346,7 +347,7 @@ mod tests {
         )
     }
 
-    /// A database with runs in many pages, in one file.
+    /// A database with runs on many pages, in one file.
     async fn database(dir: &Path) -> PathBuf {
         let path = dir.join("runwatch.db");
         let store = SqliteStore::open(&path).unwrap();
@@ -356,7 +357,7 @@ mod tests {
         path
     }
 
-    /// The numbers of the pages that hold rows of runs.
+    /// The numbers of the pages with rows of runs.
     fn leaves(database: &Path) -> Vec<u64> {
         let marker = "xxxxxxxx".as_bytes();
         let bytes = std::fs::read(database).unwrap();
@@ -391,7 +392,7 @@ mod tests {
         assert!(std::fs::read(&path).unwrap() == before, "it is left as it is");
         assert_eq!(salvaged.lost().as_deref(), Some("some runs"));
         let saved = read(&to).await.len();
-        // A page holds fewer than thirty, and there are keys in the pages above, too.
+        // A page holds fewer than thirty rows, and upper pages hold keys too.
         assert!(saved > RUNS - 5 * 30 && saved < RUNS, "{saved}");
         assert!(salvaged.to_string().starts_with(&format!("{saved} runs, 1 removed runs")), "{salvaged}");
     }

@@ -1,4 +1,4 @@
-//! The database's schema: what a new file begins with, and the steps that bring an old one up to date.
+//! The database's schema: that of a new file, and the steps to upgrade an old one.
 
 use rusqlite::Connection;
 
@@ -6,11 +6,11 @@ use super::damage::missing;
 use super::{StoreError, StoreErrorKind, outbox};
 use crate::clock;
 
-/// The version of today's schema.
+/// The current version of the schema.
 pub(super) const SCHEMA: usize = 4;
 
-/// The steps from nothing to the schema of today. The version of a file (`PRAGMA user_version`) is how many of them it
-/// has taken. Files of every version are read for ever: steps are added, none is changed.
+/// The steps from nothing to the current schema. A file's version (`PRAGMA user_version`) is the number of steps that
+/// it has. Files of every version stay readable for ever, so steps are added and never changed.
 const STEPS: [&str; SCHEMA] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -18,17 +18,17 @@ const STEPS: [&str; SCHEMA] = [
     include_str!("schema/4.sql"),
 ];
 
-/// All steps at once: a command that opens a store of its own has no time for one after the other, nor so many rows that an
-/// index would be of use.
+/// All steps at once. A command that opens its own store has no time for single steps, and too few rows for an index to
+/// help.
 pub(super) const NEW: &str = include_str!("schema/new.sql");
 const INDEXES: &str = include_str!("schema/indexes.sql");
 
-/// Makes the tables of a version, from 1.
+/// The statements that make the tables of a version, from 1.
 pub(super) fn schema_of(version: usize) -> String {
     if version >= SCHEMA { [NEW, INDEXES].concat() } else { STEPS[..version].concat() }
 }
 
-/// Has a sound file be as this version wants it. Where that was broken off, it can be done again.
+/// Upgrades a sound file to the current version. Can be repeated after an interruption.
 pub(super) fn bring_up_to_date(connection: &Connection) -> Result<(), StoreError> {
     if !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK")?;
@@ -36,11 +36,11 @@ pub(super) fn bring_up_to_date(connection: &Connection) -> Result<(), StoreError
     migrate(connection)?;
     missing(connection).map_or(Ok(()), Err)?;
     super::ids::normalise(connection)?;
-    // Whoever held a lease is gone: there is one owner at a time.
+    // Every lease holder is gone, because there is only one owner at a time.
     Ok(outbox::take_back(connection, clock::wall())?)
 }
 
-/// How many steps a file has taken; one from the future is refused, whatever else is wrong with it.
+/// The number of steps that a file has. A newer file is refused, whatever else is wrong with it.
 pub(super) fn version(connection: &Connection) -> Result<usize, StoreError> {
     let version: i64 = connection.query_row("PRAGMA user_version", (), |row| row.get(0))?;
     usize::try_from(version).ok().filter(|taken| *taken <= SCHEMA).ok_or_else(|| StoreError {
@@ -52,7 +52,7 @@ pub(super) fn version(connection: &Connection) -> Result<usize, StoreError> {
     })
 }
 
-/// Takes the steps that a file has not taken.
+/// Runs the missing steps.
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let taken = version(connection)?;
     let bring_to = |step, sql: &str| {
@@ -79,7 +79,7 @@ mod tests {
         SqliteStore::open(&dir.path().join("runwatch.db")).unwrap()
     }
 
-    /// A store that was written by an older version.
+    /// A store that an older version wrote.
     fn fixture(name: &str) -> (tempfile::TempDir, SqliteStore) {
         let dir = tempfile::tempdir().unwrap();
         let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/state");
@@ -128,7 +128,7 @@ mod tests {
         assert!(ended.contains(&Ending::Finished(Terminal::Failed)), "{ended:?}");
         assert!(runs.iter().any(|run| run.state.status == Some(RunStatus::Processing)));
         assert!(!store.undelivered().await.unwrap().is_empty(), "what was to be told still is");
-        // And once more, now that it is of today's version.
+        // And again, now that it has the current version.
         drop(store);
         assert_eq!(open_in(&dir).load().await.unwrap(), runs);
     }
@@ -157,12 +157,12 @@ mod tests {
         let left = store.undelivered().await.unwrap();
         assert_eq!(left.iter().filter(|left| left.due_at.is_some()).count(), 8);
         assert!(left.iter().filter(|left| left.due_at.is_some()).all(|left| left.attempts == 2));
-        // What is pending is in the order of its run now, but for what is told of a channel.
+        // Pending deliveries follow the order of their run, except those about a channel.
         let ordered = "SELECT count(*) FROM deliveries JOIN events ON events.id = event_id \
                        WHERE deliveries.run_id IS iif(payload ->> '$.type' = 'delivery.failed', NULL, events.run_id)";
         let ordered: i64 = store.queue.call(|db| db.query_row(ordered, (), |row| row.get(0))).await.unwrap();
         assert_eq!(ordered, 20);
-        // The channel that was disabled is so under the way that its configuration is written down today, and only then.
+        // The disabled channel stays disabled under today's fingerprint of the same configuration, and only under that.
         let was = ["b53091473204773427fc1b589574b5fb".to_owned()];
         let at = jiff::Timestamp::from_second(1_800_000_000).unwrap();
         assert!(store.open(&"gone".into(), "new", &was, at).await.unwrap().is_some());

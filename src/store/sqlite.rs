@@ -1,4 +1,4 @@
-//! The store on SQLite: opening it, closing it, and having another take its place.
+//! The SQLite store: opening, closing and replacing it.
 
 use std::fs::File;
 use std::io;
@@ -28,7 +28,7 @@ pub struct SqliteStore {
     pub(super) queue: Queue,
     pub(super) filled: Arc<watch::Sender<u64>>,
     pub(super) allowed: Allowed,
-    /// Of the database; nothing in memory.
+    /// The database's path; empty for one in memory.
     path: Arc<Path>,
 }
 
@@ -42,31 +42,30 @@ impl SqliteStore {
         }
     }
 
-    /// A store that lives as long as the process.
+    /// A store that exists as long as the process.
     pub fn in_memory() -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory()?;
         connection.execute_batch(NEW)?;
         Ok(Self::on(Queue::here(connection), Path::new("")))
     }
 
-    /// What it fails with at the moment, if it does: told when it begins, changes in kind, and ends, which is when
-    /// something has been written.
+    /// The current failure, if any. Changes when a failure begins, changes its kind, or ends after a successful write.
     pub fn health(&self) -> watch::Receiver<Option<StoreError>> {
         self.queue.health()
     }
 
-    /// Has everybody who waits for something in the outbox look again.
+    /// Wakes everyone who waits for changes of the outbox.
     pub fn wake(&self) {
         self.filled.send_modify(|count| *count += 1);
     }
 
-    /// Whether whoever works for the store answers. Waits for what is being written: bound it.
+    /// Whether the store's worker answers. Waits for writes in progress, so the caller should set a timeout.
     pub async fn answers(&self) -> bool {
         self.queue.answers().await
     }
 
-    /// Writes everything into the one file and lets go of it. Every call fails from now on. Waits for what is being written:
-    /// bound it.
+    /// Writes everything into the one file and closes it. All later calls fail. Waits for writes in progress, so the
+    /// caller should set a timeout.
     pub async fn close(&self) -> Result<(), StoreError> {
         let is_lost = self.health().borrow().as_ref().is_some_and(|error| error.kind.is_lasting());
         let close = move |connection: Connection| {
@@ -74,7 +73,7 @@ impl SqliteStore {
                 leave_files(&connection);
                 return (Ok(()), None);
             }
-            // Closing does that too, but says nothing of what fails.
+            // Closing does this too, but hides errors.
             let written = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()));
             let closed = connection.close().map_err(|(_, error)| error);
             (written.and(closed).map_err(StoreError::from), None)
@@ -82,9 +81,9 @@ impl SqliteStore {
         self.queue.lend(close).await.unwrap_or(Ok(()))
     }
 
-    /// Has another store take the place of this one, whose files are damaged or not at their path any more: `begin` makes it,
-    /// where it may block. When that works, this one lets go of its files, which stay as they are, and every call fails from
-    /// now on. `None` if it was closed already.
+    /// Replaces this store, whose files are damaged or no longer at their path, with another. `begin` makes the other
+    /// store and may block. If it succeeds, this store closes its files without changing them, and all later calls
+    /// fail. `None` if it was closed already.
     pub async fn replace<T, E>(
         &self,
         begin: impl FnOnce(&Original<'_>) -> Result<T, E> + Send + 'static,
@@ -103,15 +102,16 @@ impl SqliteStore {
         self.queue.lend(replace).await
     }
 
-    /// Copies everything, as it is between two transactions, into one file. It has no name, and is gone when it is closed.
+    /// Copies all data, as it is between two transactions, into one file. The file has no name and is deleted when
+    /// closed.
     pub async fn snapshot(&self) -> Result<File, StoreError> {
         self.queue.copy(self.path.to_path_buf()).await
     }
 
-    /// The store in a file, made if it is not there, for its owner's eyes only. Blocks.
+    /// Opens the store in a file, and makes the file for its owner only if it is missing. Blocks.
     ///
-    /// Write-ahead log and `synchronous = FULL`: what was committed survives a power cut. Nobody else can use the file as long
-    /// as it is open, and there is no file of shared memory, which a full disk could take away under the process.
+    /// Write-ahead log and `synchronous = FULL`: committed data survives a power cut. No other process can use the file
+    /// while it is open. There is no shared-memory file, which a full disk could remove from under the process.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let path = resolved(path);
         make_ready(&path).map_err(|error| unusable(&error))?;
@@ -119,9 +119,9 @@ impl SqliteStore {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&path, flags)?;
-        // Until it has turned out to be sound, the files are to be left as they are.
+        // Until the files have passed the checks, they must stay as they are.
         leave_files(&connection);
-        // Somebody else who has it open keeps it: waiting is up to the caller.
+        // If another process has the file open, the caller decides whether to wait.
         connection.busy_timeout(Duration::ZERO)?;
         connection.execute_batch(
             "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
@@ -133,31 +133,31 @@ impl SqliteStore {
             if !matches!(error.kind, StoreErrorKind::Full | StoreErrorKind::Io) {
                 return Err(error);
             }
-            // Where the log of a killed process has all the room, emptying it makes some.
+            // If the log of a killed process fills the disk, emptying it makes room.
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
             bring_up_to_date(&connection)?;
         }
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        // An older version's, or another program's: nobody has it open.
+        // It comes from an older version or another program. Nobody has it open.
         let _ = std::fs::remove_file(part(&path, "-shm"));
         Ok(Self::on(Queue::on_thread(connection, Some(Guard::new(&path)))?, &path))
     }
 }
 
-/// The database that is being replaced.
+/// The database being replaced.
 pub struct Original<'c> {
     connection: &'c Connection,
     path: &'c Path,
 }
 
 impl Original<'_> {
-    /// Copies everything that can still be read into a new file.
+    /// Copies everything that is still readable into a new file.
     pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
         make(path).map_err(|error| unusable(&error))?;
         copy(self.connection, path, || true).inspect_err(|_| drop(std::fs::remove_file(path)))
     }
 
-    /// Copies the rows that can still be read of a damaged database into a new file.
+    /// Copies the readable rows of a damaged database into a new file.
     pub fn salvage_to(&self, path: &Path) -> Result<Salvaged, StoreError> {
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
@@ -166,18 +166,19 @@ impl Original<'_> {
     }
 }
 
-/// SQLite is not to write to the one file when it is closed, and delete another by a name that may be somebody else's by then.
+/// Prevents SQLite from writing to the file when it is closed, and from deleting a log by a name that may belong to
+/// another file by then.
 pub(super) fn leave_files(connection: &Connection) {
-    // It fails for a setting that does not exist.
+    // Fails only for an unknown setting.
     let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
 }
 
-/// Makes the file if it is not there; refuses what is no file of ours, by whatever name SQLite would open it.
+/// Makes the file if it is missing. Refuses anything but a file of ours, by whatever name SQLite would open it.
 fn make_ready(path: &Path) -> io::Result<()> {
     set_orphans_aside(path, clock::wall())?;
     PARTS.iter().try_for_each(|suffix| files::check(&part(path, suffix)))?;
-    // SQLite gives its other files the permissions of this one. Closed before it is opened again: whatever closes a file
-    // loses the process its locks on it.
+    // SQLite gives its other files the permissions of this one. Closed before SQLite opens it, because closing any
+    // descriptor of a file drops the process's locks on it.
     open_or_make(path).map(drop)
 }
 
@@ -251,7 +252,7 @@ mod tests {
         limit(1).await.unwrap();
         assert_eq!(fill().await.unwrap_err().kind, StoreErrorKind::Full);
         assert_eq!(kind(), Some(StoreErrorKind::Full));
-        // Reading works all the while, and proves nothing.
+        // Reads work all the time and prove nothing.
         assert!(store.load().await.unwrap().is_empty());
         assert_eq!(kind(), Some(StoreErrorKind::Full));
         limit(9999).await.unwrap();
@@ -362,7 +363,7 @@ mod tests {
             drop(make(&to).unwrap());
             (crate::store::copy_unused(&path, &to), to)
         };
-        // As a kill leaves it.
+        // As after a kill.
         store.replace(|_| Ok::<_, ()>(())).await.unwrap().unwrap();
         let files = || (std::fs::read(&path).unwrap(), std::fs::read(part(&path, "-wal")).unwrap());
         let before = files();

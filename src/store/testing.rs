@@ -1,4 +1,4 @@
-//! What the tests of several files of the store begin with: runs that ended, and deliveries that were settled.
+//! Initial states for the tests of several files: runs that ended, and settled deliveries.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-/// Commits the end of a run at a second, to be told by `ops`.
+/// Commits the end of a run at a second, with a delivery to `ops`.
 pub(super) async fn end(store: &SqliteStore, id: &str, second: i64) {
     let mut run = Watched::new(Subject { id: id.parse().unwrap(), name: None }, at(0));
     run.state.ended = Some(Ending::Finished(Terminal::Failed));
@@ -25,7 +25,7 @@ pub(super) async fn end(store: &SqliteStore, id: &str, second: i64) {
     store.commit(Commit { run: Some(run), events, moment: None }).await.unwrap();
 }
 
-/// A claim for a second.
+/// A claim at a second.
 pub(super) fn claim<'a>(channel: &'a ChannelName, owner: &'a Owner, second: i64, limit: usize) -> Claim<'a> {
     Claim { channel, owner, now: at(second), lease: Duration::from_secs(1), limit, in_hand: &[] }
 }

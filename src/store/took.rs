@@ -1,22 +1,22 @@
-//! What runs of a spec took, for guessing what the next will.
+//! Durations of a spec's finished runs, to predict those of later runs.
 
 use rusqlite::{Connection, params};
 
 use crate::run::SpecId;
 
-/// What a run took, from its creation to its end.
+/// The duration of a run, from its creation to its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Took {
-    /// So many seconds.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// For so many samples.
+    /// Number of samples requested.
     pub samples: Option<u64>,
 }
 
-/// More runs of a spec make a guess no surer.
+/// Maximum number of runs to read. More do not improve the estimate.
 const MOST: i64 = 20;
 
-/// Those that succeeded, the last first.
+/// The runs that succeeded, latest first.
 pub(super) fn read(db: &Connection, spec: SpecId) -> rusqlite::Result<Vec<Took>> {
     let mut select = db.prepare_cached(
         "SELECT completed_at - created_at, number_of_samples FROM runs \

@@ -1,7 +1,7 @@
-//! The thread that a database on disk has to itself.
+//! The thread of a database on disk.
 //!
-//! Owns the connection, and what goes into one batch. It ends when it has given the connection away, or with the last handle;
-//! that it has ended by itself is told, for then nothing would be recorded any more.
+//! Owns the connection, and decides what goes into a batch. It ends when it has given the connection away, or with the
+//! last handle. If it ends otherwise, it reports that, because nothing would be recorded any more.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -17,32 +17,33 @@ use super::batch::{Call, Desk, note};
 use super::copy::snapshot;
 use super::{StoreError, StoreErrorKind};
 
-/// The most calls in one transaction: enough that the fsync no longer counts, few enough to answer soon.
+/// Maximum number of calls in one transaction: enough to make the cost of the fsync small, few enough to answer soon.
 const BATCH: usize = 512;
 
-/// Minimum time between the starts of two commits; calls that arrive meanwhile share one transaction. After a pause there
-/// is no wait.
+/// Minimum time between the starts of two commits; calls that arrive meanwhile share one transaction. After a pause
+/// there is no wait.
 const GATHER: Duration = Duration::from_millis(3);
 
-/// The same while many calls come at once, such as when many runs end together: each commit writes and syncs all that it
-/// touched, so that fewer and larger ones are through sooner.
+/// The same while many calls arrive at once, such as when many runs end together. Each commit writes and syncs all
+/// pages that it changed, so fewer and larger commits are faster.
 const GATHER_MANY: Duration = Duration::from_millis(12);
 
-/// As many calls in one commit are many.
+/// Number of calls in one commit that counts as many.
 const MANY: usize = 16;
 
-/// How long the drop of the last handle waits for the thread to close the file: a disk that hangs must not hold up the end.
+/// Maximum time that dropping the last handle waits for the thread to close the file. A hanging disk must not block the
+/// shutdown.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
-/// What the thread is asked.
+/// A request to the thread.
 pub(super) enum Message {
     /// Work on the database.
     Call(Box<dyn Call>),
-    /// Whether it answers, whatever the database does.
+    /// Reply at once.
     Ping(oneshot::Sender<()>),
-    /// To copy the database at this path into a file without a name.
+    /// Copy the database at this path into a file without a name.
     Copy(PathBuf, oneshot::Sender<Result<File, StoreError>>),
-    /// To give the connection away. Unless it is given back, the thread ends.
+    /// Give the connection away. Unless it comes back, the thread ends.
     Lend(Box<dyn FnOnce(Connection) -> Option<Connection> + Send>),
 }
 
@@ -69,7 +70,7 @@ impl Worker {
         Ok(Self { messages, ended: Mutex::new(ended) })
     }
 
-    /// Asks something; false if the thread has ended.
+    /// Sends a request; false if the thread has ended.
     pub(super) fn send(&self, message: Message) -> bool {
         self.messages.send(message).is_ok()
     }
@@ -81,22 +82,22 @@ impl Drop for Worker {
             drop(connection);
             None
         };
-        // As good if it has ended already.
+        // It may have ended already.
         let _ = self.messages.send(Message::Lend(Box::new(close)));
-        // Nothing is ever sent: this waits for the end, or not any longer.
+        // Nothing is ever sent: this waits for the thread's end, up to the timeout.
         let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(END_PATIENCE);
     }
 }
 
-/// The thread at work.
+/// The thread's state.
 struct Work {
     desk: Desk,
     messages: Receiver<Message>,
-    /// Taken from the queue, and not done yet.
+    /// Taken from the queue but not handled yet.
     next: Option<Message>,
     /// When something was last written.
     wrote_at: Option<Instant>,
-    /// How long after that the next commit begins, at the least.
+    /// Minimum time from then to the next commit.
     gather: Duration,
 }
 
@@ -109,7 +110,7 @@ impl Work {
                 Message::Ping(reply) => self.pong(&connection, reply),
                 Message::Copy(database, reply) => {
                     let copied = snapshot(&connection, &database, || self.go_on(&connection));
-                    // Whoever asked may have gone.
+                    // The caller may be gone.
                     drop(reply.send(copied));
                 }
                 Message::Lend(hand) => match hand(connection) {
@@ -121,7 +122,7 @@ impl Work {
         std::mem::forget(unexpected);
     }
 
-    /// Commits this call and those that wait behind it.
+    /// Commits this call and those waiting behind it.
     fn work_off(&mut self, connection: &Connection, call: Box<dyn Call>) {
         if let Some(wait) = self.wrote_at.and_then(|at| self.gather.checked_sub(at.elapsed())) {
             std::thread::sleep(wait);
@@ -142,12 +143,12 @@ impl Work {
     }
 
     fn pong(&mut self, connection: &Connection, reply: oneshot::Sender<()>) {
-        // What is wrong is told to whoever listens for it.
+        // Errors go to those who watch the health.
         let _ = self.desk.look(connection);
         let _ = reply.send(());
     }
 
-    /// Answers what waits while something long is done; gives whether that may go on.
+    /// Answers waiting calls during a long copy. Returns whether the copy may continue.
     fn go_on(&mut self, connection: &Connection) -> bool {
         loop {
             match self.next.take().or_else(|| self.messages.try_recv().ok()) {
@@ -158,7 +159,7 @@ impl Work {
                     drop(reply.send(Err(error)));
                 }
                 Some(other) => {
-                    // It does not wait for a copy.
+                    // This request does not wait for a copy.
                     self.next = Some(other);
                     return false;
                 }
@@ -168,7 +169,7 @@ impl Work {
     }
 }
 
-/// Says that the thread has ended without having been told to: nothing would be recorded any more.
+/// Reports that the thread ended unexpectedly, because nothing would be recorded any more.
 struct Unexpected(watch::Sender<Option<StoreError>>);
 
 impl Drop for Unexpected {
