@@ -22,7 +22,7 @@ short_succeeded() {
 install -D -m 644 /test/units/runwatch.service "$unit"
 echo '127.0.0.1 localhost' >/etc/hosts
 install -d /etc/runwatch
-install -m 600 /dev/stdin /etc/runwatch/api-key <<<"first key"
+install -m 600 /dev/stdin /etc/runwatch/api-key <<<"first-key"
 install -m 600 /dev/stdin /etc/runwatch/webhook-secret <<<"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 install -m 755 /dev/stdin /usr/local/bin/on-run <<'HOOK'
 #!/bin/sh
@@ -86,7 +86,7 @@ check "doctor says how it failed" has "^WRONG   daemon: .* exit code 243, a file
 mv /etc/runwatch/webhook-secret.good /etc/runwatch/webhook-secret
 
 # Start.
-simulate "first key" id=long,duration=1h id=short,duration=0s id=more,duration=1h id=other,duration=1h
+simulate first-key id=long,duration=1h id=short,duration=0s id=more,duration=1h id=other,duration=1h
 systemctl start runwatch || fail "it does not start"
 check "it is ready when systemctl start returns" is active systemctl is-active runwatch
 first=$(property MainPID)
@@ -140,9 +140,9 @@ check "it knows what has ended" has "^short .*SUCCEEDED" runs
 check "it knows what was added by hand" has "^other " runs
 
 # The runs end while the key is rotated.
-simulate "second key" id=long,duration=0s id=short,duration=0s id=more,duration=0s,end=failed id=other,duration=0s,end=canceled
+simulate second-key id=long,duration=0s id=short,duration=0s id=more,duration=0s,end=failed id=other,duration=0s,end=canceled
 await "the old key to be refused" has "^long .*401" runs
-install -m 600 /dev/stdin /etc/runwatch/api-key <<<"second key"
+install -m 600 /dev/stdin /etc/runwatch/api-key <<<"second-key"
 systemctl restart runwatch || fail "it does not restart"
 await "the end of the runs" is "4 runs, 4 finished, 0 deliveries pending" property StatusText
 check "every end is told once" is "run.canceled other
@@ -154,7 +154,7 @@ run.succeeded short" sort "$state/told"
 groupadd --system key-readers
 groupadd --system operators
 useradd --gid operators ada
-install -m 640 -g key-readers /dev/stdin /etc/runwatch/rotated-key <<<"third key"
+install -m 640 -g key-readers /dev/stdin /etc/runwatch/rotated-key <<<"third-key"
 cat >>"$unit.d/test.conf" <<'DROPIN'
 LoadCredential=
 LoadCredential=webhook-secret:/etc/runwatch/webhook-secret
@@ -164,12 +164,12 @@ DROPIN
 sed -i 's|^\[api\]|&\napi_key_file = "/etc/runwatch/rotated-key"|' "$config"
 printf '[daemon]\nsocket_mode = "0660"\n[[run]]\nid = "last"\n' >>"$config"
 systemctl daemon-reload
-simulate "fourth key" id=last,duration=0s
+simulate "fourth-key" id=last,duration=0s
 systemctl restart runwatch || fail "it does not start with a key file"
 check "the group can use the socket" has "^last " runuser -u ada -- runwatch list
 check "others cannot" is 69 sh -c 'runuser -u nobody -- runwatch list 2>/dev/null; echo $?'
 await "the third key to be refused" has "^last .*401" runs
-echo "fourth key" >/etc/runwatch/rotated-key
+echo "fourth-key" >/etc/runwatch/rotated-key
 await "the fourth key to be read" [ -e "$state/begun" ]
 check "that took no restart" is 0 property NRestarts
 

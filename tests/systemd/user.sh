@@ -25,7 +25,7 @@ shown() { as_ada dunstctl close-all && as_ada dunstctl history; }
 # What a user does.
 as_ada install -d "$units" "$home/.config/runwatch"
 as_ada install -m 644 /test/units/user/runwatch.service "$units/runwatch.service"
-writes "$home/.config/runwatch/api-key" <<<"her key"
+writes "$home/.config/runwatch/api-key" <<<"her-key"
 writes "$home/.config/runwatch/config.toml" <<'CONFIG'
 [api]
 base_url = "http://127.0.0.1:8400"
@@ -51,7 +51,7 @@ writes "$units/session.target" <<'UNIT'
 BindsTo=graphical-session.target
 Before=graphical-session.target
 UNIT
-simulate "her key" id=hers,duration=0s,end=failed
+simulate "her-key" id=hers,duration=0s,end=failed
 loginctl enable-linger ada
 await "her service manager" systemctl is-active --quiet "user@$uid"
 check "the unit has no mistakes" is "" verify
