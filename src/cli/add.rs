@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::exit::Exit;
-use super::flags::{Global, duration, run_id};
+use super::flags::{Global, duration};
+use super::named::{Named, named, resolve};
 use super::out::Out;
 use super::socket::{Failure, connect, end};
 use crate::control::NewRun;
@@ -15,9 +16,9 @@ use crate::run::text::one_line;
 /// `runwatch add`.
 #[derive(Debug, Args)]
 pub struct AddArgs {
-    /// Run ids or run URLs
-    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
-    pub(super) runs: Vec<RunId>,
+    /// Run ids or run URLs, also with commas between them; `@FILE` or `-` (standard input) for a list with one per line
+    #[arg(required = true, value_name = "RUN", value_parser = named)]
+    pub(super) runs: Vec<Named>,
 
     /// Name of the run, for people; for one run only
     #[arg(long, value_name = "NAME")]
@@ -38,7 +39,11 @@ pub(super) async fn run(out: &Out, global: &Global, args: &AddArgs) -> Exit {
 }
 
 async fn try_add(out: &Out, global: &Global, args: &AddArgs) -> Result<Exit, Failure> {
-    if args.name.is_some() && args.runs.len() > 1 {
+    let runs = match resolve(&args.runs).await {
+        Ok(runs) => runs,
+        Err(exit) => return Ok(exit),
+    };
+    if args.name.is_some() && runs.len() > 1 {
         out.error("--name is for one run; add the others by themselves");
         return Ok(Exit::Usage);
     }
@@ -50,7 +55,7 @@ async fn try_add(out: &Out, global: &Global, args: &AddArgs) -> Result<Exit, Fai
         notify: args.notify.clone(),
         deadline_seconds: deadline,
     };
-    let added = connect(global).await?.add(args.runs.iter().map(run).collect()).await?;
+    let added = connect(global).await?.add(runs.iter().map(run).collect()).await?;
     for run in &added.runs {
         match &run.finished {
             None => out.say(&format!("{} is watched", run.id)),

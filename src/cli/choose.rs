@@ -1,4 +1,5 @@
-//! Which runs `watch` watches: those named, those that flags choose from the API's list, or those that a person picks from it.
+//! Which runs `watch`, `wait` and `status` are about: those named, those that flags choose from the API's list, or those that
+//! a person picks from it.
 //!
 //! Owns fetching that list with patience, too; `runs` prints it.
 
@@ -6,45 +7,82 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
+use clap::Args;
+use glob::{MatchOptions, Pattern};
 use tokio::time::{Instant, sleep};
 
 use super::exit::Exit;
+use super::named::{Named, named, resolve};
 use super::out::{self, Out};
 use super::readers::{Readers, Shown};
 use super::runs::listing;
 use super::setup;
 use super::verdict::{Gate, judge};
-use super::watch::WatchArgs;
 use crate::api::{ApiClient, Listed, PollError, PollErrorKind};
 use crate::config::Config;
 use crate::poll::Pace;
-use crate::run::{DoubtKind, RunId};
+use crate::run::{DoubtKind, RunId, printable};
 use crate::{blocking, span, words};
 
 /// The most runs that are offered to choose from.
 const OFFERED: usize = 20;
 
-/// The runs that `watch` is to watch: those named, or those that the API has and the flags choose, or those chosen here.
+/// Runs by name, or flags that choose them.
+#[derive(Debug, Args)]
+pub struct Choice {
+    /// Run ids or run URLs, also with commas between them; `@FILE` or `-` (standard input) for a list with one per line
+    #[arg(value_name = "RUN", value_parser = named)]
+    runs: Vec<Named>,
+
+    /// The newest run, active or finished (with --mine or --spec: the newest of those)
+    #[arg(long, conflicts_with = "runs")]
+    latest: bool,
+
+    /// Your active runs: created by this address [default: `email` of the configuration]
+    #[arg(long, value_name = "EMAIL", conflicts_with = "runs", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    mine: Option<String>,
+
+    /// The active runs of the specs whose names match, such as 'nightly-*'
+    #[arg(long, value_name = "GLOB", conflicts_with = "runs", value_parser = spec_glob)]
+    spec: Option<Pattern>,
+}
+
+/// How runs are chosen where none are named.
+pub(super) struct Choosing {
+    /// Whether a person may be asked.
+    pub(super) asks: bool,
+    /// How long fetching the list is retried; without a bound for ever.
+    pub(super) patience: Option<Duration>,
+    /// What it is if that time passes.
+    pub(super) timed_out: Exit,
+    /// Where somebody waits for it.
+    pub(super) shown: Shown,
+}
+
+/// The runs that a command is about: those named, or those that the API has and the flags choose, or those chosen here.
 pub(super) async fn choose(
     out: &Out,
     config: &Config,
     client: &ApiClient,
-    args: &WatchArgs,
+    choice: &Choice,
+    how: &Choosing,
 ) -> Result<Vec<RunId>, Exit> {
-    if !args.runs.is_empty() {
-        return Ok(args.runs.clone());
+    if !choice.runs.is_empty() {
+        return resolve(&choice.runs).await;
     }
-    let asks = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    if !args.latest && args.mine.is_none() && !asks {
-        out.error("which runs? Give their ids, or --latest, or --mine (see `runwatch runs`)");
+    let asks = how.asks && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let by_flags = choice.latest || choice.mine.is_some() || choice.spec.is_some();
+    if !by_flags && !asks {
+        out.error("which runs? Give their ids, or --latest, --mine or --spec (see `runwatch runs`)");
         return Err(Exit::Usage);
     }
-    let mine = args.mine.as_deref().map(|mine| email(config, mine)).transpose()?;
-    let latest = args.latest;
+    let mine = choice.mine.as_deref().map(|mine| email(config, mine)).transpose()?;
+    let latest = choice.latest;
     let wanted = || {
         let (mut newest, mine) = (None, mine.as_deref());
         move |listed: &mut Listed| {
-            let ours = mine.is_none_or(|mine| is_of(listed, mine));
+            let ours = mine.is_none_or(|mine| is_of(listed, mine))
+                && choice.spec.as_ref().is_none_or(|spec| has_spec(listed, spec));
             if !latest {
                 return ours && is_active(listed);
             }
@@ -56,27 +94,30 @@ pub(super) async fn choose(
             wanted
         }
     };
-    let mut readers = Readers::of(Shown::OnStdout);
+    let mut readers = Readers::of(how.shown);
     let listed = tokio::select! {
-        listed = fetch(out, config, client, args.timeout, wanted) => listed,
+        listed = fetch(out, config, client, how.patience, wanted) => listed,
         // Nobody is left to show a watch to.
         gone = readers.gone() => return Err(judge(Vec::new(), &Gate::default(), gone).1),
     };
     let mut listed = listed.map_err(|error| {
         let exit = refused(out, &error);
         // Only time ends what may pass.
-        if may_pass(&error) { Exit::TimedOut } else { exit }
+        if may_pass(&error) { how.timed_out } else { exit }
     })?;
     if latest {
         listed.drain(..listed.len().saturating_sub(1));
     }
     let whose = mine.as_ref().map(|mine| format!(" of {mine}")).unwrap_or_default();
+    let spec =
+        choice.spec.as_ref().map(|spec| format!(" whose spec matches `{}`", printable(spec.as_str(), 60)));
+    let whose = whose + &spec.unwrap_or_default();
     if listed.is_empty() {
         let which = if latest { "no runs" } else { "no active runs" };
         out.error(format_args!("{which}{whose} (see `runwatch runs --all`)"));
         return Err(Exit::NotFound);
     }
-    if latest || args.mine.is_some() {
+    if by_flags {
         return Ok(listed.into_iter().map(|listed| listed.id).collect());
     }
     offer(out, &listed).await
@@ -115,7 +156,7 @@ async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
             Ok(runs) => return Ok(runs),
             Err(wrong) => out::error(format_args!(
                 "`{}` is none of the numbers 1 to {}",
-                crate::run::printable(wrong, 40),
+                printable(wrong, 40),
                 offered.len()
             )),
         }
@@ -143,9 +184,24 @@ fn chosen<'l>(line: &'l str, offered: &[Listed]) -> Result<Vec<RunId>, &'l str> 
 pub(super) fn email(config: &Config, given: &str) -> Result<String, Exit> {
     let known = Some(given).filter(|given| !given.is_empty()).or(config.api.email.as_deref());
     known.map(str::to_owned).ok_or_else(|| {
-        out::error("whose runs are yours? Say so with --mine=EMAIL, DATAFRAMER_EMAIL, or email in [api]");
+        out::error("whose runs are yours? Say so with --mine EMAIL, DATAFRAMER_EMAIL, or email in [api]");
         Exit::Usage
     })
+}
+
+/// A glob of a spec's name.
+pub(super) fn spec_glob(text: &str) -> Result<Pattern, String> {
+    if text.is_empty() {
+        return Err("expected a glob, such as 'nightly-*'".to_owned());
+    }
+    Pattern::new(text).map_err(|error| format!("{}; expected text with *, ? and [abc] in it", error.msg))
+}
+
+/// Whether the name of the run's spec matches, as `[discover]` compares it.
+pub(super) fn has_spec(listed: &Listed, spec: &Pattern) -> bool {
+    let options = MatchOptions { case_sensitive: false, ..MatchOptions::new() };
+    let name = listed.run.details.as_ref().and_then(|details| details.spec_name.as_deref());
+    name.is_some_and(|name| spec.matches_with(name, options))
 }
 
 /// Whether this address created the run.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::level_filters::LevelFilter;
 
 use super::exit::Exit;
@@ -64,6 +64,7 @@ async fn demo(out: &Out, args: &DemoArgs) -> Result<Exit, Exit> {
         channels_win: true,
         extra: None,
         end_when: EndWhen::All,
+        began: Instant::now(),
         timeout: None,
         keep_bodies: false,
         shown: Shown::OnStdout,

@@ -73,6 +73,8 @@ pub(super) struct Watch<'a> {
     /// A way out that nobody configured: tried once.
     pub(super) extra: Option<Channel>,
     pub(super) end_when: EndWhen<'a>,
+    /// Since when the timeout counts.
+    pub(super) began: Instant,
     pub(super) timeout: Option<Duration>,
     pub(super) keep_bodies: bool,
     /// Where it is shown: the watch ends when nobody reads there any more.
@@ -94,11 +96,10 @@ impl Watch<'_> {
         source: Arc<dyn RunSource>,
         view: &mut dyn View,
     ) -> Result<Session, Exit> {
-        let began = Instant::now();
         let mut signals = Signals::in_foreground().map_err(|error| setup::internal(out, &error))?;
         let store = Arc::new(SqliteStore::in_memory().map_err(|error| setup::internal(out, &error))?);
         let mut running = app::start(self.plan()?, source, store);
-        let deadline = self.timeout.map(|timeout| began + timeout);
+        let deadline = self.timeout.map(|timeout| self.began + timeout);
         let mut cut = self.until_over(out, &mut running, &mut signals, deadline, view).await;
         if matches!(cut, Cut::Deadline | Cut::NobodyReads) {
             tokio::select! {

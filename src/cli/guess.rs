@@ -10,7 +10,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::Cli;
-use crate::run::RunId;
+use crate::run::{RunId, printable};
 
 /// Verbs of other tools, and what to run instead.
 const VERBS: [(&str, &str); 17] = [
@@ -40,6 +40,17 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, cla
         Ok(cli) => return Ok(cli),
         Err(error) => error,
     };
+    if let Some((at, whose)) = behind_mine(&args) {
+        if !whose.contains('@') {
+            let mut error = without_dashes(error);
+            tip(&mut error, &format!("for the runs of `{}`, write --mine={}", shown(&whose), shown(&whose)));
+            return Err(error);
+        }
+        let mut guessed = args;
+        guessed[at] = format!("--mine={whose}").into();
+        guessed.remove(at + 1);
+        return Cli::try_parse_from(guessed).map_err(without_dashes);
+    }
     let Some(at) = unknown_command(&error, &args) else { return Err(without_dashes(error)) };
     let word = args[at].to_string_lossy().into_owned();
     if is_run(&word) {
@@ -48,6 +59,18 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, cla
         return Cli::try_parse_from(guessed).map_err(without_dashes);
     }
     Err(with_hint(error, &word))
+}
+
+/// Where `--mine` stands, and the word behind it, which clap takes for a run.
+fn behind_mine(args: &[OsString]) -> Option<(usize, String)> {
+    let options = args.split(|arg| arg == "--").next()?;
+    let at = options.iter().position(|arg| arg == "--mine")?;
+    let word = options.get(at + 1)?.to_str()?;
+    (!word.starts_with(['-', '@'])).then(|| (at, word.to_owned()))
+}
+
+fn shown(word: &str) -> String {
+    printable(word, 60)
 }
 
 /// Where the word stands that clap took for a command of `runwatch` itself and does not know.
@@ -159,6 +182,21 @@ mod tests {
             }
         }
         assert!(read("LS").unwrap_err().contains("runwatch list"));
+    }
+
+    #[test]
+    fn an_address_behind_mine_is_whose() {
+        for line in
+            ["runs --mine ana@example.com", "watch --mine ana@example.com --any", "wait --any --mine ana@h"]
+        {
+            assert!(read(line).is_ok(), "{line}: {:?}", read(line));
+        }
+        for line in ["runs --mine ana", "watch --mine ana --any"] {
+            let error = read(line).unwrap_err();
+            assert!(error.contains("--mine=ana"), "{line}: {error}");
+        }
+        // A run beside it stays what it is: refused.
+        assert!(read("watch r --mine").is_err());
     }
 
     #[test]

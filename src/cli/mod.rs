@@ -24,6 +24,7 @@ mod journal;
 mod lines;
 mod list;
 mod logging;
+mod named;
 mod notify_test;
 mod out;
 mod progress;

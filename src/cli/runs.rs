@@ -15,7 +15,7 @@ use crate::api::{ApiClient, Listed};
 use crate::{app, words};
 
 /// How long fetching the list is retried, where nobody waits for a run.
-const ONE_SHOT: Duration = Duration::from_secs(5);
+pub(super) const ONE_SHOT: Duration = Duration::from_secs(5);
 
 /// `runwatch runs`.
 #[derive(Debug, Args)]

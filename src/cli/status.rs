@@ -8,9 +8,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tracing::level_filters::LevelFilter;
 
+use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
-use super::flags::{Global, ListFormat, Output, run_id};
+use super::flags::{Global, ListFormat, Output};
 use super::out::Out;
+use super::readers::Shown;
+use super::runs::ONE_SHOT;
 use super::verdict::{Cut, Gate, Judged, judge};
 use super::{report, setup};
 use crate::api::{Answer, ApiClient, PollError, PollErrorKind, RunSource};
@@ -21,10 +24,10 @@ use crate::{app, clock};
 
 /// `runwatch status`.
 #[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = true, args = ["runs", "latest", "mine", "spec"])]
 pub struct StatusArgs {
-    /// Run ids or run URLs
-    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
-    pub(super) runs: Vec<RunId>,
+    #[command(flatten)]
+    choice: Choice,
 
     /// Exit by the state of the runs: 8 while one is running, else as `wait` would. Without this flag, only a run that
     /// cannot be read counts (4, 5, 7)
@@ -43,7 +46,10 @@ pub(super) async fn run(out: &Out, global: &Global, args: &StatusArgs) -> Exit {
 async fn status(out: &Out, global: &Global, args: &StatusArgs) -> Result<Exit, Exit> {
     let config = setup::configure(global, None, LevelFilter::WARN, out)?;
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
-    let runs = ask_all(&config, &client, setup::subjects(&config, &args.runs)).await;
+    let how =
+        Choosing { asks: false, patience: Some(ONE_SHOT), timed_out: Exit::Unknown, shown: Shown::OnStdout };
+    let runs = choose(out, &config, &client, &args.choice, &how).await?;
+    let runs = ask_all(&config, &client, setup::subjects(&config, &runs)).await;
     let (judged, exit) = judge(runs, &Gate::default(), Cut::OnePoll);
     let text = match args.output.format {
         // Each line says why, too.

@@ -6,8 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
+use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
-use super::flags::{Global, duration, duration_or_zero, run_id};
+use super::flags::{Global, duration, duration_or_zero};
 use super::foreground::{EndWhen, Watch};
 use super::lines::Lines;
 use super::out::{self, Out};
@@ -23,10 +24,10 @@ use crate::run::{RunId, RunState};
 
 /// `runwatch wait`.
 #[derive(Debug, Args)]
+#[group(id = "which", required = true, multiple = true, args = ["runs", "latest", "mine", "spec"])]
 pub struct WaitArgs {
-    /// Run ids or run URLs
-    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
-    pub(super) runs: Vec<RunId>,
+    #[command(flatten)]
+    choice: Choice,
 
     /// Give up after this time, for all runs together: 30s, 5m, 2h
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration)]
@@ -39,6 +40,10 @@ pub struct WaitArgs {
     /// Exit 6 if a run SUCCEEDED with fewer completed samples than this: a number, or a share of its samples such as 95%
     #[arg(long, value_name = "N|P%", allow_hyphen_values = true)]
     pub(super) min_completed: Option<Threshold>,
+
+    /// End when one run has finished, instead of all
+    #[arg(long, conflicts_with = "fail_fast")]
+    pub(super) any: bool,
 
     /// End as soon as one run has not succeeded, instead of waiting for all
     #[arg(long)]
@@ -78,9 +83,10 @@ struct Prepared {
     config: Config,
     channels: Vec<ConfiguredChannel>,
     client: Arc<ApiClient>,
+    runs: Vec<RunId>,
 }
 
-fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit> {
+async fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit> {
     let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     let channels = args.notify.as_deref().map(|names| setup::choose_channels(&config, names)).transpose()?;
     // Nothing is built yet; but a channel that cannot be used is refused before hours have been waited.
@@ -89,13 +95,17 @@ fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit
         .flatten()
         .try_for_each(|channel| app::channel(channel, &config).map(|_| ()).map_err(setup::refuse))?;
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
-    Ok(Prepared { config, channels: channels.unwrap_or_default(), client })
+    let how =
+        Choosing { asks: false, patience: args.timeout, timed_out: Exit::TimedOut, shown: Shown::OnBoth };
+    let runs = choose(out, &config, &client, &args.choice, &how).await?;
+    Ok(Prepared { config, channels: channels.unwrap_or_default(), client, runs })
 }
 
 async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
     let in_github = in_github();
     let output = args.output.unwrap_or(if in_github { WaitOutput::Github } else { WaitOutput::Text });
-    let prepared = match prepare(out, global, args) {
+    let began = tokio::time::Instant::now();
+    let prepared = match prepare(out, global, args).await {
         Ok(prepared) => prepared,
         Err(exit) => {
             // Machines get a result, too.
@@ -109,7 +119,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
             return Err(exit);
         }
     };
-    let Prepared { config, channels, client } = prepared;
+    let Prepared { config, channels, client, runs } = prepared;
     let hint = github::hint_about_timeout(args.timeout).filter(|_| in_github);
     if let Some(hint) = &hint {
         out.commands(hint);
@@ -118,16 +128,20 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let is_good = |state: &RunState| verdict::is_good(state, &gate);
     let watch = Watch {
         config: &config,
-        runs: &args.runs,
+        runs: &runs,
         channels,
         channels_win: true,
         extra: None,
-        end_when: if args.fail_fast { EndWhen::FirstBad(Box::new(is_good)) } else { EndWhen::All },
+        end_when: match (args.fail_fast, args.any) {
+            (true, _) => EndWhen::FirstBad(Box::new(is_good)),
+            (_, true) => EndWhen::Any,
+            _ => EndWhen::All,
+        },
+        began,
         timeout: args.timeout,
         keep_bodies: output == WaitOutput::Json,
         shown: Shown::OnBoth,
     };
-    let began = tokio::time::Instant::now();
     let mut lines = Lines::on_stderr(out, watch.subjects().len());
     let mut session = watch.run(out, Arc::clone(&client) as _, &mut lines).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);

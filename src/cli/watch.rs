@@ -5,37 +5,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
+use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
-use super::flags::{Global, duration, duration_or_zero, run_id};
+use super::flags::{Global, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
 use super::lines::Lines;
 use super::out::Out;
 use super::progress::Progress;
 use super::readers::Shown;
+use super::setup;
 use super::verdict::{Gate, judge};
-use super::{choose, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::ChannelKind;
 use crate::notify::desktop;
-use crate::run::{RunId, Subject};
+use crate::run::Subject;
 
 /// `runwatch watch`.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// Run ids or run URLs; without any, on a terminal, lists the active runs and asks which to watch
-    #[arg(value_name = "RUN", value_parser = run_id)]
-    pub(super) runs: Vec<RunId>,
-
-    /// Watch the newest run (with --mine: of yours)
-    #[arg(long, conflicts_with = "runs")]
-    pub(super) latest: bool,
-
-    /// Watch your active runs: created by this address [default: `email` of the configuration]
-    #[arg(long, value_name = "EMAIL", conflicts_with = "runs", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-    pub(super) mine: Option<String>,
+    #[command(flatten)]
+    pub(super) choice: Choice,
 
     /// End when one run has finished, instead of all
     #[arg(long)]
@@ -64,6 +57,7 @@ pub(super) async fn run(out: &Out, global: &Global, args: &WatchArgs) -> Exit {
 }
 
 async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exit> {
+    let began = Instant::now();
     let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     let channels = match &args.notify {
         Some(names) => setup::choose_channels(&config, names)?,
@@ -74,7 +68,9 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     let has_desktop = channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop { .. }));
     let extra = unasked && !has_desktop && desktop::is_there().await;
     let source = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
-    let runs = choose::choose(out, &config, &source, args).await?;
+    let how =
+        Choosing { asks: true, patience: args.timeout, timed_out: Exit::TimedOut, shown: Shown::OnStdout };
+    let runs = choose(out, &config, &source, &args.choice, &how).await?;
     let watch = Watch {
         config: &config,
         runs: &runs,
@@ -82,6 +78,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
         channels,
         channels_win: args.notify.is_some(),
         end_when: if args.any { EndWhen::Any } else { EndWhen::All },
+        began,
         timeout: args.timeout,
         keep_bodies: false,
         shown: Shown::OnStdout,

@@ -85,6 +85,41 @@ fn watch_latest_and_mine_do_what_they_say() {
 }
 
 #[test]
+fn wait_and_status_choose_as_watch_does() {
+    let ended = |id: &str| run().set("id", id.into()).status("SUCCEEDED").ok();
+    let ids = |json: &serde_json::Value| {
+        json["runs"].as_array().unwrap().iter().map(|run| run["id"].clone()).collect::<Vec<_>>()
+    };
+    for (args, expected) in [
+        (&["wait", "--latest"][..], &[NEWEST][..]),
+        (&["wait", "--mine", "ana@example.com"], &[NEWEST, GOING]),
+        (&["wait", "--spec", "SUPPORT_*"], &[NEWEST, GOING]),
+        (&["status", "--latest"], &[NEWEST]),
+        (&["status", "--latest", "--spec", "support_*", "--exit-code"], &[NEWEST]),
+    ] {
+        let answers = expected.iter().map(|id| ended(id));
+        let stub = Stub::with([json(LIST)].into_iter().chain(answers));
+        let args = [args, &["--output", "json"]].concat();
+        let output = runwatch(&args).api(&stub).quick("max_in_flight = 1\n").run();
+        assert_eq!(output.code, Some(0), "{args:?}: {output:?}");
+        assert_eq!(ids(&output.json()), expected, "{args:?}: {output:?}");
+    }
+    // One that has finished ends it; the other does not count.
+    let stub = Stub::then_forever([json(LIST), ended(NEWEST)], run().set("id", GOING.into()).ok());
+    let args = ["wait", "--any", "--mine=ana@example.com", "--output", "json"];
+    let output = runwatch(&args).api(&stub).quick("max_in_flight = 1\n").run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let stub = Stub::with([json(LIST)]);
+    let output = runwatch(&["wait", "--spec", "nothing-*", "--output", "json"]).api(&stub).quick("").run();
+    assert_eq!((output.code, &output.json()["verdict"]), (Some(5), &"not_found".into()), "{output:?}");
+    assert!(output.stderr.contains("no active runs whose spec matches `nothing-*`"), "{output:?}");
+    for args in [&["wait"][..], &["status"], &["wait", "r", "--latest"], &["wait", "--spec", "["]] {
+        let output = runwatch(args).run();
+        assert_eq!(output.code, Some(2), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
 fn passing_trouble_with_the_list_ends_nothing() {
     let ended = run().set("id", NEWEST.into()).status("SUCCEEDED").ok();
     let stub = Stub::with([error(503), page(502), json(&LIST[..99]), json(LIST), ended]);

@@ -83,6 +83,12 @@ impl Runwatch {
         self.config(&format!("{QUICK}{text}"))
     }
 
+    /// With standard input coming from there.
+    pub fn stdin(mut self, from: impl Into<Stdio>) -> Self {
+        self.command.stdin(from);
+        self
+    }
+
     /// With standard output going there.
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.command.stdout(to);
