@@ -1,8 +1,8 @@
-//! One attempt in its steps: send, judge, record, and only then say so.
+//! The steps of one attempt: send, judge, record, and only then log.
 //!
-//! Owns what each kind of failure means for the event and for the channel, and what all attempts of a channel share. The loop
-//! that starts attempts is `worker`'s, the words are `report`'s. A delivery is called delivered only when that has been recorded; one that is given up
-//! is told of through the other channels in the same transaction.
+//! Owns what each kind of failure means for the event and for the channel, and what all attempts of a channel share.
+//! `worker` starts attempts, and `report` has the wording. A delivery counts as delivered only when that is recorded.
+//! If a delivery is given up, the same transaction notifies the other channels.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,11 +24,12 @@ use crate::store::{
     ChannelName, Claimed, Finished, Follows, Outbox, Outcome, Owner, Routes, Settlement, StoreError,
 };
 
-/// The pauses after the store failed: the first, doubled up to the last.
+/// Pauses after the store failed: the first, doubled up to the last.
 pub(super) const STORE_PAUSE: Duration = Duration::from_secs(1);
 pub(super) const LONGEST_STORE_PAUSE: Duration = Duration::from_secs(30);
 
-/// An event that an unavailable receiver refused this often steps behind the others: it may be what makes it unavailable.
+/// Number of refusals by an unavailable receiver after which an event lets others go first, because the event may be
+/// the cause.
 const STEPS_ASIDE_AFTER: u32 = 5;
 
 /// What the attempts of all channels share.
@@ -36,11 +37,11 @@ pub(super) struct Shared {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) owner: Owner,
     pub(super) wall: WallClock,
-    /// Who is told that a channel was given up on.
+    /// Which channels are notified when a delivery is given up.
     pub(super) routes: watch::Receiver<Routes>,
     pub(super) told: Option<mpsc::UnboundedSender<Told>>,
-    /// Rows that this process has claimed and not settled, whatever became of their leases: what is sent already is not sent
-    /// again because the store was away.
+    /// Rows that this process has claimed and not settled, even if their leases ended. Prevents sending a delivery
+    /// again because the store was unavailable.
     pub(super) in_hand: Mutex<HashSet<i64>>,
 }
 
@@ -48,28 +49,28 @@ pub(super) struct Shared {
 pub(super) struct Context {
     pub(super) shared: Arc<Shared>,
     pub(super) channel: Channel,
-    /// The receiver wants nothing more.
+    /// Whether the receiver refuses everything.
     pub(super) disabled: AtomicBool,
     pub(super) state: Mutex<State>,
 }
 
 pub(super) struct State {
     pace: Pace,
-    /// Deliveries that were made.
+    /// The number of deliveries made.
     delivered: u64,
-    /// Events that were refused while the receiver was unavailable: how often, and `delivered` at the first time.
+    /// Events refused while the receiver was unavailable: how often, and `delivered` at the first refusal.
     refused: HashMap<i64, (u32, u64)>,
     /// When the channel was last held.
     pub(super) held_at: Option<Instant>,
 }
 
-/// What is to be made of an attempt.
+/// What to record and do after an attempt.
 pub(super) struct Verdict {
     pub(super) settlement: Settlement,
     pub(super) told: ToldOutcome,
 }
 
-/// A claimed delivery with its event, which is parsed once.
+/// A claimed delivery with its parsed event.
 pub(super) struct Prepared {
     pub(super) claimed: Claimed,
     pub(super) payload: Result<Payload, NotifyError>,
@@ -78,7 +79,7 @@ pub(super) struct Prepared {
     _in_hand: InHand,
 }
 
-/// A row that is in hand for as long as this lives.
+/// A row that is in hand until this is dropped.
 pub(super) struct InHand {
     shared: Arc<Shared>,
     id: i64,
@@ -97,15 +98,15 @@ impl Drop for InHand {
     }
 }
 
-/// What a send came to.
+/// The result of a send.
 pub(super) struct Sent {
     pub(super) prepared: Vec<Prepared>,
     pub(super) result: Result<(), NotifyError>,
     pub(super) took: Duration,
 }
 
-/// An event of an older version, which took run ids that are refused today: its id is only a name then. What a machine is
-/// sent stays as it was stored.
+/// An event of an older version, which accepted run ids that are invalid today. Its id is used as a name only. The
+/// stored bytes are sent unchanged.
 fn without_id(stored: &str) -> Option<Payload> {
     let mut event: serde_json::Value = serde_json::from_str(stored).ok()?;
     let data = event.get_mut("data")?.as_object_mut()?;
@@ -114,14 +115,14 @@ fn without_id(stored: &str) -> Option<Payload> {
     serde_json::from_value(event).ok()
 }
 
-/// Sends once; several events are told together.
+/// Makes one attempt; sends several events together if the channel gathers.
 pub(super) async fn send(context: Arc<Context>, prepared: Vec<Prepared>) -> Sent {
     let began = Instant::now();
     let result = send_all(&context, &prepared).await;
     Sent { prepared, result, took: began.elapsed() }
 }
 
-/// Reads the event of a claimed delivery.
+/// Parses the event of a claimed delivery.
 pub(super) fn prepare(claimed: Claimed, in_hand: InHand) -> Prepared {
     let payload = serde_json::from_str(&claimed.payload);
     let payload = payload.or_else(|error| without_id(&claimed.payload).ok_or(error)).map_err(|error| {
@@ -154,14 +155,13 @@ impl Context {
         Self { shared, channel, disabled: AtomicBool::new(false), state: Mutex::new(state) }
     }
 
-    /// How much may be sent at once now, and whether that is all that the channel ever gets at once.
+    /// How many may be sent at once now, and whether that is the channel's maximum.
     pub(super) fn allowed(&self) -> (usize, bool) {
         let allowed = lock(&self.state).pace.allowed();
         (allowed, allowed == self.channel.concurrency)
     }
 
-    /// Takes note of how the channel is configured. A receiver that wanted nothing more before a restart wants nothing more
-    /// after it.
+    /// Records how the channel is configured. A channel that was disabled before a restart stays disabled.
     pub(super) async fn open(&self) -> Result<(), StoreError> {
         let Channel { name, fingerprint, formerly, .. } = &self.channel;
         let now = (self.shared.wall)();
@@ -172,14 +172,14 @@ impl Context {
         Ok(())
     }
 
-    /// Records an attempt, and says so.
+    /// Records an attempt, and then logs it.
     pub(super) async fn settle(&self, one: &Prepared, verdict: &Verdict, took: Duration) {
-        // Nothing is called delivered, or given up, that was not recorded.
+        // Nothing is logged as delivered or given up before that is recorded.
         let finished = self.record(&one.claimed, verdict).await;
         self.say(one, verdict, finished, took);
     }
 
-    /// Gives back what was claimed and is not sent now, in one commit. The rows stay where they are in the order.
+    /// Releases claims that are not sent now, in one commit. The rows keep their order.
     pub(super) async fn release(&self, unsent: Vec<Prepared>) {
         let Shared { outbox, owner, wall, .. } = &*self.shared;
         let rows: Vec<(i64, i64)> = unsent.iter().map(|one| (one.claimed.id, one.claimed.claim)).collect();
@@ -192,7 +192,7 @@ impl Context {
         }
     }
 
-    /// What is to be recorded of an attempt.
+    /// What to record after an attempt.
     pub(super) fn judge(&self, one: &Prepared, result: Result<(), NotifyError>) -> Verdict {
         let error = match result {
             Ok(()) => {
@@ -228,7 +228,7 @@ impl Context {
         Verdict { settlement: Settlement { fingerprint, ..outcome.into() }, told }
     }
 
-    /// The attempt counts: it is made again on schedule, if there is another.
+    /// The attempt counts. It is retried on schedule, unless it was the last.
     fn failed(&self, one: &Prepared, error: &NotifyError, floor: Duration) -> Verdict {
         let attempt = one.claimed.attempt;
         let Some(pause) = self.channel.schedule.pause(attempt, fastrand::f64()) else {
@@ -239,7 +239,7 @@ impl Context {
         self.verdict(Outcome::Retry { at, error: error.to_string() }, ToldOutcome::Retried)
     }
 
-    /// The channel waits, and the event with it, where it is in the order.
+    /// The channel is held, and the event keeps its place in the order.
     fn refused(&self, error: &NotifyError, wait: Option<Duration>, steps_aside: bool) -> Verdict {
         let pause = lock(&self.state).pace.refused(wait, Instant::now());
         let until = (self.shared.wall)() + pause;
@@ -249,8 +249,8 @@ impl Context {
         verdict
     }
 
-    /// The channel waits. Where the same event is refused again and again, it lets others go first; where those get through,
-    /// it was about the event, and counts.
+    /// The channel is held. An event that is refused again and again lets others go first. If others are accepted
+    /// meanwhile, the event is the cause, and the attempt counts.
     fn unavailable(&self, one: &Prepared, error: &NotifyError, wait: Duration) -> Verdict {
         let (times, is_about_the_event) = {
             let mut state = lock(&self.state);
@@ -271,8 +271,8 @@ impl Context {
         verdict
     }
 
-    /// The warning that this channel was given up on, and the other channels that want to know. There is none about a
-    /// warning: that would go round for ever.
+    /// The event that this delivery was given up, and the other channels that want it. There is none for such an event
+    /// itself, because that would never end.
     fn dead_letter(&self, one: &Prepared, why: &str) -> Option<(Event, Vec<ChannelName>)> {
         let payload = one.payload.as_ref().ok()?;
         if payload.kind == EventKind::DeliveryFailed {
@@ -284,7 +284,7 @@ impl Context {
         Some((event, others.into_iter().filter(|other| other != name).collect()))
     }
 
-    /// Writes down how it went, until that has worked.
+    /// Records the result, and repeats that until it works.
     async fn record(&self, claimed: &Claimed, verdict: &Verdict) -> Finished {
         let mut pause = STORE_PAUSE;
         let Shared { outbox, owner, wall, .. } = &*self.shared;
@@ -305,7 +305,7 @@ impl Context {
         }
     }
 
-    /// Somebody may have asked for another try since.
+    /// A user may have asked for a retry meanwhile.
     async fn is_still_disabled(&self) -> bool {
         let Channel { name, fingerprint, .. } = &self.channel;
         let enabled = matches!(self.shared.outbox.disabled(name, fingerprint).await, Ok(None));
@@ -316,7 +316,7 @@ impl Context {
     }
 }
 
-/// What is behind these locks is whole after a panic.
+/// Locks although another holder panicked, because the data stays consistent.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

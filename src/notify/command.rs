@@ -1,7 +1,7 @@
-//! The command channel: runs a program of the user's, without a shell.
+//! The command channel: runs the user's program, without a shell.
 //!
-//! Owns its environment (`RUNWATCH_*` in; what is inherited is `environment`'s), its standard input (the event as JSON) and its end: when the
-//! time is up, the whole process group is killed.
+//! Owns the `RUNWATCH_*` variables (`environment` decides what is inherited), standard input (the event as JSON) and
+//! the program's end. After the timeout, the whole process group is killed.
 
 use std::fmt;
 use std::process::Stdio;
@@ -20,22 +20,23 @@ use crate::run::printable;
 use crate::run::text::one_line;
 use crate::secret::REDACTED;
 
-/// How long is listened on after the program has ended.
+/// How long to read standard error after the program has ended.
 const STDERR_DRAIN: Duration = Duration::from_millis(100);
 
-/// What a command channel needs to know. Arguments can hold tokens: `Debug` shows none of them.
+/// Settings of a command channel. `Debug` shows no arguments, because they may contain tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CommandSettings {
     /// The program.
     pub program: String,
-    /// Its arguments, given as they are.
+    /// Its arguments, passed unchanged.
     pub arguments: Vec<String>,
-    /// How long it may take.
+    /// Maximum run time.
     pub timeout: Duration,
 }
 
 impl CommandSettings {
-    /// The program as messages name it. A whole command line in its place ends at the first blank: arguments can hold tokens.
+    /// The program as messages name it. If it contains a whole command line, only the part before the first blank,
+    /// because arguments may contain tokens.
     pub fn shown_program(&self) -> String {
         match self.program.split_once(char::is_whitespace) {
             Some((program, _)) => format!("{program} …"),
@@ -54,14 +55,14 @@ impl fmt::Debug for CommandSettings {
     }
 }
 
-/// Tells events to a program.
+/// Runs a program for each event.
 #[derive(Debug)]
 pub struct Command {
     settings: CommandSettings,
 }
 
 impl Command {
-    /// A channel for this program. Nothing is started yet.
+    /// Creates the channel. Starts nothing.
     pub fn new(settings: CommandSettings) -> Self {
         Self { settings }
     }
@@ -76,7 +77,7 @@ impl Command {
         match timeout(self.settings.timeout, attend(&mut child, notice)).await {
             Err(_) => {
                 drop(group);
-                // Its end is certain now; who collects it does not matter.
+                // It was killed, so who reaps it does not matter.
                 let _ = timeout(STDERR_DRAIN, child.wait()).await;
                 Err(NotifyError::retryable(format!(
                     "{program} did not finish within {} and was killed",
@@ -85,7 +86,7 @@ impl Command {
             }
             Ok(Err(error)) => Err(NotifyError::retryable(format!("cannot wait for {program}: {error}"))),
             Ok(Ok((status, complaint))) => {
-                // What it leaves running on purpose is its own affair.
+                // Processes that the program leaves running on purpose may continue.
                 group.release();
                 if status.success() {
                     return Ok(());
@@ -98,7 +99,7 @@ impl Command {
     fn prepared(&self, notice: &Notice) -> tokio::process::Command {
         let data = &notice.payload.data;
         let Message { title, body, .. } = Message::of(&notice.payload);
-        // For people to read. Standard input has what the API said. (A NUL would make the start fail.)
+        // For people to read; standard input has the original. (A NUL would prevent the start.)
         let line = |text: &str| one_line(text).into_owned();
         let count = |count: Option<u64>| count.map(|count| count.to_string());
         let mut command = tokio::process::Command::new(&self.settings.program);
@@ -139,7 +140,7 @@ impl Notifier for Command {
     }
 }
 
-/// A program's process group, killed when this is dropped: also where the attempt is cut off by the end of runwatch.
+/// A program's process group. Killed when dropped, even if the end of runwatch cancels the attempt.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -147,7 +148,7 @@ impl Group {
         Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
     }
 
-    /// Lets the group live.
+    /// Does not kill the group when dropped.
     fn release(&mut self) {
         self.0 = None;
     }
@@ -156,18 +157,18 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Gone already is as good as killed.
+            // The group may be gone already.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
-/// Feeds the event to the program, listens to its complaints and waits for its end.
+/// Writes the event to the program, reads its standard error and waits for its end.
 async fn attend(child: &mut Child, notice: &Notice) -> std::io::Result<(std::process::ExitStatus, String)> {
     let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
     let feed = async {
         if let Some(mut stdin) = stdin {
-            // A program that does not read its input is none the worse for it.
+            // A program need not read its input.
             let _ = stdin.write_all(notice.json.as_bytes()).await;
             let _ = stdin.write_all(b"\n").await;
         }
@@ -184,14 +185,14 @@ async fn attend(child: &mut Child, notice: &Notice) -> std::io::Result<(std::pro
         }
     };
     if !heard {
-        // The end of the program decides. A child of its own may hold the stream open for long.
+        // Only the program's end counts. A child of it may keep the stream open for long.
         let _ = timeout(STDERR_DRAIN, listen).await;
     }
     let complaint = complaints.lock().unwrap_or_else(PoisonError::into_inner);
     Ok((status, printable(&String::from_utf8_lossy(&complaint), LONGEST_ANSWER)))
 }
 
-/// Keeps the beginning of what the program complains of, and reads the rest so that it does not block on it.
+/// Keeps the start of standard error, and reads the rest so that the program does not block.
 async fn listen(stderr: Option<ChildStderr>, kept: Arc<Mutex<Vec<u8>>>) {
     let Some(mut stderr) = stderr else { return };
     let mut buffer = [0; 1024];

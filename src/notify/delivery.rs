@@ -1,7 +1,7 @@
-//! From the outbox to the channels: claim, send, record. At least once, one worker a channel.
+//! Delivers events from the outbox to the channels: claim, send, record. At least once, with one worker per channel.
 //!
-//! Owns the set of workers. Each channel has one of its own (`worker`), so that a slow or dead one delays no other; a
-//! channel that is configured differently gets a new one while the old one finishes what it has begun.
+//! Owns the set of workers. Each channel has its own (`worker`), so a slow or dead channel delays no other. A
+//! reconfigured channel gets a new worker, while the old one finishes its attempts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -19,41 +19,41 @@ use super::worker::Worker;
 use crate::clock::WallClock;
 use crate::store::{ChannelName, Outbox, Owner, Routes};
 
-/// The pause before a worker that panicked is started again.
+/// Pause before a worker that panicked is started again.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
-/// Ends the workers once nothing is due before the moment given.
+/// Ends the workers once nothing is due before the given time.
 pub type Drain = watch::Sender<Option<Instant>>;
 
-/// An attempt that was made, for whoever counts them.
+/// A finished attempt, for the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Told {
     /// The channel.
     pub channel: ChannelName,
     /// `webhook`, `desktop`, `log` or `command`.
     pub kind: &'static str,
-    /// What came of it.
+    /// The result.
     pub outcome: ToldOutcome,
-    /// How long it took.
+    /// How long the attempt took.
     pub took: Duration,
 }
 
-/// What came of an attempt.
+/// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ToldOutcome {
-    /// The receiver has it.
+    /// The receiver accepted it.
     Delivered,
-    /// It failed and is tried again.
+    /// It failed and is retried.
     Retried,
-    /// The receiver asked to wait: it is tried again, and this attempt does not count.
+    /// The receiver asked to wait. It is retried, and this attempt does not count.
     Held,
     /// Given up after the last attempt.
     Exhausted,
-    /// Given up because it can never be delivered there.
+    /// Given up, because it can never be delivered to this channel.
     Undeliverable,
-    /// Given up because the receiver wants nothing more.
+    /// Given up, because the receiver refuses everything.
     Disabled,
-    /// Not tried again: the end of its run has overtaken it.
+    /// Not retried, because the end of its run supersedes it.
     Superseded,
 }
 
@@ -70,7 +70,7 @@ impl ToldOutcome {
     ];
 }
 
-/// The notifying half: all channels' workers.
+/// Runs the workers of all channels.
 pub struct Delivery {
     shared: Arc<Shared>,
     channels: Vec<Channel>,
@@ -79,25 +79,25 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Workers for these channels. None runs yet.
+    /// Workers for these channels, not started yet.
     pub fn new(
         outbox: Arc<dyn Outbox>,
         channels: Vec<Channel>,
         routes: watch::Receiver<Routes>,
         wall: WallClock,
     ) -> Self {
-        // Unique among the owners of a store: the process and the moment it began.
+        // Unique among the owners of a store: the process id and its start time.
         let owner = Owner(format!("{}-{}", std::process::id(), wall().as_microsecond()).into());
         let shared = Shared { outbox, owner, wall, routes, told: None, in_hand: Mutex::default() };
         Self { shared: Arc::new(shared), channels, drain: watch::Sender::new(None), changes: None }
     }
 
-    /// The handle that ends the workers in good order.
+    /// The handle that ends the workers.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
     }
 
-    /// Tells every attempt there.
+    /// Sends every attempt there.
     #[must_use]
     pub fn telling(mut self, told: mpsc::UnboundedSender<Told>) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
@@ -106,21 +106,21 @@ impl Delivery {
         self
     }
 
-    /// Takes other channels from there, in place of all that there are.
+    /// Receives new sets of channels, which replace all current ones.
     #[must_use]
     pub fn changing(mut self, changes: mpsc::Receiver<Vec<Channel>>) -> Self {
         self.changes = Some(changes);
         self
     }
 
-    /// Works until cancelled or drained. What is cut off stays in the outbox.
+    /// Runs until cancelled or drained. Unfinished deliveries stay in the outbox.
     pub async fn run(self, cancel: CancellationToken) {
         let Self { shared, channels, drain, mut changes } = self;
         let mut crew = Crew { shared, drain, cancel, workers: JoinSet::new(), posts: HashMap::new() };
         crew.set(channels);
         let mut drained = crew.drain.subscribe();
         let cancel = crew.cancel.clone();
-        // Without channels there is nothing to end, and still channels may come.
+        // Without channels it keeps running, because channels may be added.
         while !(crew.workers.is_empty() && (crew.drain.borrow().is_some() || cancel.is_cancelled())) {
             let change = async {
                 match &mut changes {
@@ -144,20 +144,20 @@ struct Crew {
     drain: Drain,
     cancel: CancellationToken,
     workers: JoinSet<()>,
-    /// Who works where.
+    /// The worker of each channel.
     posts: HashMap<Id, Post>,
 }
 
-/// A worker's place.
+/// A worker and its channel.
 struct Post {
     context: Arc<Context>,
-    /// Ends it when it has finished what it has begun.
+    /// Ends the worker after its attempts in flight.
     retire: CancellationToken,
 }
 
 impl Crew {
-    /// Has a worker for each of these channels and for no other. One that is configured as before, and is to try again when it
-    /// was, keeps its worker.
+    /// Replaces the set of workers by one for each of these channels. A channel with the same configuration and retry
+    /// schedule keeps its worker.
     fn set(&mut self, channels: Vec<Channel>) {
         let mut kept = Vec::new();
         for post in self.posts.values() {
@@ -191,7 +191,7 @@ impl Crew {
     fn ended(&mut self, ended: Result<(Id, ()), JoinError>) {
         match ended {
             Ok((id, ())) => drop(self.posts.remove(&id)),
-            // A worker that panics does not leave its channel silent.
+            // After a panic, the channel gets a new worker.
             Err(panic) => {
                 let Some(post) = self.posts.remove(&panic.id()) else { return };
                 let channel = &post.context.channel.name;

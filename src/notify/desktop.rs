@@ -1,7 +1,7 @@
 //! The desktop channel: a notification by the freedesktop.org specification, through notify-rust.
 //!
-//! Owns what goes wrong there: no session bus, a notification service that owns its name and never answers, and one that
-//! takes the body for markup.
+//! Handles what can go wrong there: no session bus, a notification service that never answers, and one that reads the
+//! body as markup.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,19 +16,19 @@ use crate::BoxFuture;
 use crate::run::RunId;
 use crate::run::text::desktop_markup;
 
-/// A notification service answers at once or not at all.
+/// Maximum time for the notification service's answer, which comes at once or never.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The service's name on the bus.
 const SERVICE: &str = "org.freedesktop.Notifications";
 
-/// How many runs' notifications are remembered, to be replaced by later ones.
+/// Maximum number of runs whose notification ids are kept to replace the notifications later.
 const REMEMBERED: usize = 1000;
 
-/// Tells events to the person at the screen.
+/// Shows events to the user at the screen.
 #[derive(Debug, Default)]
 pub struct Desktop {
-    /// The service's id of the notification last shown for a run: a later one takes its place.
+    /// The service's id of the last notification for a run, which the next one replaces.
     shown: Mutex<HashMap<RunId, u32>>,
 }
 
@@ -100,7 +100,7 @@ impl Desktop {
     }
 }
 
-/// Where the session bus is, if this process has one.
+/// The address of the session bus, if this process has one.
 pub fn session_bus() -> Option<String> {
     if let Some(address) =
         std::env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty())
@@ -111,8 +111,7 @@ pub fn session_bus() -> Option<String> {
     socket.exists().then(|| format!("unix:path={}", socket.display()))
 }
 
-/// Whether there is a session with a notification service in it, running or to be started on demand. Asks for half a
-/// second at most.
+/// Whether there is a session with a notification service, running or started on demand. Takes half a second at most.
 pub async fn is_there() -> bool {
     let ask = async {
         let bus = zbus::Connection::session().await?;
@@ -129,8 +128,8 @@ pub async fn is_there() -> bool {
     session_bus().is_some() && matches!(timeout(Duration::from_millis(500), ask).await, Ok(Ok(true)))
 }
 
-/// Whether the service reads the body as markup. (notify-rust asks this in a blocking way only, which must not happen
-/// inside a runtime.)
+/// Whether the service reads the body as markup. (notify-rust asks this only with a blocking call, which is not allowed
+/// in a runtime.)
 async fn takes_markup() -> zbus::Result<bool> {
     let bus = zbus::Connection::session().await?;
     let name = Some(SERVICE);

@@ -1,14 +1,14 @@
-//! What a command channel's program inherits of runwatch's environment.
+//! The environment of a command channel's program.
 //!
-//! Owns two rules. What is addressed to this process alone (its secrets, its service manager) is left out. Of every other
-//! variable the user and the password of each URL are taken out: a proxy's password is no business of the program's.
-//! Used by `command`, the only place that starts a program.
+//! Two rules apply. Variables for this process only (its secrets, its service manager) are removed. From all others,
+//! the user and password of every URL are removed, because a proxy's password does not concern the program. Used by
+//! `command`, the only file that starts a program.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 
-/// Variables of the service manager that mean this process: a child that took them for its own would report for the
-/// daemon, or take its sockets (`sd_notify(3)`, `sd_listen_fds(3)`, `sd_watchdog_enabled(3)`, `systemd.exec(5)`).
+/// Variables of the service manager for this process. A child that used them would report in the daemon's name, or take
+/// its sockets (`sd_notify(3)`, `sd_listen_fds(3)`, `sd_watchdog_enabled(3)`, `systemd.exec(5)`).
 const SERVICE_MANAGER: [&str; 16] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -28,7 +28,7 @@ const SERVICE_MANAGER: [&str; 16] = [
     "MEMORY_PRESSURE_WRITE",
 ];
 
-/// The variables of ours that hold no secret, and that a program needs to call runwatch. All others of ours are left out.
+/// Runwatch's variables that hold no secret and that a program needs to call runwatch. All its others are removed.
 const OURS: [&str; 6] = [
     "DATAFRAMER_BASE_URL",
     "DATAFRAMER_EMAIL",
@@ -38,7 +38,7 @@ const OURS: [&str; 6] = [
     "RUNWATCH_LOG_FORMAT",
 ];
 
-/// What a program gets of these variables.
+/// The part of these variables that a program inherits.
 pub(super) fn inherited(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> impl Iterator<Item = (OsString, OsString)> {
@@ -54,13 +54,13 @@ fn is_inherited(name: &OsStr) -> bool {
     if is_ours { OURS.contains(&name) } else { !SERVICE_MANAGER.contains(&name) }
 }
 
-/// `HTTPS_PROXY`, `all_proxy`, `npm_config_proxy` and the like: their URL may lack its scheme.
+/// `HTTPS_PROXY`, `all_proxy`, `npm_config_proxy` and the like, whose URL may lack a scheme.
 fn is_proxy(name: &OsStr) -> bool {
     name.to_string_lossy().to_ascii_lowercase().contains("proxy")
 }
 
-/// The value without the user and password of any URL in it. Of a proxy's, everything before the last `@` goes: its
-/// password may have been written without escapes.
+/// The value without the user and password of any URL in it. From a proxy variable, everything before the last `@` is
+/// removed, because its password may contain unescaped characters.
 fn without_credentials(value: &[u8], is_proxy: bool) -> Vec<u8> {
     let mut kept = Vec::with_capacity(value.len());
     if is_proxy && let Some(at) = last(value, b'@') {
@@ -69,7 +69,7 @@ fn without_credentials(value: &[u8], is_proxy: bool) -> Vec<u8> {
         kept.extend_from_slice(&value[at + 1..]);
         return kept;
     }
-    // `'` may be in a password (RFC 3986, section 3.2.1); these may not.
+    // `'` may be part of a password (RFC 3986, section 3.2.1); these characters may not.
     let is_end = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'<' | b'>');
     for word in value.split_inclusive(is_end) {
         strip_urls(word, &mut kept);
@@ -77,7 +77,7 @@ fn without_credentials(value: &[u8], is_proxy: bool) -> Vec<u8> {
     kept
 }
 
-/// Copies a word without white space, but for the credentials of the URLs in it.
+/// Copies a word without white space, except the credentials of the URLs in it.
 fn strip_urls(mut word: &[u8], kept: &mut Vec<u8>) {
     while let Some(scheme) = find_scheme_end(word) {
         kept.extend_from_slice(&word[..scheme]);
@@ -86,7 +86,7 @@ fn strip_urls(mut word: &[u8], kept: &mut Vec<u8>) {
         let authority = &word[..end];
         let credentials = match last(authority, b'@') {
             Some(at) => Some(at),
-            // No port: the password has a `/`, `?` or `#` in it.
+            // No port: the password contains a `/`, `?` or `#`.
             None if !has_port_or_none(authority) => last(word, b'@'),
             None => None,
         };
@@ -103,7 +103,7 @@ fn has_port_or_none(authority: &[u8]) -> bool {
         return true;
     }
     let Some(colon) = authority.iter().position(|byte| *byte == b':') else { return true };
-    // A list of hosts has more than one.
+    // A list of hosts has several ports.
     authority[colon + 1..].iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b',' | b'.' | b':'))
 }
 
@@ -111,7 +111,7 @@ fn last(bytes: &[u8], wanted: u8) -> Option<usize> {
     bytes.iter().rposition(|byte| *byte == wanted)
 }
 
-/// Where the first `://` ends.
+/// The end of the first `://`.
 fn find_scheme_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(3).position(|window| window == b"://").map(|at| at + 3)
 }
@@ -199,7 +199,7 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a URL is in a value, and whatever its user and password are made of.
+        /// For a URL anywhere in a value, and any characters in its user and password.
         #[test]
         fn no_password_is_inherited(
             before in "[a-z0-9 ,;=\"]{0,8}",
@@ -216,7 +216,7 @@ mod tests {
             }
         }
 
-        /// A proxy's password may be written without escapes.
+        /// A proxy's password may be unescaped.
         #[test]
         fn no_proxy_password_is_inherited(
             scheme in "(https?://|socks5://|//|)",

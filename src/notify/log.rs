@@ -1,7 +1,7 @@
-//! The log channel: a structured tracing event per event, for whatever the logs are shipped to.
+//! The log channel: writes each event as a structured tracing event.
 //!
-//! Owns what delivered means here: the kernel has taken the line. Lines are written by a thread that may be stuck, so each
-//! of these events has a [`Receipt`], which whoever writes the line takes with [`receipt`] and gives back when it is written.
+//! An event counts as delivered when the kernel has accepted the line. A thread writes the lines and may be stuck. So
+//! each event has a [`Receipt`], which the writer of the line takes with [`receipt`] and returns once it is written.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,10 +14,10 @@ use super::{Message, Notice, Notifier, NotifyError, Urgency};
 use crate::BoxFuture;
 use crate::run::EventKind;
 
-/// The target of these events: they are not filtered out by the log level.
+/// The target of these events, which the log level does not filter.
 pub const TARGET: &str = "runwatch::event";
 
-/// How long a line may take to be written.
+/// Maximum time to write a line.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 thread_local! {
@@ -25,30 +25,30 @@ thread_local! {
     static RECEIPT: RefCell<Option<Receipt>> = const { RefCell::new(None) };
 }
 
-/// What whoever writes a line of a log channel owes. Dropped, it says that the line was not written.
+/// Confirms that the line of a log channel was written. If dropped, the line counts as not written.
 #[derive(Debug)]
 pub struct Receipt(oneshot::Sender<io::Result<()>>);
 
 impl Receipt {
-    /// Whether nobody waits for the line any more: it is written by another attempt, or not at all.
+    /// Whether nobody waits for the line any more: another attempt writes it, or none.
     pub fn is_void(&self) -> bool {
         self.0.is_closed()
     }
 
-    /// The line was written, or why not.
+    /// Reports that the line was written, or why not.
     pub fn give(self, written: io::Result<()>) {
-        // Whoever waited may have given up.
+        // The waiting attempt may have ended.
         let _ = self.0.send(written);
     }
 }
 
-/// The receipt of the event that is being logged on this thread, if it is one of a log channel: asked by who writes lines,
-/// while it is given the event.
+/// The receipt of the event that is being logged on this thread, if it is from a log channel. The writer of lines calls
+/// this when it receives the event.
 pub fn receipt() -> Option<Receipt> {
     RECEIPT.take()
 }
 
-/// Tells events to the log.
+/// Writes events to the log.
 #[derive(Debug, Default)]
 pub struct Log;
 
@@ -58,7 +58,7 @@ impl Notifier for Log {
             let (owed, written) = oneshot::channel();
             RECEIPT.set(Some(Receipt(owed)));
             log(notice);
-            // Where nobody took it, nobody writes.
+            // If no writer took it, nothing writes the line.
             drop(receipt());
             let why = match timeout(TIMEOUT, written).await {
                 Ok(Ok(Ok(()))) => return Ok(()),
@@ -74,7 +74,7 @@ impl Notifier for Log {
     }
 }
 
-/// Logs an event, on this thread.
+/// Logs an event on this thread.
 fn log(notice: &Notice) {
     let Message { title, body, urgency } = Message::of(&notice.payload);
     let data = &notice.payload.data;
@@ -84,7 +84,7 @@ fn log(notice: &Notice) {
     let run_id = data.run_id.as_ref().map(crate::run::RunId::as_str);
     let run_name = data.run_name.as_deref();
     let status = data.status.as_ref().map(crate::run::RunStatus::as_str);
-    // tracing's levels are part of an event's name and cannot be computed.
+    // A tracing level is part of the static metadata and cannot be a variable.
     macro_rules! at {
         ($level:ident) => {
             tracing::$level!(
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
     use crate::run::Event;
 
-    /// Deals with receipts in some way.
+    /// A writer that handles receipts with `F`.
     struct Writer<F>(F);
 
     impl<S: Subscriber, F: Fn(Option<Receipt>) + 'static> Layer<S> for Writer<F> {
@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    /// What becomes of an event where lines are written so.
+    /// The result of an event with such a writer.
     async fn sent(write: impl Fn(Option<Receipt>) + Send + Sync + 'static) -> Result<(), String> {
         let event = Event::test(crate::clock::wall());
         let json = serde_json::to_string(&event.payload).unwrap().into();

@@ -1,4 +1,4 @@
-//! The words for people: a title, a body and how urgent it is. The only place where an event becomes a sentence.
+//! The wording of notifications for people: title, body and urgency. No other file words events.
 
 use std::time::Duration;
 
@@ -7,30 +7,30 @@ use crate::run::text::one_line;
 use crate::run::{Details, EventKind, RunStatus};
 use crate::span;
 
-/// An event in words. Plain text without markup.
+/// An event for people, as plain text without markup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// One short line.
     pub title: String,
     /// One or two sentences; may be empty.
     pub body: String,
-    /// How loudly to say it.
+    /// The urgency.
     pub urgency: Urgency,
 }
 
-/// How loudly to say it.
+/// The urgency of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Urgency {
-    /// Good to know.
+    /// For information.
     Low,
-    /// What was waited for.
+    /// An expected result.
     Normal,
-    /// Somebody must act.
+    /// Someone must act.
     Critical,
 }
 
 impl Message {
-    /// The words for an event.
+    /// The message for an event.
     pub fn of(payload: &Payload) -> Self {
         let data = &readable(&payload.data);
         let run = data.label();
@@ -68,11 +68,11 @@ impl Message {
     }
 }
 
-/// So many events are named when several are told together.
+/// Maximum number of events that a combined message names.
 const NAMED: usize = 6;
 
 impl Message {
-    /// The words for several events told together: how many of what, and the titles of the worst.
+    /// The message for several events together: their counts, and the titles of the most severe.
     pub fn of_many(payloads: &[&Payload]) -> Self {
         let mut worst_first = payloads.to_vec();
         worst_first.sort_by_key(|payload| severity(payload));
@@ -112,7 +112,7 @@ impl Message {
     }
 }
 
-/// The smaller, the sooner somebody has to know; events of one severity stay in their order.
+/// The order of severity, most severe first. Events of the same severity keep their order.
 fn severity(payload: &Payload) -> u8 {
     match payload.kind {
         EventKind::RunFailed => 0,
@@ -126,7 +126,7 @@ fn severity(payload: &Payload) -> u8 {
     }
 }
 
-/// The texts as a person may see them, each on one line: what the API and the user wrote may hide or forge others.
+/// The texts safe for people, each on one line, because text from the API and the user may hide or forge other text.
 fn readable(data: &EventData) -> EventData {
     let line = |text: &String| one_line(text).into_owned();
     let status = data.status.as_ref().map(|status| match status {

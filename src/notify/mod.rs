@@ -1,8 +1,7 @@
-//! Telling people and machines.
+//! Notifications to people and machines.
 //!
-//! A [`Notifier`] makes one attempt and says what kind of failure it was; the retry loop is `worker`'s. The wording for
-//! people is in `message`, in one place. Nothing here knows of the API or of schedules: what is to be told comes out of
-//! the outbox.
+//! A [`Notifier`] makes one attempt and returns the kind of failure; `worker` has the retry loop. `message` words
+//! events for people. This module knows nothing about the API or schedules: events come from the outbox.
 
 mod attempt;
 mod command;
@@ -40,25 +39,25 @@ pub use retry::RetrySchedule;
 pub use signature::{SecretError, SigningSecret, verify};
 pub use webhook::{Webhook, WebhookSettings};
 
-/// One event on its way to one channel.
+/// One event for one channel.
 #[derive(Debug, Clone)]
 pub struct Notice {
-    /// The event's stable name.
+    /// The event's id.
     pub event_id: EventId,
-    /// The event, to be worded.
+    /// The parsed event, to be worded.
     pub payload: Payload,
-    /// The event as bytes: what is signed and sent.
+    /// The event's bytes, which are signed and sent.
     pub json: Arc<str>,
-    /// Which attempt this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
 }
 
-/// Makes one attempt to tell an event. Bounded in time by its own measure; never retries.
+/// Makes one attempt to deliver an event. Limits its own time; never retries.
 pub trait Notifier: Send + Sync + 'static {
-    /// Tells it. When this returns `Ok`, the receiver has said that it has it.
+    /// Delivers an event. `Ok` means that the receiver confirmed it.
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>>;
 
-    /// Tells several together. Asked only of channels that gather.
+    /// Delivers several events together. Called only for channels that gather.
     fn send_all<'a>(&'a self, notices: &'a [Notice]) -> BoxFuture<'a, Result<(), NotifyError>> {
         Box::pin(async move {
             for notice in notices {
@@ -72,55 +71,55 @@ pub trait Notifier: Send + Sync + 'static {
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotifyError {
-    /// Whether another attempt is worth it.
+    /// Whether to retry.
     pub retry: Retry,
-    /// What happened, for people. Secrets are taken out of it by [`Channel::attempt`].
+    /// What happened, for people. [`Channel::attempt`] removes secrets from it.
     pub message: String,
-    /// The beginning of what the receiver said, on one line.
+    /// The start of the receiver's answer, on one line.
     pub answer: Option<String>,
 }
 
-/// The kinds of failure: what to do after a failed attempt.
+/// The kinds of failure, which decide what to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Try again on schedule, but not before this much time has passed (`Retry-After`).
+    /// Retry on schedule, but not before this much time has passed (`Retry-After`).
     NotBefore(Option<Duration>),
-    /// The receiver takes less than it is sent: send nothing to the channel before this much time has passed, and less at
-    /// once. This says nothing about the event.
+    /// The receiver wants fewer requests: hold the channel for this long, and send less at once. This does not concern
+    /// the event.
     SlowDown(Option<Duration>),
-    /// The receiver cannot be used now, and says when it can: send nothing to the channel before. This says something about
-    /// the event only where others get through meanwhile.
+    /// The receiver is unavailable and says for how long: hold the channel until then. This concerns the event only if
+    /// others are accepted meanwhile.
     Unavailable(Duration),
-    /// This event can never be delivered here; others can.
+    /// This event can never be delivered to this channel; others can.
     Undeliverable,
-    /// The receiver wants nothing more, of this or any other event.
+    /// The receiver refuses this and every other event.
     Disable,
 }
 
-/// How much of a receiver's answer is kept, in bytes.
+/// Maximum length of a receiver's answer that is kept, in bytes.
 pub const LONGEST_ANSWER: usize = 2048;
 
-/// How much of it a line has room for, in characters.
+/// Maximum length of it in a log line, in characters.
 const SHORT_ANSWER: usize = 300;
 
 impl NotifyError {
-    /// A failure that another attempt may mend.
+    /// A failure that a retry may fix.
     pub fn retryable(message: impl Into<String>) -> Self {
         Self::new(Retry::NotBefore(None), message)
     }
 
-    /// A failure of some kind, about which the receiver said nothing.
+    /// A failure without an answer of the receiver.
     pub fn new(retry: Retry, message: impl Into<String>) -> Self {
         Self { retry, message: message.into(), answer: None }
     }
 
-    /// The same with what the receiver said.
+    /// Adds the receiver's answer.
     #[must_use]
     pub fn with_answer(self, answer: String) -> Self {
         Self { answer: Some(answer).filter(|answer| !answer.is_empty()), ..self }
     }
 
-    /// The same without secrets.
+    /// Removes secrets.
     fn redacted(self, redactor: &Redactor) -> Self {
         let redact = |text: &str| redactor.redact(text).into_owned();
         let cut = |text: String| text[..text.floor_char_boundary(LONGEST_ANSWER)].to_owned();
@@ -140,36 +139,36 @@ impl fmt::Display for NotifyError {
 
 impl std::error::Error for NotifyError {}
 
-/// A way out that has a name.
+/// A named notification channel.
 #[derive(Clone)]
 pub struct Channel {
-    /// Its name in the configuration, in logs and in the outbox.
+    /// Its name in the configuration, the log and the outbox.
     pub name: ChannelName,
     /// `webhook`, `desktop`, `log` or `command`.
     pub kind: &'static str,
-    /// What makes the attempts.
+    /// Makes the attempts.
     pub notifier: Arc<dyn Notifier>,
-    /// Attempts under way at once.
+    /// Maximum number of attempts in flight.
     pub concurrency: usize,
-    /// The longest an attempt may take; a lease outlives it.
+    /// Maximum time of an attempt; a lease lasts longer.
     pub timeout: Duration,
-    /// When to try again.
+    /// When to retry.
     pub schedule: Arc<RetrySchedule>,
-    /// How long the first event waits for others to be told together with it; zero tells each by itself.
+    /// How long the first event waits for others to be sent together with it; zero sends each alone.
     pub gather: Duration,
-    /// Stands for how it is configured, secrets included, without saying it.
+    /// A hash of its configuration, secrets included.
     pub fingerprint: Arc<str>,
-    /// What earlier versions of runwatch had in its place, for the same configuration.
+    /// The hashes that earlier versions of runwatch used for the same configuration.
     pub formerly: Vec<String>,
-    /// The secrets that nothing which is said of an attempt has in it.
+    /// The secrets to remove from all texts about attempts.
     pub known: KnownSecrets,
 }
 
 impl Channel {
-    /// Makes one attempt to tell these, bounded in time. What a receiver or a program says of it is redacted.
+    /// Makes one attempt to deliver these events, limited in time. Redacts the result.
     pub async fn attempt(&self, notices: Vec<Notice>) -> Result<(), NotifyError> {
         let notifier = Arc::clone(&self.notifier);
-        // In a task of its own: a notifier that panics has failed like another, and is recorded to have.
+        // In its own task, so that a panic of the notifier becomes a recorded failure.
         let mut attempt = JoinSet::new();
         attempt.spawn(async move {
             match &notices[..] {
@@ -177,7 +176,7 @@ impl Channel {
                 several => notifier.send_all(several).await,
             }
         });
-        // Notifiers bound themselves; this bound is what the lease rests on.
+        // Notifiers limit their own time. The lease relies on this limit.
         let result = match timeout(self.timeout, attempt.join_next()).await {
             Ok(Some(Ok(result))) => result,
             Ok(Some(Err(panic))) => Err(NotifyError::retryable(format!("the attempt panicked: {panic}"))),
@@ -196,7 +195,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However a receiver or a program writes a secret, and wherever what it says is cut.
+        /// For every form of a secret in an answer, and every cut of the answer.
         #[test]
         fn nothing_that_is_said_of_an_attempt_has_a_secret_in_it(
             secret in "[!-~]{8,60}", before in "\\PC{0,12}", after in "\\PC{0,12}", form in 0usize..6, cut in 0usize..200,
@@ -214,7 +213,7 @@ mod tests {
             let said = if form == 2 { said } else { said.chars().take(cut).collect() };
             let redactor = Redactor::new([secret.as_str()]);
             let error = NotifyError::retryable(said.clone()).with_answer(said).redacted(&redactor);
-            // Not both at once: what is between them could be the eighth character.
+            // Separately, because the text between both could add an eighth character.
             for text in [&error.message, error.answer.as_ref().unwrap_or(&error.message)] {
                 let lower = text.replace(crate::secret::REDACTED, "\n").to_lowercase();
                 let encoded = STANDARD.encode(&secret).to_lowercase();

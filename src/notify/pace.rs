@@ -1,6 +1,6 @@
-//! How much is sent to a receiver at once, and how long to wait where it refuses without saying how long. Pure.
+//! How many deliveries to send to a receiver at once, and how long to wait after a refusal without `Retry-After`. Pure.
 //!
-//! What a receiver refuses halves what is sent at once; what it takes raises that again, by one for a whole round.
+//! A refusal halves the number. It grows by one after a whole round of accepted deliveries.
 
 use std::time::Duration;
 
@@ -15,27 +15,27 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 pub(super) struct Pace {
     most: usize,
     allowed: usize,
-    /// Deliveries that were taken since `allowed` last changed.
+    /// Deliveries accepted since `allowed` last changed.
     taken: usize,
     /// Until when nothing is sent.
     held_until: Option<Instant>,
-    /// How often in a row it was refused without a word on how long.
+    /// Refusals in a row without `Retry-After`.
     unsaid: u32,
 }
 
 impl Pace {
-    /// The pace of a channel to which at most so much is sent at once.
+    /// The pace of a channel with this maximum number of attempts in flight.
     pub(super) fn new(most: usize) -> Self {
         Self { most, allowed: most, taken: 0, held_until: None, unsaid: 0 }
     }
 
-    /// How much may be sent at once.
+    /// How many may be sent at once.
     pub(super) fn allowed(&self) -> usize {
         self.allowed
     }
 
-    /// It was refused; gives how long nothing is to be sent. What is refused while nothing is to be sent was sent together
-    /// with what was refused before, and says nothing new.
+    /// A delivery was refused. Returns how long to hold the channel. A refusal during a hold changes nothing, because
+    /// that delivery was sent together with the refused one.
     pub(super) fn refused(&mut self, wait: Option<Duration>, now: Instant) -> Duration {
         let rest = self.held_until.and_then(|until| until.checked_duration_since(now));
         let is_new = rest.is_none_or(|rest| rest.is_zero());
@@ -50,7 +50,7 @@ impl Pace {
         pause
     }
 
-    /// It was taken.
+    /// A delivery was accepted.
     pub(super) fn taken(&mut self) {
         self.unsaid = 0;
         self.taken += 1;

@@ -1,7 +1,7 @@
-//! What is said of attempts: lines in the log, and a word for whoever counts.
+//! Reports attempts: log lines, and values for the metrics.
 //!
-//! Owns the wording. `journalctl` shows the text alone, so the text itself names the channel and the run. Called by `attempt`
-//! when something has been recorded.
+//! Owns the wording. `journalctl` shows only the text, so the text names the channel and the run. `attempt` calls this
+//! after an attempt is recorded.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::run::event::Payload;
 use crate::span::human;
 use crate::store::{Claimed, Finished, Outcome};
 
-/// A channel that is held again within this is not held anew: one line says it.
+/// Minimum time between two log lines about a channel that is held again and again.
 const SAME_HOLD: Duration = Duration::from_mins(1);
 
 impl Context {
-    /// A word in the log about what was recorded, and one for whoever counts.
+    /// Logs and counts what was recorded.
     pub(super) fn say(&self, one: &Prepared, verdict: &Verdict, finished: Finished, took: Duration) {
         let channel = &self.channel.name;
         let Claimed { event_id, attempt, run_id, .. } = &one.claimed;
@@ -74,7 +74,7 @@ impl Context {
             }
             (Outcome::Postponed { .. }, _) => self.say_held(verdict, error),
             (Outcome::Dead { .. }, ToldOutcome::Disabled) => {
-                // From now on nothing is sent, until somebody asks for it.
+                // From now on nothing is sent, until a user asks for it.
                 if self.disabled.swap(true, Ordering::Relaxed) {
                     warn!(%channel, %event_id, run_id, attempt, "{channel}: {about} is not sent: {error}");
                 } else {
@@ -97,7 +97,7 @@ impl Context {
         self.count(verdict.told, took);
     }
 
-    /// That the channel waits, once for as long as it does so again and again.
+    /// Logs that the channel is held, once while the holds repeat.
     fn say_held(&self, verdict: &Verdict, error: &str) {
         let Some(until) = verdict.settlement.follows.hold else { return };
         let channel = &self.channel.name;
@@ -118,7 +118,7 @@ impl Context {
         if let Some(told) = &self.shared.told {
             let told_now =
                 Told { channel: self.channel.name.clone(), kind: self.channel.kind, outcome, took };
-            // Nobody counts any more.
+            // The receiver of the counts is gone.
             let _ = told.send(told_now);
         }
     }

@@ -1,8 +1,8 @@
-//! When to try again: the schedule that Standard Webhooks 1.0.0 suggests. Pure but for the jitter.
+//! When to retry: the schedule that Standard Webhooks 1.0.0 suggests. Pure, except for the jitter.
 
 use std::time::Duration;
 
-/// The pauses before each attempt, the first being none: ten attempts over 75 h 35 m.
+/// Pauses before each attempt, the first being zero: ten attempts over 75 h 35 min.
 const PAUSES: [Duration; 10] = [
     Duration::ZERO,
     Duration::from_secs(5),
@@ -16,7 +16,7 @@ const PAUSES: [Duration; 10] = [
     Duration::from_hours(24),
 ];
 
-/// How much later than scheduled an attempt may be, as a share of the pause.
+/// Maximum delay of a retry, as a share of its pause.
 const JITTER: f64 = 0.1;
 
 /// Pauses between attempts.
@@ -42,13 +42,13 @@ impl RetrySchedule {
         PAUSES[1..].to_vec()
     }
 
-    /// One attempt and no more.
+    /// A single attempt.
     pub fn once() -> Self {
         Self { pauses: vec![Duration::ZERO] }
     }
 
-    /// The pause after `failed` attempts have failed, or `None` if that was the last. `random` is from 0 to 1: the pause
-    /// is lengthened by up to a tenth, so that receivers that failed together are not tried together.
+    /// The pause after `failed` attempts, or `None` after the last. `random` is from 0 to 1. The pause is lengthened by
+    /// up to a tenth, so that receivers that failed together are not retried together.
     pub fn pause(&self, failed: u32, random: f64) -> Option<Duration> {
         let pause = *self.pauses.get(failed as usize)?;
         Some(pause.mul_f64(1.0 + JITTER * random.clamp(0.0, 1.0)))

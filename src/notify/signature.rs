@@ -1,6 +1,6 @@
 //! Signatures by Standard Webhooks 1.0.0, symmetric scheme (`v1`).
 //!
-//! Owns the secret's format and the signed content: `{id}.{timestamp}.{body}` under HMAC-SHA256.
+//! Owns the format of secrets and the signed content: `{id}.{timestamp}.{body}` under HMAC-SHA256.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use ring::hmac;
 
 use crate::secret::Secret;
 
-/// How a secret is written.
+/// The prefix of secrets.
 const PREFIX: &str = "whsec_";
 
-/// The base64 of secrets, whether padded or not.
+/// Base64 of secrets, with or without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -29,7 +29,7 @@ pub struct SigningSecret {
     text: Secret,
 }
 
-/// Why a text is no signing secret. The text itself is never shown.
+/// Why a text is not a signing secret. The text itself is never shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// Another format.
@@ -40,7 +40,7 @@ pub enum SecretError {
     /// Not base64.
     #[error("what follows `whsec_` is not base64; expected whsec_ and the base64 of 24 to 64 random bytes")]
     Base64,
-    /// Too short to be safe, or too long to be one.
+    /// Too short or too long.
     #[error(
         "the secret decodes to {0} bytes; expected 24 to 64 (make one with: echo whsec_$(openssl rand -base64 32))"
     )]
@@ -48,7 +48,7 @@ pub enum SecretError {
 }
 
 impl SigningSecret {
-    /// Reads a secret.
+    /// Parses a secret.
     pub fn parse(text: &str) -> Result<Self, SecretError> {
         let encoded = text.trim().strip_prefix(PREFIX).ok_or(SecretError::Prefix)?;
         let bytes = LENIENT.decode(encoded).map_err(|_| SecretError::Base64)?;
@@ -59,12 +59,13 @@ impl SigningSecret {
         Ok(Self { key, text: Secret::new(text.trim()) })
     }
 
-    /// How it is written.
+    /// The secret as text.
     pub fn text(&self) -> &Secret {
         &self.text
     }
 
-    /// One entry of a `webhook-signature` header, such as `v1,K5oZ…`. `timestamp` is the attempt's, in Unix seconds.
+    /// One entry of a `webhook-signature` header, such as `v1,K5oZ…`. `timestamp` is the time of the attempt, in Unix
+    /// seconds.
     pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&self.key);
         context.update(format!("{id}.{timestamp}.").as_bytes());
@@ -79,7 +80,7 @@ impl fmt::Debug for SigningSecret {
     }
 }
 
-/// Whether any entry of a `webhook-signature` header was made with `secret`. Takes the same time whatever differs.
+/// Whether any entry of a `webhook-signature` header was made with `secret`. Runs in constant time.
 pub fn verify(secret: &SigningSecret, id: &str, timestamp: i64, body: &[u8], header: &str) -> bool {
     let signed = [format!("{id}.{timestamp}.").as_bytes(), body].concat();
     header
@@ -92,7 +93,7 @@ pub fn verify(secret: &SigningSecret, id: &str, timestamp: i64, body: &[u8], hea
 mod tests {
     use super::*;
 
-    /// The vector that the reference libraries of Standard Webhooks test with.
+    /// The test vector of Standard Webhooks' reference libraries.
     const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
     const TIMESTAMP: i64 = 1_614_265_330;

@@ -1,7 +1,7 @@
 //! The webhook channel: Standard Webhooks 1.0.0.
 //!
-//! Owns one POST: headers, signatures, and what each answer means. The URL is a credential: errors show its scheme and
-//! host only.
+//! Makes one POST request: headers, signatures, and the meaning of each answer. The URL is a credential, so errors show
+//! only its scheme and host.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,25 +16,25 @@ use crate::clock;
 use crate::http::{self, Generation, Pool};
 use crate::run::printable;
 
-/// A receiver has this long to answer.
+/// Maximum time for the receiver's answer.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How much of an answer is read, and for how long.
+/// Maximum size of an answer, in bytes, and maximum time to read it.
 const MAX_ANSWER: usize = 16 * 1024;
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// What a webhook channel needs to know.
+/// Settings of a webhook channel.
 #[derive(Clone)]
 pub struct WebhookSettings {
-    /// Where to.
+    /// The target URL.
     pub url: Url,
-    /// Signed with each of these; none sends unsigned.
+    /// Keys to sign with; without any, requests are unsigned.
     pub secrets: Vec<SigningSecret>,
-    /// PEM file of certificate authorities to trust beside the system's.
+    /// PEM file of certificate authorities to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
 }
 
-/// Tells events to a URL.
+/// Sends events to a URL.
 pub struct Webhook {
     http: Pool,
     url: Url,
@@ -42,7 +42,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// Builds the client. Nothing is sent yet.
+    /// Creates the client. Sends nothing.
     pub fn new(settings: WebhookSettings) -> Result<Self, http::SetupError> {
         let http = Pool::new(&settings.url, settings.ca_file.as_deref(), |builder| {
             builder.connect_timeout(Duration::from_secs(10)).timeout(TIMEOUT)
@@ -51,7 +51,7 @@ impl Webhook {
     }
 
     async fn post(&self, notice: &Notice) -> Result<(), NotifyError> {
-        // The attempt's time, not the event's: receivers refuse old ones.
+        // The time of the attempt, not of the event, because receivers refuse old timestamps.
         let timestamp = clock::wall().as_second();
         let (generation, client) = self.http.client();
         let mut request = client
@@ -76,12 +76,12 @@ impl Webhook {
             return Err(NotifyError::retryable(http::proxy_refused(self.http.proxy())));
         }
         let wait = http::retry_after(response.headers(), clock::wall());
-        // The status decides. What else it says is for people, whether or not it finishes saying it.
+        // Only the status counts. The body is for people, even if it is cut off.
         let answer = said(&mut response).await;
         self.judge(status, wait).map_err(|error| error.with_answer(answer))
     }
 
-    /// What an answer means. 2xx is the only success; docs/notifications.md has the table.
+    /// The meaning of an answer. Only 2xx is a success; docs/notifications.md has the table.
     fn judge(&self, status: StatusCode, wait: Option<Duration>) -> Result<(), NotifyError> {
         let host = self.host();
         match status {
@@ -110,7 +110,7 @@ impl Webhook {
         })
     }
 
-    /// Scheme, host and port: all of the URL that may be shown.
+    /// Scheme, host and port: the only part of the URL that may be shown.
     fn host(&self) -> String {
         self.url.origin().ascii_serialization()
     }
@@ -122,7 +122,7 @@ impl Notifier for Webhook {
     }
 }
 
-/// What a refusal means. 401, 403 and 404 are a mistake in the configuration that can be mended on either side.
+/// The kind of a refusal. 401, 403 and 404 are configuration mistakes that either side can fix.
 fn kind_of(status: StatusCode, wait: Option<Duration>) -> Retry {
     match (status, wait) {
         (StatusCode::TOO_MANY_REQUESTS, wait) => Retry::SlowDown(wait),
@@ -138,14 +138,14 @@ fn kind_of(status: StatusCode, wait: Option<Duration>) -> Retry {
     }
 }
 
-/// The beginning of what it says, on one line.
+/// The start of the body, on one line.
 async fn said(response: &mut Response) -> String {
     let mut kept = Vec::new();
     let _ = timeout(DRAIN, drain(response, &mut kept)).await;
     printable(&String::from_utf8_lossy(&kept), LONGEST_ANSWER)
 }
 
-/// Keeps the beginning, and reads on for a little, so that the connection can be used again.
+/// Keeps the start of the body, and reads a little more, so that the connection can be used again.
 async fn drain(response: &mut Response, kept: &mut Vec<u8>) {
     let mut read = 0;
     while read < MAX_ANSWER {

@@ -1,8 +1,8 @@
-//! One channel's worker: claims what is due and starts the sends.
+//! The worker of one channel: claims due deliveries and starts attempts.
 //!
-//! Owns the loop: when to claim, how much, and the gathering of what is told together. Claiming, sending and recording overlap: each
-//! claim and each record waits for a commit, and a receiver that answers quickly is not to wait for either. What an attempt is
-//! and what becomes of it is `attempt`'s.
+//! Owns the loop: when to claim, how much, and when gathered events are sent together. Claiming, sending and recording
+//! overlap. Claims and records wait for commits, and a fast receiver must not wait for them. `attempt` owns the
+//! attempts and their results.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,64 +20,64 @@ use super::attempt::{
 use super::delivery::ToldOutcome;
 use crate::store::{Claim, Claimed, StoreError};
 
-/// A lease outlives the longest attempt by this. What was claimed longer ago is not sent but given back.
+/// How much longer a lease is than the longest attempt. A delivery claimed earlier is released instead of sent.
 const LEASE_MARGIN: Duration = Duration::from_secs(30);
 
-/// A pending delivery is looked at this often at least, in case the wall clock was set.
+/// Maximum time between two checks of pending deliveries, in case the wall clock was set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// At most this many events are told together.
+/// Maximum number of events sent together.
 const LARGEST_GATHERING: usize = 100;
 
-/// A receiver that answers within this is quick: deliveries are claimed before there is room to send them.
+/// A receiver that answers within this time is fast: deliveries are claimed before there is room to send them.
 const QUICK: Duration = Duration::from_millis(100);
 
-/// How many are claimed ahead for a quick receiver, as a multiple of what is sent at once. More shares more commits; less leaves
-/// more for a later event to overtake.
+/// Number of deliveries to claim ahead for a fast receiver, as a multiple of the concurrency. More deliveries share a
+/// commit if it is larger; later events can supersede more if it is smaller.
 const AHEAD: usize = 16;
 
-/// At most this many sends are made and not recorded: so many may be made again after a crash.
+/// Maximum number of sends without a record. As many may be sent again after a crash.
 const UNRECORDED: usize = 128;
 
 /// How long what was sent may take to be recorded when the worker is stopped: what is not, is sent again.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
-/// One channel's worker.
+/// The worker of one channel.
 pub(super) struct Worker {
     context: Arc<Context>,
     drain: watch::Receiver<Option<Instant>>,
     retire: CancellationToken,
     changed: watch::Receiver<u64>,
-    /// Claimed and not sent yet, in order.
+    /// Deliveries claimed but not sent yet, in order.
     ready: VecDeque<Prepared>,
     claims: JoinSet<Result<Due, StoreError>>,
     /// What is being claimed was asked for before the channel was held or ended.
     is_outdated: bool,
     sends: JoinSet<Sent>,
-    /// Each gives whether more may be due since.
+    /// Each returns whether more deliveries may be due now.
     records: JoinSet<bool>,
-    /// Held by records under way that hold or end the channel. Nothing is sent or claimed until the store knows.
+    /// Held by records in progress that hold or end the channel. Until the store has them, nothing is sent or claimed.
     halt: Arc<()>,
-    /// When something is due, as far as is known; `None` if nothing is before a change.
+    /// When a delivery is due, as far as known; `None` to wait for a change.
     ask_at: Option<Instant>,
     asked_at: Instant,
-    /// Whether the receiver answered quickly the last time.
+    /// Whether the receiver's last answer was fast.
     is_quick: bool,
     store_pause: Duration,
-    /// When what is being gathered is told.
+    /// When the gathered events are sent.
     gathered_at: Option<Instant>,
-    /// Whether the store knows how the channel is configured.
+    /// Whether the store knows the channel's configuration.
     is_open: bool,
 }
 
-/// What the store has for the channel.
+/// The store's answer about the channel.
 struct Due {
-    /// Whether anything was to be claimed.
+    /// Whether deliveries could be claimed.
     claims: bool,
     claimed: Vec<(Claimed, InHand)>,
-    /// Whether that may not be all that is due.
+    /// Whether more may be due now.
     more: bool,
-    /// How long until more is due.
+    /// Time until the next delivery is due.
     next: Option<Duration>,
 }
 
@@ -152,7 +152,7 @@ impl Worker {
                 }
                 Some(recorded) = self.records.join_next() => {
                     self.recorded(recorded);
-                    // Those that were recorded in one commit end together: what follows them is claimed in one.
+                    // Records of one commit end together, so one claim follows them all.
                     while let Some(recorded) = self.records.try_join_next() {
                         self.recorded(recorded);
                     }
@@ -169,10 +169,10 @@ impl Worker {
         self.ask_at = Some(Instant::now());
     }
 
-    /// When the store is asked next; `None` to wait for a change.
+    /// When to ask the store next; `None` to wait for a change.
     fn ask_at(&self) -> Option<Instant> {
         let due = self.ask_at?.min(self.asked_at + LONGEST_SLEEP);
-        // Until then more is gathered.
+        // Gathering lasts until then.
         let gathered = self.gathered_at.filter(|_| self.drain.borrow().is_none());
         Some(gathered.map_or(due, |at| due.max(at)))
     }
@@ -181,7 +181,7 @@ impl Worker {
         Arc::strong_count(&self.halt) > 1
     }
 
-    /// Starts the sends that there is room for.
+    /// Starts as many sends as there is room for.
     fn send_ready(&mut self) {
         if self.retire.is_cancelled() || self.is_halted() {
             return self.release_ready();
@@ -221,8 +221,8 @@ impl Worker {
         }
     }
 
-    /// How many more may be claimed. Ahead of the room to send them only where that is sure to come soon: what is claimed, no later
-    /// event overtakes.
+    /// How many more deliveries to claim. More than can be sent now only if the receiver is fast, because later events
+    /// cannot supersede claimed ones.
     fn room(&self) -> usize {
         if self.gathers() {
             return if self.sends.is_empty() && self.ready.is_empty() { LARGEST_GATHERING } else { 0 };
@@ -232,7 +232,7 @@ impl Worker {
         (allowed + ahead).saturating_sub(self.sends.len() + self.ready.len())
     }
 
-    /// Whether it makes sense to ask the store: one question at a time, and not for a few while many wait to be sent.
+    /// Whether to ask the store now: one request at a time, and not for a few deliveries while many wait.
     fn may_ask(&self) -> bool {
         self.claims.is_empty()
             && !self.is_halted()
@@ -241,7 +241,7 @@ impl Worker {
             && self.room() > self.ready.len()
     }
 
-    /// Asks the store for what is due, if it is time to.
+    /// Asks the store for due deliveries, if it is time.
     fn ask_if_due(&mut self) {
         let now = Instant::now();
         if self.ask_at().is_none_or(|at| at > now) || !self.may_ask() {
@@ -250,7 +250,7 @@ impl Worker {
         (self.ask_at, self.asked_at) = (None, now);
         let context = Arc::clone(&self.context);
         let (is_open, room) = (self.is_open, self.room());
-        // What is due now waits for more to be told together with it, once.
+        // Due deliveries wait once, so that more can be sent together with them.
         let limit = if self.gathers() && !self.is_gathered(now) { 0 } else { room };
         self.claims.spawn(async move {
             if !is_open {
@@ -317,7 +317,7 @@ impl Worker {
         }
     }
 
-    /// What an attempt means takes effect at once; it is said when it has been recorded.
+    /// The result of an attempt takes effect at once, and is logged when it is recorded.
     fn judged(&mut self, one: Prepared, result: Result<(), super::NotifyError>, took: Duration) {
         let verdict = self.context.judge(&one, result);
         let follows = &verdict.settlement.follows;
@@ -351,7 +351,7 @@ impl Worker {
         !self.context.channel.gather.is_zero()
     }
 
-    /// Whether what is due has waited for more.
+    /// Whether due deliveries have waited for more.
     fn is_gathered(&self, now: Instant) -> bool {
         self.gathered_at.is_some_and(|at| at <= now) || self.drain.borrow().is_some()
     }
@@ -369,11 +369,11 @@ impl Worker {
     }
 }
 
-/// Claims what is due, at most `limit`, and finds out when more is: in one commit.
+/// Claims up to `limit` due deliveries and finds out when more are due, in one commit.
 async fn due(context: &Context, limit: usize) -> Result<Due, StoreError> {
     let super::attempt::Shared { outbox, owner, wall, .. } = &*context.shared;
     let channel = &context.channel;
-    // Every row that this process has claimed and not settled, of whichever channel.
+    // All rows that this process has claimed and not settled, of any channel.
     let in_hand: Vec<i64> = lock(&context.shared.in_hand).iter().copied().collect();
     let now = wall();
     let claim = Claim {
