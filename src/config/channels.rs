@@ -1,4 +1,4 @@
-//! Reads `[[notify.…]]`: one table a channel, one array a kind.
+//! Reads `[[notify.…]]`: one table per channel, one array per kind.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -15,19 +15,19 @@ use crate::notify::{CommandSettings, SigningSecret};
 use crate::run::EventKind;
 use crate::secret::Secret;
 
-/// Runs that finish together mostly do so within this.
+/// Default time to wait for more events to show together. Runs that finish together mostly do so within this.
 pub(super) const DEFAULT_GATHER: Duration = Duration::from_secs(2);
 
 /// The channels of a configuration.
 pub(super) struct Channels {
-    /// Those that can be made sense of, each with where its name or its table is.
+    /// Channels that could be read, each with the location of its name or its table.
     pub(super) list: Vec<(ConfiguredChannel, Range<usize>)>,
-    /// Every name that is there, also of channels with mistakes: a reference to one is no second mistake.
+    /// Every name, including those of channels with mistakes, so that a reference to one is not a second mistake.
     declared: HashSet<String>,
 }
 
 impl Channels {
-    /// Whether a channel of this name is there, with mistakes or without.
+    /// Whether a channel of this name exists, with mistakes or not.
     pub(super) fn has(&self, name: &str) -> bool {
         self.declared.contains(name)
     }
@@ -66,7 +66,7 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, problems: &Problems
 
 type ReadKind = fn(&Section<'_>, Environment<'_>) -> Option<ChannelKind>;
 
-/// A channel's name and where it is, or where its table is.
+/// A channel's name and its location, or its table's.
 fn name(section: &Section<'_>, kind_name: &str) -> (Arc<str>, Range<usize>) {
     let Some((name, span)) = section.string("name") else {
         return (Arc::from(kind_name), section.span.clone());
@@ -151,7 +151,7 @@ fn webhook(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
     })
 }
 
-/// Notes that a file makes this channel unusable, and nothing else; gives why.
+/// Reports that a file makes only this channel unusable. Returns the reason.
 fn unusable(section: &Section<'_>, span: Range<usize>, wrong: String) -> String {
     section.problems.check_error(span, wrong.clone(), "this channel cannot be used until then");
     wrong
@@ -193,7 +193,7 @@ fn webhook_url(
     }
 }
 
-/// All secrets of a webhook, in `secret`, `secrets` and `secret_file` together; `None` if one of them is wrong.
+/// All secrets of a webhook from `secret`, `secrets` and `secret_file`; `None` if one of them is invalid.
 fn secrets(section: &Section<'_>, env: Environment<'_>) -> Option<Result<Vec<SigningSecret>, String>> {
     let mut texts: Vec<(Secret, Range<usize>)> = Vec::new();
     texts.extend(section.string("secret").map(|(text, span)| (Secret::new(text), span)));
@@ -210,7 +210,7 @@ fn secrets(section: &Section<'_>, env: Environment<'_>) -> Option<Result<Vec<Sig
             Err(error) => unreadable = Some(error),
         }
     }
-    // What was said of a value of the wrong type is enough.
+    // A value of the wrong type was reported already.
     for (key, read) in [("secret_file", unreadable.is_some()), ("secret", false), ("secrets", false)] {
         whole &= section.span_of(key).is_none() || read || !texts.is_empty() || section.is_empty_list(key);
     }
@@ -227,7 +227,7 @@ fn secrets(section: &Section<'_>, env: Environment<'_>) -> Option<Result<Vec<Sig
     whole.then_some(unreadable.map_or(Ok(secrets), Err))
 }
 
-/// A secret in a file. Where that cannot be read the channel cannot be used, and nothing else is the worse for it.
+/// A secret in a file. If the file cannot be read, only this channel is unusable.
 fn secret_file(
     section: &Section<'_>,
     path: &Path,
@@ -260,7 +260,7 @@ fn command(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
     };
     let span = section.span_of("command").unwrap_or_default();
     let Some(((program, span), arguments)) = words.split_first() else {
-        // What is of another type was found already.
+        // A value of another type was reported already.
         if section.is_empty_list("command") {
             section.problems.error(span, "`command` is empty", "expected a program and its arguments");
         }
@@ -284,11 +284,11 @@ fn command(section: &Section<'_>, env: Environment<'_>) -> Option<ChannelKind> {
     }))
 }
 
-/// What to do where the program and its arguments are one string.
+/// Advice if the program and its arguments are one string.
 const SPLIT: &str =
     "give each argument as a string of its own, such as [\"program\", \"argument\"]; no shell is involved";
 
-/// What is wrong with a program and what to do, if it cannot be started from here.
+/// What is wrong with a program and what to do, if this process cannot start it.
 fn program_error(program: &str, env: Environment<'_>) -> Option<(String, &'static str)> {
     use rustix::fs::{Access, access};
     let executable = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();

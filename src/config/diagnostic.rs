@@ -1,7 +1,7 @@
-//! Problems with the configuration, shown where they are: path, line, column, the line itself, and what to do.
+//! Problems with the configuration, shown with their location: path, line, column, the line itself, and what to do.
 //!
-//! Owns how many are kept: a file with a hundred thousand mistakes costs no more per mistake than one with two. What of a
-//! line may be shown is decided by `mask`; titles and helps are written by whoever finds the problem.
+//! Limits how many are kept, so that a file with a hundred thousand mistakes costs no more per mistake than one with
+//! two. `mask` decides which part of a line may be shown. The code that finds a problem writes its title and help.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashSet};
@@ -15,57 +15,57 @@ use super::mask;
 use super::reader::closest;
 use crate::run::printable;
 
-/// So many problems of each severity are shown, the first of the file; the others are counted.
+/// Maximum number of problems shown for each severity, the first in the file. The others are only counted.
 const SHOWN: usize = 50;
 
-/// So many times a misspelt name is compared with the names there are: each time costs as much as there are names.
+/// Maximum number of suggestions for misspelt names, because each compares all known names.
 const SUGGESTIONS: usize = 1000;
 
-/// The longest title or help, in characters.
+/// Maximum length of a title or help, in characters.
 const LONGEST: usize = 1000;
 
-/// How bad it is.
+/// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// It is taken, but something is likely wrong.
+    /// It is accepted, but something is probably wrong.
     Warning,
 }
 
-/// One problem. Nothing in it quotes more of the file than may be shown.
+/// A problem. Quotes no more of the file than may be shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
     /// What is wrong.
     pub title: String,
-    /// Where in the file, as bytes; `None` for what is not in the file (an environment variable, a flag).
+    /// Its byte range in the file; `None` if it is not in the file (an environment variable, a flag).
     pub span: Option<Range<usize>>,
     /// What to do.
     pub help: Option<String>,
-    /// Whether the configuration cannot be used. An error that does not refuse it is one for `config check` and a warning
-    /// elsewhere: one channel cannot be used, or something never takes effect.
+    /// Whether the configuration cannot be used. An error that does not refuse it is an error for `config check` and a
+    /// warning elsewhere: one channel cannot be used, or a setting never has an effect.
     pub refuses: bool,
 }
 
-/// Problems as they are found. Shared by everything that reads.
+/// Collects problems. Shared by all code that reads the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: RefCell<Found>,
-    /// Where lines begin.
+    /// The starts of lines.
     lines: Vec<usize>,
-    /// The lines on which the syntax is broken: what was made of them means nothing.
+    /// Lines with broken syntax. Other problems on them are not reported.
     broken: RefCell<HashSet<usize>>,
-    /// Where the first secret in the file itself is.
+    /// The location of the first secret in the file itself.
     inline_secret: RefCell<Option<Range<usize>>>,
     suggestions: Cell<usize>,
 }
 
-/// The first problems of the file, and how many there are.
+/// The first problems of the file, and the total number.
 #[derive(Debug, Default)]
 struct Found {
-    /// By where they are and in which order they were found.
+    /// By location, then by order of discovery.
     errors: BTreeMap<(usize, usize), Problem>,
     warnings: BTreeMap<(usize, usize), Problem>,
     counts: Counts,
@@ -89,23 +89,23 @@ impl Problems {
         self.push(Severity::Error, Some(span), &title.into(), &help.into(), true);
     }
 
-    /// An error that does not refuse it: one channel cannot be used, or something never takes effect.
+    /// An error that does not refuse it: one channel cannot be used, or a setting never has an effect.
     pub(super) fn check_error(&self, span: Range<usize>, title: impl Into<String>, help: impl Into<String>) {
         self.push(Severity::Error, Some(span), &title.into(), &help.into(), false);
     }
 
-    /// An error in what cannot be read as TOML. Other problems on its line are only its echoes.
+    /// A TOML syntax error. Other problems on its line only follow from it.
     pub(super) fn syntax_error(&self, span: Range<usize>, title: String) {
         self.error(span.clone(), title, "");
         self.broken.borrow_mut().insert(self.line_of(span.start));
     }
 
-    /// Whether parts of the file could not be read, so that what is not there may be.
+    /// Whether parts of the file could not be read, so that something that seems missing may be there.
     pub(super) fn is_broken(&self) -> bool {
         !self.broken.borrow().is_empty()
     }
 
-    /// An error about something that is not there. Where the file could not be read whole it may well be.
+    /// An error about something missing. Not reported if parts of the file could not be read.
     pub(super) fn missing(&self, span: Range<usize>, title: impl Into<String>, help: impl Into<String>) {
         if !self.is_broken() {
             self.error(span, title, help);
@@ -117,12 +117,12 @@ impl Problems {
         self.push(Severity::Error, None, &title.into(), &help.into(), true);
     }
 
-    /// An error that is not in the file and does not refuse it: whoever needs what is wrong there refuses it.
+    /// An error that is not in the file and does not refuse it. Code that needs the wrong value refuses it.
     pub(super) fn check_error_elsewhere(&self, title: impl Into<String>, help: impl Into<String>) {
         self.push(Severity::Error, None, &title.into(), &help.into(), false);
     }
 
-    /// A warning at a place, or about what is not in the file.
+    /// A warning in the file, or about something outside it.
     pub(super) fn warning(
         &self,
         span: Option<Range<usize>>,
@@ -144,7 +144,7 @@ impl Problems {
             Severity::Warning => (warnings, &mut counts.warnings),
         };
         *count += 1;
-        // What is not in the file comes last.
+        // Problems outside the file come last.
         let place = (span.as_ref().map_or(usize::MAX, |span| span.start), *count);
         if kept.len() == SHOWN && kept.last_key_value().is_some_and(|(last, _)| *last < place) {
             return;
@@ -162,12 +162,12 @@ impl Problems {
         span.is_some_and(|span| !broken.is_empty() && broken.contains(&self.line_of(span.start)))
     }
 
-    /// The line, from one on, that a place is in.
+    /// The line number of a location, from 1.
     pub(super) fn line_of(&self, at: usize) -> usize {
         line_of(&self.lines, at)
     }
 
-    /// The name that was most likely meant, if there is one. No longer looked for after very many.
+    /// The most similar name, if there is one. Stops after many suggestions.
     pub(super) fn suggest<'c>(
         &self,
         name: &str,
@@ -178,24 +178,24 @@ impl Problems {
         if made < SUGGESTIONS { closest(name, candidates.take(SUGGESTIONS)) } else { None }
     }
 
-    /// Takes note of a secret that is written in the file itself.
+    /// Records a secret that is written in the file itself.
     pub(super) fn inline_secret(&self, span: &Range<usize>) {
         self.inline_secret.borrow_mut().get_or_insert_with(|| span.clone());
     }
 
-    /// Warns of the first secret that is written in the file itself, where everybody can read that file.
+    /// Warns about the first secret in the file itself, if everyone can read the file.
     pub(super) fn warn_of_inline_secret(&self, path: &Path) {
         let Some(span) = self.inline_secret.take() else { return };
         let help = format!("chmod 600 {}, or keep the secret in a file of its own", path.display());
         self.warning(Some(span), "everybody on this machine can read this secret", help);
     }
 
-    /// Whether anything found so far refuses the configuration.
+    /// Whether any problem so far refuses the configuration.
     pub(super) fn refuse(&self) -> bool {
         self.found.borrow().counts.refusing > 0
     }
 
-    /// Everything found, in the order of the file; what is not in the file comes last.
+    /// All problems in the order of the file; those outside it come last.
     pub(super) fn into_report(self, source: Option<(&Path, &str)>) -> Report {
         let Found { errors, warnings, counts } = self.found.into_inner();
         let (path, text) =
@@ -207,7 +207,7 @@ impl Problems {
     }
 }
 
-/// The problems of one configuration, with the file they are in.
+/// The problems of one configuration, with its file.
 #[derive(Clone, Default)]
 pub struct Report {
     path: Option<PathBuf>,
@@ -219,7 +219,7 @@ pub struct Report {
 }
 
 impl fmt::Debug for Report {
-    /// Without the text of the file, which is full of secrets.
+    /// Leaves out the text of the file, which may contain secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Report")
             .field("path", &self.path)
@@ -229,7 +229,7 @@ impl fmt::Debug for Report {
 }
 
 impl Report {
-    /// How many problems there are of one severity, with those that are not shown.
+    /// The number of problems of one severity, including those that are not shown.
     pub fn count(&self, severity: Severity) -> usize {
         match severity {
             Severity::Error => self.counts.errors,
@@ -250,7 +250,7 @@ impl Report {
         parts.join("\n\n")
     }
 
-    /// Everything that does not refuse the configuration, as warnings: for whoever uses it in spite of them.
+    /// All problems that do not refuse the configuration, as warnings, for a command that uses it anyway.
     pub fn render_usable(&self, colour: bool) -> String {
         let tolerated = self.problems.iter().filter(|problem| !problem.refuses);
         let shown = tolerated.map(|problem| self.render_one(problem, Severity::Warning, colour));
@@ -280,7 +280,7 @@ impl Report {
         renderer.render(&[group])
     }
 
-    /// The first line of a span: its number, what of it may be shown, and what of that is marked.
+    /// The first line of a span: its number, the part that may be shown, and the part that is marked.
     fn line(&self, span: &Range<usize>) -> (usize, String, Range<usize>) {
         let start = floor(&self.text, span.start);
         let number = line_of(&self.lines, start);
@@ -288,7 +288,7 @@ impl Report {
         let rest = &self.text[from..];
         let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         let masked = mask::line(line);
-        // The masked line has as many characters, and not as many bytes.
+        // The masked line has the same number of characters, but not of bytes.
         let place = |at: usize| {
             let characters = line[..floor(line, at.saturating_sub(from))].chars().count();
             masked.char_indices().nth(characters).map_or(masked.len(), |(at, _)| at)
@@ -298,18 +298,18 @@ impl Report {
     }
 }
 
-/// Where lines begin.
+/// The starts of lines.
 fn line_starts(text: &str) -> Vec<usize> {
     let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
     std::iter::once(0).chain(breaks.map(|(at, _)| at + 1)).collect()
 }
 
-/// The line, from one on, that a place is in.
+/// The line number of a location, from 1.
 fn line_of(starts: &[usize], at: usize) -> usize {
     starts.partition_point(|start| *start <= at).max(1)
 }
 
-/// The last place of a text that is not above `at` and between two characters.
+/// The last character boundary at or before `at`.
 fn floor(text: &str, at: usize) -> usize {
     text.floor_char_boundary(at.min(text.len()))
 }
@@ -356,7 +356,7 @@ mod tests {
     fn the_first_problems_of_the_file_are_kept_and_the_others_counted() {
         let text = "\n".repeat(200);
         let problems = Problems::of(&text);
-        // Found from the end on.
+        // Found from the end to the start.
         for line in (0..120).rev() {
             problems.error(line..line, format!("no. {line}."), "");
         }

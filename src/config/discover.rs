@@ -1,4 +1,4 @@
-//! `[discover]`: which runs of the account are watched without being named, and reading that.
+//! `[discover]`: which runs of the account to watch although nobody named them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,40 +15,40 @@ use super::{glob, mask};
 use crate::run::{Run, printable};
 use crate::span::{self, SpanError};
 
-/// How often is looked where nobody says, and how often at the most.
+/// The default interval, and the shortest one.
 const INTERVAL: Duration = Duration::from_mins(1);
 const SHORTEST: Duration = Duration::from_secs(1);
 
 /// `[discover]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Discover {
-    /// A new run is seen within this.
+    /// Time within which a new run is discovered.
     pub interval: Duration,
-    /// Runs that have ended since then are told of although nobody watched them.
+    /// Runs that ended since then are notified although nobody watched them.
     pub announce_past: Option<Since>,
-    /// The channels that tell of what is found; `None` for all.
+    /// The channels to notify; `None` for all.
     pub notify: Option<Vec<Arc<str>>>,
-    /// Globs, of which one has to match the name of the spec; none for any name, or none.
+    /// Globs for the name of the spec, of which one must match; if empty, any name or none matches.
     pub spec_name: Vec<Pattern>,
-    /// The same for who started it.
+    /// The same for the user who started it.
     pub created_by_email: Vec<Pattern>,
     /// The same for the seed dataset.
     pub dataset_name: Vec<Pattern>,
-    /// Only what was created since then.
+    /// Only runs created since then.
     pub created_after: Option<Since>,
 }
 
-/// A moment in the past.
+/// A time in the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// This one.
+    /// A fixed time.
     At(Timestamp),
-    /// So long before now, whenever that is.
+    /// A time relative to now.
     Ago(Duration),
 }
 
 impl Discover {
-    /// Whether a run is one of those.
+    /// Whether a run is wanted.
     pub fn matches(&self, run: &Run, now: Timestamp) -> bool {
         let details = run.details.as_deref();
         let created_since =
@@ -61,7 +61,7 @@ impl Discover {
 }
 
 impl Since {
-    /// The moment it is at `now`.
+    /// The absolute time, given `now`.
     pub fn before(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
@@ -69,7 +69,7 @@ impl Since {
         }
     }
 
-    /// Reads a time (RFC 3339), a day (its beginning in UTC) or a length of time.
+    /// Parses a time (RFC 3339), a day (its start in UTC) or a duration.
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if let Ok(at) = text.parse::<Timestamp>() {
@@ -77,7 +77,7 @@ impl Since {
         }
         let told = printable(text, 40);
         if let Ok(day) = text.parse::<Date>() {
-            // A day is read from whatever begins with one.
+            // The parser accepts any text that starts with a day.
             if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
                 return Err(format!("`{told}` says no zone; add Z for UTC, or an offset such as +01:00"));
             }
@@ -92,7 +92,7 @@ impl Since {
 }
 
 fn one_of(globs: &[Pattern], text: Option<&str>) -> bool {
-    // Names are no paths, and people write them and addresses in either case.
+    // Names are not paths, and people write names and addresses in any case.
     let options = MatchOptions {
         case_sensitive: false,
         require_literal_separator: false,
@@ -101,7 +101,7 @@ fn one_of(globs: &[Pattern], text: Option<&str>) -> bool {
     globs.is_empty() || text.is_some_and(|text| globs.iter().any(|glob| glob.matches_with(text, options)))
 }
 
-/// Reads the table; `None` if it is not there. What ended is remembered for `keep`.
+/// Reads the table; `None` if it is missing. `keep` is how long ended runs are stored.
 pub(super) fn read(root: &Section<'_>, channels: &Channels, keep: Duration) -> Option<Discover> {
     let there = root.span_of("discover").is_some();
     let section = root.table("discover");

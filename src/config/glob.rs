@@ -1,4 +1,4 @@
-//! Globs of `[discover]`: reading them, and finding those that can never match anything.
+//! Globs of `[discover]`: parses them, and detects those that never match.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use ::glob::Pattern;
 use super::mask;
 use super::reader::Section;
 
-/// What a glob is compared with.
+/// What a glob is matched against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
-    /// What somebody called something.
+    /// A name.
     Name,
     /// An e-mail address.
     Address,
 }
 
-/// The globs at `key`, one or several; none if it is not there.
+/// The globs at `key`, one or several; none if the key is missing.
 pub(super) fn read(section: &Section<'_>, key: &'static str, of: Of) -> Vec<Pattern> {
     let read = |(text, span): (&str, Range<usize>)| {
         if text.is_empty() {
@@ -47,7 +47,7 @@ pub(super) fn read(section: &Section<'_>, key: &'static str, of: Of) -> Vec<Patt
     globs.into_iter().filter_map(read).collect()
 }
 
-/// Why a glob can never match, if it cannot.
+/// Why a glob never matches, if so.
 fn never(text: &str, of: Of) -> Option<&'static str> {
     let parts = parts(text);
     if parts.contains(&Part::Nothing) {
@@ -79,20 +79,20 @@ fn never(text: &str, of: Of) -> Option<&'static str> {
     }
 }
 
-/// A piece of a glob.
+/// A part of a glob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     /// This character.
     Just(char),
     /// Any text.
     Any,
-    /// One character of several.
+    /// One of several characters.
     One,
-    /// One of no characters at all.
+    /// An empty class, which matches nothing.
     Nothing,
 }
 
-/// The pieces of a glob that was accepted.
+/// The parts of a valid glob.
 fn parts(text: &str) -> Vec<Part> {
     let chars: Vec<char> = text.chars().collect();
     let mut parts = Vec::new();
@@ -104,7 +104,7 @@ fn parts(text: &str) -> Vec<Part> {
             '[' => {
                 let not = chars.get(at + 1) == Some(&'!');
                 let from = at + 1 + usize::from(not);
-                // A bracket at the very beginning stands for itself.
+                // A bracket at the very start stands for itself.
                 let length = chars.iter().skip(from + 1).position(|c| *c == ']').unwrap_or_default();
                 let class = chars.get(from..=from + length).unwrap_or_default();
                 at = from + class.len();
@@ -118,7 +118,7 @@ fn parts(text: &str) -> Vec<Part> {
     parts
 }
 
-/// Whether a class consists of ranges that go backwards, and so has no character in it.
+/// Whether a class has only reversed ranges, and so no characters.
 fn is_backwards(class: &[char]) -> bool {
     let mut rest = class;
     while let [first, '-', last, after @ ..] = rest {

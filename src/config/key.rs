@@ -1,6 +1,6 @@
-//! Where secrets are kept: a systemd credential, a file, or the environment. Never the command line.
+//! Reads secrets from a systemd credential, a file, or the environment; never from the command line.
 //!
-//! Owns what is wrong with a text that should be a secret, said without showing any of it.
+//! Owns the checks of a secret's text, with messages that never show any of it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ const CREDENTIAL: &str = "dataframer-api-key";
 /// The variable that the official SDK reads.
 const VARIABLE: &str = "DATAFRAMER_API_KEY";
 
-/// The longest key, in bytes: it has to fit into a header.
+/// Maximum length of the key in bytes, so that it fits into a header.
 const LONGEST: usize = 4096;
 
-/// Where the API key is read.
+/// The source of the API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
     /// A file: `api_key_file`, or `$CREDENTIALS_DIRECTORY/dataframer-api-key`.
@@ -50,19 +50,19 @@ impl KeySource {
     }
 }
 
-/// What a secret is for.
+/// The purpose of a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The key to the API.
+    /// The API key.
     Key,
     /// A webhook's URL.
     Url,
-    /// What a webhook is signed with.
+    /// A webhook's signing secret.
     Signing,
 }
 
 impl Kind {
-    /// What it is called.
+    /// Its name in messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Key => "API key",
@@ -72,7 +72,7 @@ impl Kind {
     }
 }
 
-/// Reads a secret from a file: one line, white space around it does not count.
+/// Reads a secret from a file: one line; surrounding white space is ignored.
 pub(super) fn read_file(path: &Path, kind: Kind) -> Result<Secret, String> {
     let (what, shown) = (kind.name(), mask::path(path));
     let bytes = small_file::read(path, small_file::SMALL)
@@ -87,20 +87,20 @@ pub(super) fn read_file(path: &Path, kind: Kind) -> Result<Secret, String> {
     check(&text, kind).map_err(|what| wrong(&what))
 }
 
-/// What is to be read for a file that the configuration names: under systemd the credential of that name, if there is one.
-/// So one configuration serves the service, which may not read the file, and whoever may.
+/// The file to read for one that the configuration names: under systemd, the credential of that name if it exists. So
+/// one configuration works for the service, which cannot read the file, and for users who can.
 pub(super) fn credential_or(path: &Path, env: Environment<'_>) -> PathBuf {
     let credential = |dir: String| Some(Path::new(&dir).join(path.file_name()?));
     let credential = env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).and_then(credential);
     credential.filter(|path| path.exists()).unwrap_or_else(|| path.to_owned())
 }
 
-/// Others than the owner and the group can read it.
+/// Whether users outside the owner and the group can read it.
 pub(super) fn is_world_readable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
-/// The secret itself, or what is wrong with the text, as in "the file … is empty". Most of it comes from copying.
+/// The secret, or what is wrong with the text, as in "the file … is empty". Most mistakes come from copying.
 fn check(text: &str, kind: Kind) -> Result<Secret, String> {
     if text.starts_with('\u{feff}') {
         return Err("begins with a byte order mark: write it again as UTF-8 without one".to_owned());
@@ -159,13 +159,13 @@ fn check(text: &str, kind: Kind) -> Result<Secret, String> {
 
 const QUOTES: [char; 9] = ['"', '\'', '`', '“', '”', '‘', '’', '«', '»'];
 
-/// `NAME=`, `export NAME=` or `name:` before a secret, as it stands in a file of variables. Nothing of the secret.
+/// `NAME=`, `export NAME=` or `name:` before a secret, as in a file of variables. Shows nothing of the secret.
 fn variable(text: &str) -> Option<String> {
     let rest = text.strip_prefix("export ").map_or(text, str::trim_start);
     let (name, after) = rest.split_once(['=', ':'])?;
     let name = name.trim_end();
     let bare = name.trim_matches(QUOTES).to_ascii_uppercase().replace('-', "_");
-    // Only what is a name beyond doubt, so that none of the secret passes for one.
+    // Only certain names, so that no part of the secret is taken for one.
     let known =
         ["DATAFRAMER_API_KEY", "API_KEY", "APIKEY", "API_KEY_FILE", "KEY", "TOKEN", "API_TOKEN", "SECRET"];
     let known = known.contains(&bare.as_str())

@@ -1,28 +1,28 @@
-//! Which configuration file is meant, and whether there is one: a file that cannot be seen is not a file that is not there.
+//! Finds the configuration file. A file that cannot be accessed does not count as missing.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Environment;
 
-/// Where the machine's configuration is.
+/// The system-wide configuration.
 const SYSTEM: &str = "/etc/runwatch/config.toml";
 
-/// What became of looking for the file.
+/// The result of the search.
 #[derive(Debug)]
 pub enum Located {
-    /// Somebody named it.
+    /// The user named it.
     Named(PathBuf),
-    /// It is where a configuration is looked for.
+    /// Found at a default place.
     Found(PathBuf),
-    /// There is none; these are the places.
+    /// There is none; these places were checked.
     Nowhere(Vec<PathBuf>),
-    /// Whether there is one at this place cannot be told.
+    /// It is unknown whether there is a file at this place.
     Hidden(PathBuf, io::Error),
 }
 
 impl Located {
-    /// The place that was decided on.
+    /// The chosen path.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Named(path) | Self::Found(path) | Self::Hidden(path, _) => Some(path),
@@ -34,7 +34,7 @@ impl Located {
 /// The file to read.
 ///
 /// In order: `--config`, `$RUNWATCH_CONFIG`, `$XDG_CONFIG_HOME/runwatch/config.toml` (`~/.config` by default),
-/// `/etc/runwatch/config.toml`. Looking stops at the first place that has anything, or that cannot be looked at.
+/// `/etc/runwatch/config.toml`. The search stops at the first place that has anything, or that cannot be accessed.
 pub fn locate(flag: Option<&Path>, env: Environment<'_>) -> Located {
     locate_with(flag, env, Path::new(SYSTEM))
 }
@@ -51,7 +51,7 @@ fn locate_with(flag: Option<&Path>, env: Environment<'_>, system: &Path) -> Loca
     let own = config_home.map(|dir| dir.join("runwatch/config.toml"));
     let places: Vec<PathBuf> = own.into_iter().chain([system.to_owned()]).collect();
     for path in &places {
-        // A link to nothing was meant to be a configuration, too.
+        // A broken link counts too, because it was meant to be a configuration.
         match path.symlink_metadata() {
             Ok(_) => return Located::Found(path.clone()),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
@@ -91,13 +91,13 @@ mod tests {
         assert_eq!(locate(None, &[]), found(&file));
         assert_eq!(locate(Some("x"), &[("RUNWATCH_CONFIG", "y")]), named("x"));
         assert_eq!(locate(None, &[("RUNWATCH_CONFIG", "y")]), named("y"));
-        // A relative XDG_CONFIG_HOME is invalid by its specification and does not count.
+        // A relative XDG_CONFIG_HOME is invalid by its specification and is ignored.
         assert_eq!(locate(None, &[("XDG_CONFIG_HOME", "rel")]), found(&file));
-        // What is no file, or leads nowhere, is still in the way of the next place.
+        // Something other than a file, or a broken link, stops the search too.
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/nowhere", &file).unwrap();
         assert_eq!(locate(None, &[]), found(&file));
-        // A place that cannot be looked at is not an empty one. (A loop stops root, too.)
+        // A place that cannot be accessed is not an empty one. (A loop stops root too.)
         std::fs::remove_dir_all(home.path().join(".config")).unwrap();
         std::os::unix::fs::symlink(".config", home.path().join(".config")).unwrap();
         assert!(locate(None, &[]).starts_with("Hidden"), "{}", locate(None, &[]));

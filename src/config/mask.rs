@@ -1,8 +1,8 @@
-//! What of a configuration may be shown in a message: only what is known to be harmless.
+//! Which parts of a configuration a message may show: only those that are known to be harmless.
 //!
-//! Known are this program's own words, plain lower-case words, numbers with a unit, and the names of files that exist. Of any
-//! other text at most seven characters are shown, and nothing of a value that can be a secret. `diagnostic` shows lines by
-//! these rules; whoever puts a value into a message quotes it with [`quoted`], [`path`] or [`strike`].
+//! Known are this program's own words, plain lower-case words, numbers with a unit, and the names of existing files. Of
+//! any other text, at most seven characters are shown, and none of a value that may be a secret. `diagnostic` shows
+//! lines by these rules. Code that puts a value into a message quotes it with [`quoted`], [`path`] or [`strike`].
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -12,19 +12,19 @@ use std::sync::LazyLock;
 
 use crate::run::printable;
 
-/// At most this many characters of a text that is not known are shown: fewer than make a secret.
+/// Maximum number of characters shown of unknown text: too few for a secret.
 const UNKNOWN: usize = 7;
 
-/// A text longer than this is never plain.
+/// Maximum length of a plain text, in characters.
 const PLAIN: usize = 40;
 
-/// The longest lower-case word that passes for one.
+/// Maximum length of a lower-case word, in characters.
 const WORD: usize = 10;
 
-/// So many digits may be in a plain text.
+/// Maximum number of digits in a plain text.
 const DIGITS: usize = 4;
 
-/// Keys whose values cannot be secret: a number, a length of time, a word or a date by their very kind.
+/// Keys whose values cannot be secret by their type: a number, a duration, a word or a date.
 const PLAIN_KEYS: &[&str] = &[
     "allow_http",
     "announce_past",
@@ -62,7 +62,7 @@ const PLAIN_KEYS: &[&str] = &[
     "unsigned",
 ];
 
-/// Keys whose values are names or paths: no secrets, unless somebody puts one there by mistake.
+/// Keys whose values are names or paths, which are not secret unless by mistake.
 const TEXT_KEYS: &[&str] = &[
     "api_key_file",
     "ca_file",
@@ -79,7 +79,7 @@ const TEXT_KEYS: &[&str] = &[
     "watch_dir",
 ];
 
-/// Other keys, tables and words of this program and of the paths that people use with it.
+/// Other keys, tables and words of this program, and of common paths.
 const OTHER_WORDS: &[&str] = &[
     "alerts",
     "always",
@@ -139,7 +139,7 @@ const OTHER_WORDS: &[&str] = &[
     "webhook",
 ];
 
-/// Every known word: the keys whole, without their underscores, and in parts.
+/// Every known word: keys as they are, without underscores, and in parts.
 static WORDS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let keys = PLAIN_KEYS.iter().chain(TEXT_KEYS).chain(OTHER_WORDS);
     keys.flat_map(|key| key.split('_').map(str::to_owned).chain([key.replace('_', "")])).collect()
@@ -150,7 +150,7 @@ pub(super) fn is_harmless(text: &str) -> bool {
     visible(text, UNKNOWN) == text.chars().count()
 }
 
-/// A text as it may stand in a message: on one line, and if it is not known to be harmless, cut.
+/// A text for a message: on one line, and cut if it is not known to be harmless.
 pub(super) fn quoted(text: &str) -> String {
     cut(text, UNKNOWN)
 }
@@ -161,17 +161,17 @@ fn cut(text: &str, unknown: usize) -> String {
     if shown == text.chars().count() { text } else { text.chars().take(shown).chain(['…']).collect() }
 }
 
-/// As [`quoted`], for the id of a run: it may be a UUID.
+/// Like [`quoted`], for a run's id, which may be a UUID.
 pub(super) fn quoted_id(text: &str) -> String {
     if is_uuid(text) { text.to_owned() } else { quoted(text) }
 }
 
-/// A message without what must not be shown of the text that it is about: runs of eight characters or more.
+/// A message without the parts that must not be shown of the text that it is about: eight characters or more in a row.
 pub(super) fn strike(message: &str, about: &str) -> String {
     if is_harmless(about) || is_uuid(about) {
         return message.to_owned();
     }
-    // Control characters and white space may have been taken out on the way into the message.
+    // Control characters and white space may have been removed in the message.
     let solid = |c: &char| c.is_alphanumeric() || c.is_ascii_punctuation();
     let about: Vec<char> = about.chars().filter(solid).flat_map(char::to_lowercase).collect();
     let windows: HashSet<&[char]> = about.windows(UNKNOWN + 1).collect();
@@ -194,7 +194,7 @@ pub(super) fn strike(message: &str, about: &str) -> String {
     out
 }
 
-/// A path as it may stand in a message: what exists of it, and of the rest what is known to be harmless.
+/// A path for a message: the part that exists, and of the rest the part that is harmless.
 pub(super) fn path(path: &Path) -> String {
     let mut shown = PathBuf::new();
     let mut rest = path.components();
@@ -208,13 +208,13 @@ pub(super) fn path(path: &Path) -> String {
     }
     let rest = rest.as_path().to_string_lossy();
     if !rest.is_empty() {
-        // A mark before it may be part of a secret that is no path.
+        // A mark before it may be part of a secret that is not a path.
         shown.push(cut(&rest, UNKNOWN - 1));
     }
     printable(&shown.to_string_lossy(), 1000)
 }
 
-/// One line of a file, character by character: what is not known to be harmless is a star.
+/// One line of a file. Every character that is not known to be harmless becomes a star.
 pub(super) fn line(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut shown = vec![false; chars.len()];
@@ -227,7 +227,7 @@ pub(super) fn line(text: &str) -> String {
     masked.collect()
 }
 
-/// A line that is being read, with what of it may be shown so far.
+/// The line being read, and the part of it that may be shown so far.
 struct Line<'c> {
     chars: &'c [char],
     shown: &'c mut [bool],
@@ -244,7 +244,7 @@ impl Line<'_> {
         let text: String = self.chars[start..key_end].iter().collect();
         let equals = self.skip_blank(key_end);
         if self.at(equals) != Some('=') || !is_key(&text) {
-            // No setting; a known word before something else is most likely meant as one.
+            // This is no setting. A known word before something else probably is a key.
             let word: String = self.chars[start..].iter().take_while(|c| is_bare(**c)).collect();
             if is_known_key(&word) {
                 self.show(start..start + word.len());
@@ -254,7 +254,7 @@ impl Line<'_> {
         if equals > key_end || has_only_words(&text) {
             self.show_text(start..key_end, UNKNOWN - 1);
         } else {
-            // The sign may be part of a secret that is no key.
+            // The sign may be part of a secret that is not a key.
             self.show(start..key_end.min(start + UNKNOWN - 1));
         }
         self.show(key_end..equals + 1);
@@ -262,7 +262,7 @@ impl Line<'_> {
         self.show(equals + 1..value);
         let key = text.rsplit('.').next().unwrap_or_default().trim();
         if let Some(pieces) = self.simple_value(value..end) {
-            // Without a blank the sign, and with it the key, may be part of a secret that goes on in a bare value.
+            // Without a blank, the sign and the key may be part of a secret that continues in a bare value.
             let joined = match (value == equals + 1, equals == key_end) {
                 (false, _) => 0,
                 (true, false) => 1,
@@ -286,7 +286,7 @@ impl Line<'_> {
         }
     }
 
-    /// The pieces of a value that ends on its line: one scalar, or a list of them. `None` if it is anything else.
+    /// The pieces of a value that ends on its line: one scalar, or a list of them. `None` for anything else.
     fn simple_value(&self, range: Range<usize>) -> Option<Vec<Piece>> {
         let mut pieces = Vec::new();
         let mut at = range.start;
@@ -322,7 +322,7 @@ impl Line<'_> {
         if matches!(quote, '"' | '\'') {
             let length = self.chars[start + 1..].iter().position(|c| matches!(*c, '"' | '\'' | '\\'))?;
             let end = start + 1 + length;
-            // Neither an escape, nor the beginning of a string over several lines.
+            // Without escapes, and not the start of a string over several lines.
             let whole = self.chars[end] == quote && self.at(end + 1) != Some(quote);
             return whole.then_some(Piece::Text(start..end + 1));
         }
@@ -331,7 +331,7 @@ impl Line<'_> {
         (length > 0).then(|| Piece::Bare(start..start + length))
     }
 
-    /// Shows a value; so many characters before it may belong to it.
+    /// Shows a value. The `joined` characters before it may belong to it.
     fn value(&mut self, key: &str, pieces: &[Piece], mut joined: usize) {
         let plain = PLAIN_KEYS.contains(&key);
         if !plain && !TEXT_KEYS.contains(&key) {
@@ -369,7 +369,7 @@ impl Line<'_> {
         gaps.for_each(|gap| self.show(gap));
     }
 
-    /// Shows what may be shown of a text; gives how much of it is not known.
+    /// Shows the part of a text that may be shown. Returns how many of its characters are unknown.
     fn show_text(&mut self, range: Range<usize>, unknown: usize) -> usize {
         let text: String = self.chars[range.clone()].iter().collect();
         let length = visible(&text, unknown);
@@ -389,14 +389,14 @@ impl Line<'_> {
         from + self.chars[from..].iter().take_while(|c| matches!(c, ' ' | '\t')).count()
     }
 
-    /// The end of what may be a key, dotted or not.
+    /// The end of a possible key, dotted or not.
     fn while_key(&self, from: usize) -> usize {
         let length = self.chars[from..].iter().take_while(|c| is_bare(**c) || **c == '.').count();
         from + length
     }
 }
 
-/// A piece of a value, by characters.
+/// A piece of a value, by character positions.
 enum Piece {
     /// A bracket or a comma.
     Mark(usize),
@@ -456,13 +456,13 @@ fn is_uuid(text: &str) -> bool {
     lengths.iter().all(fits) && groups.next().is_none()
 }
 
-/// How many characters of a text may be shown, from its beginning, where so many that are not known may be.
+/// The number of characters of a text that may be shown from its start, if `unknown` unknown ones are allowed.
 fn visible(text: &str, unknown: usize) -> usize {
     let length = text.chars().count();
     if is_known(text) { length } else { length.min(unknown) }
 }
 
-/// How many characters of a text are not known.
+/// The number of unknown characters in a text.
 fn cost(text: &str) -> usize {
     if is_known(text) { 0 } else { text.chars().count() }
 }
@@ -498,7 +498,7 @@ fn is_date(text: &str) -> bool {
         && bytes[10..].iter().all(|byte| byte.is_ascii_digit() || b"TZtz:.+- ".contains(byte))
 }
 
-/// The text in pieces: each all letters and digits, or all others.
+/// The text in pieces: each has only letters and digits, or none.
 fn runs(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -518,7 +518,7 @@ fn is_quantity(run: &str) -> bool {
     (1..=5).contains(&(run.len() - unit.len())) && UNITS.contains(&unit)
 }
 
-/// A word of this program's, perhaps misspelt.
+/// A word of this program, perhaps misspelt.
 fn is_word(run: &str) -> bool {
     if !run.is_ascii() || run.len() > 30 {
         return false;
@@ -609,7 +609,7 @@ mod tests {
             ("_aa_0-a=A-=-00A_", "_aa_0-*=********"),
             ("whsec_hunter2hunter2= 1", "whsec_**************= *"),
             ("ключ = 1", "********"),
-            // What stands without a blank before a bare value may be one secret with it.
+            // Text directly before a bare value may be part of the same secret.
             ("allow_http =-AAa0A0-++-Aaa_", "allow_http =-AAa0A*********"),
             ("allow_http = -AAa0A0-++-Aaa_", "allow_http = -AAa0A0********"),
             ("id=ABCDEFGHIJK", "id=ABCD*******"),

@@ -1,6 +1,7 @@
-//! What the user wants: a TOML file, then the environment, then flags; the later wins.
+//! The configuration: a TOML file, then the environment, then flags; later ones override earlier ones.
 //!
-//! Owns reading and checking, all problems at once. The result is plain values: nothing here builds clients or channels.
+//! Reads and checks everything, and reports all problems at once. The result is plain values; this module creates no
+//! clients or channels.
 
 mod channels;
 mod diagnostic;
@@ -40,33 +41,33 @@ pub use sections::is_level;
 use diagnostic::Problems;
 use reader::Section;
 
-/// Looks up an environment variable. Passed in, so that tests need not change the process's own.
+/// Reads an environment variable. A parameter, so that tests need not change the process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Everything that can be set, checked.
+/// All settings, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The API and how to reach it.
     pub api: Api,
-    /// How often to ask.
+    /// How often to poll.
     pub poll: Poll,
-    /// `[alerts]`: when to warn about what has not ended.
+    /// `[alerts]`: when to warn about active runs.
     pub alerts: Alerts,
-    /// The pauses between attempts to tell.
+    /// Pauses between attempts to deliver an event.
     pub retry_delays: Vec<Duration>,
-    /// What concerns the daemon only.
+    /// Settings of the daemon only.
     pub daemon: Daemon,
-    /// What is logged and how.
+    /// What to log and how.
     pub log: Log,
-    /// Where the daemon keeps its state; `None` for the place the system has for it.
+    /// The daemon's state directory; `None` for the system's default.
     pub state_dir: Option<PathBuf>,
     /// The runs that are always watched.
     pub runs: Vec<ConfiguredRun>,
-    /// Which runs are found and watched by themselves; `None` for none.
+    /// Which runs to discover; `None` for none.
     pub discover: Option<Discover>,
-    /// The ways out.
+    /// The notification channels.
     pub channels: Vec<ConfiguredChannel>,
-    /// All secrets that are in it, and those that it points to, once they are read.
+    /// All secrets in it, and those in its files once they are read.
     pub known: KnownSecrets,
 }
 
@@ -75,70 +76,70 @@ pub struct Config {
 pub struct Api {
     /// Scheme, host and path prefix, without `/api/dataframer`.
     pub base_url: Url,
-    /// Where the key is.
+    /// The source of the key.
     pub key: KeySource,
-    /// PEM file of certificate authorities to trust beside the system's.
+    /// PEM file of certificate authorities to trust in addition to the system's.
     pub ca_file: Option<PathBuf>,
     /// For the TCP and TLS handshakes.
     pub connect_timeout: Duration,
     /// For a whole request.
     pub request_timeout: Duration,
-    /// Who "mine" is.
+    /// The user's e-mail address, for `--mine`.
     pub email: Option<String>,
-    /// Sent with every request.
+    /// Extra headers for every request.
     pub headers: Vec<(String, Secret)>,
 }
 
 /// `[poll]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Poll {
-    /// The pauses after answers and after errors.
+    /// Pauses after answers and after errors.
     pub policy: Policy,
-    /// Whether the list of all runs is fetched in place of many runs.
+    /// Whether one list of all runs may replace many polls.
     pub batch: Mode,
-    /// For all runs together.
+    /// Request budget per minute, for all runs together.
     pub requests_per_minute: u32,
-    /// Requests under way at once.
+    /// Maximum number of requests in flight.
     pub max_in_flight: u32,
-    /// How long an id may be unknown to the API before it is called wrong.
+    /// How long the API may not know an id before the id counts as wrong.
     pub grace: Duration,
-    /// How long a status may be a word that runwatch does not know.
+    /// How long a status may be unknown to runwatch.
     pub unknown_status_after: Duration,
 }
 
 /// `[daemon]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
-    /// How long runs that have ended are kept, with their deliveries.
+    /// How long to keep ended runs and their deliveries.
     pub keep: Duration,
-    /// Where metrics and health are served; `None` nowhere. Loopback only.
+    /// Address for metrics and health checks; `None` disables them. Loopback only.
     pub listen: Option<SocketAddr>,
-    /// Names of this machine by which a browser or a scraper may ask there, in lower case. `localhost` and addresses always may.
+    /// Additional host names for that address, in lower case. `localhost` and IP addresses always work.
     pub listen_names: Vec<String>,
-    /// Where files whose names are run ids are dropped; `None` nowhere.
+    /// Directory for files whose names are run ids; `None` disables it.
     pub watch_dir: Option<PathBuf>,
-    /// Whether the socket's group may use it, beside its owner.
+    /// Whether the socket's group may use it, besides its owner.
     pub socket_for_group: bool,
 }
 
 /// `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// A level, or levels by module; `None` for the command's own default.
+    /// A level, or levels by module; `None` for the command's default.
     pub level: Option<String>,
-    /// In which form.
+    /// The format.
     pub format: LogFormat,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// The journal's own protocol where the journal reads along, else text.
+    /// The journal's own protocol if the output is the journal, else text.
     #[default]
     Auto,
     /// Lines for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// The journal's own protocol, with fields.
     Journald,
@@ -149,35 +150,35 @@ pub enum LogFormat {
 pub struct ConfiguredRun {
     /// The API's id.
     pub id: RunId,
-    /// What people call it.
+    /// The run's name.
     pub name: Option<Arc<str>>,
-    /// The channels that tell of it; `None` for all.
+    /// The channels to notify; `None` for all.
     pub notify: Option<Vec<Arc<str>>>,
-    /// How long after its creation it is overdue; `None` as `[alerts]` says.
+    /// Time after its creation when it becomes overdue; `None` for the value in `[alerts]`.
     pub deadline: Option<Duration>,
 }
 
-/// One `[[notify.…]]`.
+/// A `[[notify.…]]` table.
 #[derive(Debug, Clone)]
 pub struct ConfiguredChannel {
     /// Its name.
     pub name: Arc<str>,
-    /// The events it tells; `None` for all.
+    /// The events to send; `None` for all.
     pub events: Option<Vec<EventKind>>,
-    /// What kind of channel it is.
+    /// Its kind.
     pub kind: ChannelKind,
 }
 
-/// The kinds of channel, with what each needs.
+/// The kinds of channel, with their settings.
 #[derive(Debug, Clone)]
 pub enum ChannelKind {
     /// `[[notify.webhook]]`.
     Webhook {
-        /// Where to. A credential: `Debug` shows the host only by way of [`SecretUrl`].
+        /// The target URL. It is a credential: `Debug` shows only the host through [`SecretUrl`].
         url: SecretUrl,
-        /// Signed with each of these.
+        /// Keys to sign with.
         secrets: Vec<SigningSecret>,
-        /// PEM file of certificate authorities to trust beside the system's.
+        /// PEM file of certificate authorities to trust in addition to the system's.
         ca_file: Option<PathBuf>,
     },
     /// `[[notify.desktop]]`.
@@ -189,7 +190,7 @@ pub enum ChannelKind {
     Log,
     /// `[[notify.command]]`.
     Command(CommandSettings),
-    /// One whose secrets cannot be read here and now; why.
+    /// A channel whose secrets cannot be read here and now; the reason.
     Unusable(String),
 }
 
@@ -215,7 +216,7 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
-/// What flags set; each wins over everything else. `Debug` does not show the base URL, which may have a password in it.
+/// Values of flags, which override everything else. `Debug` hides the base URL, which may contain a password.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--base-url`.
@@ -246,21 +247,21 @@ impl fmt::Debug for Overrides {
     }
 }
 
-/// A configuration and what was noticed on the way.
+/// A configuration and its warnings.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
     /// Warnings; no errors.
     pub report: Report,
-    /// The file it came from, if there was one.
+    /// The file it was read from, if any.
     pub path: Option<PathBuf>,
 }
 
-/// Reads the configuration from where it is: the file meant by `flag`, the environment, or the usual places. Without a file
-/// anywhere, the defaults are a configuration too.
+/// Reads the configuration: the file that `flag` names, the environment, or the default places. Without a file, the
+/// defaults apply.
 ///
-/// The error is the report with every problem in it.
+/// The error is the report with every problem.
 pub fn load(flag: Option<&Path>, env: Environment<'_>, overrides: &Overrides) -> Result<Loaded, Report> {
     match locate(flag, env) {
         Located::Nowhere(_) => parse(None, env, overrides),
@@ -268,8 +269,8 @@ pub fn load(flag: Option<&Path>, env: Environment<'_>, overrides: &Overrides) ->
     }
 }
 
-/// As [`load`], for a service: there must be a file. One that has gone must not pass for an empty one, for that drops every
-/// channel and every run.
+/// Like [`load`], for a service, which needs a file. A missing file must not count as an empty one, because that would
+/// remove every channel and every run.
 pub fn load_for_service(
     flag: Option<&Path>,
     env: Environment<'_>,
@@ -303,7 +304,7 @@ fn read(located: Located, env: Environment<'_>, overrides: &Overrides) -> Result
     }
 }
 
-/// Reads a configuration from text (and the environment and flags): what [`load`] does once it has the file.
+/// Reads a configuration from text, the environment and flags, as [`load`] does with a file.
 pub fn parse(
     source: Option<(&Path, &str)>,
     env: Environment<'_>,

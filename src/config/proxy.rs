@@ -1,19 +1,19 @@
-//! The proxy variables of the environment (`HTTPS_PROXY` and the like), checked before anything is sent.
+//! Checks the proxy variables of the environment (`HTTPS_PROXY` and the like) before anything is sent.
 //!
-//! `http` reads them itself and refuses one that it needs and cannot use. Here, one that the API needs is an error, for nothing
-//! can work with it, and every other one is a warning. Values
-//! are never shown: a password may be in them.
+//! `http` reads them itself and refuses one that it needs but cannot use. Here, an invalid proxy for the API is an
+//! error, because nothing can work with it. Every other invalid one is a warning. Values are never shown, because they
+//! may contain a password.
 
 use super::Environment;
 use super::diagnostic::Problems;
 use crate::http::check_proxy;
 use reqwest::Url;
 
-/// The variables, the first of each pair before the second, as the client reads them.
+/// The variables in the order in which the client reads them.
 const VARIABLES: [[&str; 2]; 3] =
     [["HTTPS_PROXY", "https_proxy"], ["HTTP_PROXY", "http_proxy"], ["ALL_PROXY", "all_proxy"]];
 
-/// Reports every proxy that cannot be used: as an error where requests to the API go through it.
+/// Reports every invalid proxy, as an error if requests to the API use it.
 pub(super) fn check(env: Environment<'_>, api: Option<&Url>, problems: &Problems) {
     let needed = api.and_then(|api| check_proxy(api, env).err());
     for pair in VARIABLES {
@@ -32,9 +32,9 @@ pub(super) fn check(env: Environment<'_>, api: Option<&Url>, problems: &Problems
     }
 }
 
-/// Why the client cannot use a value, if it cannot.
+/// Why the client cannot use a value, if so.
 fn wrong(value: &str) -> Option<&'static str> {
-    // Empty is how a proxy is turned off.
+    // An empty value disables the proxy.
     if value.is_empty() {
         return None;
     }
@@ -48,7 +48,7 @@ fn wrong(value: &str) -> Option<&'static str> {
     if !matches!(scheme.as_deref(), None | Some("http" | "https")) {
         return Some("its scheme is neither http nor https");
     }
-    // As the client reads it: without a scheme, a host and a port alone.
+    // As the client reads it: without a scheme, only a host and a port.
     let Ok(uri) = value.parse::<hyper::Uri>() else { return Some("it is no URL") };
     let Some(authority) = uri.authority() else { return Some("it has no host") };
     let host = authority.as_str().rsplit('@').next().unwrap_or_default();

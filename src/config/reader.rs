@@ -1,7 +1,7 @@
-//! Reads one TOML table, key by key, and collects what is wrong with it instead of stopping.
+//! Reads one TOML table key by key, and collects problems instead of stopping.
 //!
-//! Owns the types of values: a value of the wrong type or out of range is a problem, and the default stands in for it so
-//! that reading goes on. A key that nobody asked for is unknown.
+//! Owns the types of values. A value of the wrong type or out of range is a problem, and reading continues with the
+//! default. A key that no one reads is unknown.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -18,18 +18,18 @@ use super::mask;
 use crate::http::{SetupError, check_ca_file};
 use crate::span;
 
-/// A table of the file, or none: then every key has its default.
+/// A table of the file, or a missing one, whose keys all have their defaults.
 pub(super) struct Section<'s> {
     table: Option<&'s DeTable<'s>>,
-    /// How the table is named in messages, such as `[poll]`.
+    /// The table's name in messages, such as `[poll]`.
     name: String,
-    /// Where it begins.
+    /// Its start in the file.
     pub(super) span: Range<usize>,
     asked: RefCell<Vec<&'static str>>,
     pub(super) problems: &'s Problems,
 }
 
-/// What is wrong with a value, and where it is.
+/// What is wrong with a value, and where the value is.
 type Wrong = (Range<usize>, String);
 
 type Value<'s> = &'s Spanned<DeValue<'s>>;
@@ -55,7 +55,7 @@ impl<'s> Section<'s> {
         Section { table, name: format!("[{key}]"), span, asked: RefCell::default(), problems: self.problems }
     }
 
-    /// The tables of the array at `key`; `path` is how they are written, such as `notify.webhook`.
+    /// The tables of the array at `key`. `path` is their name in messages, such as `notify.webhook`.
     pub(super) fn tables(&self, key: &'static str, path: &str) -> Vec<Section<'s>> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let expected = format!("one or more tables: write [[{path}]]");
@@ -71,7 +71,7 @@ impl<'s> Section<'s> {
             table.map(|table| Section {
                 table: Some(table),
                 name: format!("[[{path}]]"),
-                // Where it begins: an inline table is full of values.
+                // Only its start, because an inline table is full of values.
                 span: value.span().start..value.span().start + 1,
                 asked: RefCell::default(),
                 problems: self.problems,
@@ -80,13 +80,13 @@ impl<'s> Section<'s> {
         array.iter().filter_map(section).collect()
     }
 
-    /// A string and where it is.
+    /// A string and its location.
     pub(super) fn string(&self, key: &'static str) -> Option<(&'s str, Range<usize>)> {
         let value = self.get(key)?;
         self.text(key, value, "a string in quotes")
     }
 
-    /// A path; a leading `~/` is the home directory.
+    /// A path; a leading `~/` means the home directory.
     pub(super) fn path(&self, key: &'static str) -> Option<(PathBuf, Range<usize>)> {
         let (text, span) = self.string(key)?;
         if text.is_empty() {
@@ -106,7 +106,7 @@ impl<'s> Section<'s> {
         None
     }
 
-    /// The file at `ca_file`, certificate authorities to trust, and what is wrong with it, if anything.
+    /// The file of additional certificate authorities at `ca_file`, and what is wrong with it, if anything.
     pub(super) fn ca_file(&self) -> Option<(PathBuf, Option<Wrong>)> {
         let (path, span) = self.path("ca_file")?;
         let wrong = check_ca_file(Some(&path)).err().map(|error| match error {
@@ -119,12 +119,12 @@ impl<'s> Section<'s> {
         Some((path, wrong.map(|wrong| (span, wrong))))
     }
 
-    /// A length of time above zero.
+    /// A duration above zero.
     pub(super) fn duration(&self, key: &'static str, default: Duration) -> Duration {
         self.time(key, default, span::parse)
     }
 
-    /// A length of time above zero, if there is one.
+    /// An optional duration above zero.
     pub(super) fn optional_duration(&self, key: &'static str) -> Option<Duration> {
         self.span_of(key).map(|_| self.duration(key, Duration::ZERO)).or_else(|| {
             self.get(key);
@@ -132,7 +132,7 @@ impl<'s> Section<'s> {
         })
     }
 
-    /// A list of lengths of time above zero.
+    /// A list of durations above zero.
     pub(super) fn durations(&self, key: &'static str, default: Vec<Duration>) -> Vec<Duration> {
         let Some(texts) = self.strings(key) else { return default };
         let read = |(text, span): (&str, Range<usize>)| {
@@ -144,7 +144,7 @@ impl<'s> Section<'s> {
         texts.into_iter().filter_map(read).collect()
     }
 
-    /// A length of time, zero included.
+    /// A duration that may be zero.
     pub(super) fn duration_or_zero(&self, key: &'static str, default: Duration) -> Duration {
         self.time(key, default, span::parse_or_zero)
     }
@@ -180,7 +180,7 @@ impl<'s> Section<'s> {
         number.unwrap_or_else(|| self.out_of_range(key, value, &expected, default))
     }
 
-    /// A number within bounds; whole numbers count.
+    /// A number within bounds; whole numbers are accepted.
     pub(super) fn number(&self, key: &'static str, default: f64, bounds: RangeInclusive<f64>) -> f64 {
         let Some(value) = self.get(key) else { return default };
         let expected = format!("a number from {} to {}", bounds.start(), bounds.end());
@@ -212,7 +212,7 @@ impl<'s> Section<'s> {
         })
     }
 
-    /// One of some words, as what it stands for.
+    /// One of some words, as the value that it stands for.
     pub(super) fn one_of<T: Clone>(&self, key: &'static str, words: &[(&str, T)]) -> Option<T> {
         let (text, span) = self.string(key)?;
         let found = find_word(text, words);
@@ -223,7 +223,7 @@ impl<'s> Section<'s> {
         found
     }
 
-    /// A list of strings, each with where it is.
+    /// A list of strings, each with its location.
     pub(super) fn strings(&self, key: &'static str) -> Option<Vec<(&'s str, Range<usize>)>> {
         let value = self.get(key)?;
         let DeValue::Array(array) = value.get_ref() else {
@@ -233,7 +233,7 @@ impl<'s> Section<'s> {
         Some(array.iter().filter_map(|value| self.text(key, value, "a list of strings in quotes")).collect())
     }
 
-    /// A string or a list of strings, each with where it is.
+    /// A string or a list of strings, each with its location.
     pub(super) fn one_or_more(&self, key: &'static str) -> Vec<(&'s str, Range<usize>)> {
         match self.get(key).map(Spanned::get_ref) {
             None => Vec::new(),
@@ -242,13 +242,13 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// Whether a key has a list without anything in it.
+    /// Whether a key has an empty list.
     pub(super) fn is_empty_list(&self, key: &'static str) -> bool {
         self.get(key)
             .is_some_and(|value| matches!(value.get_ref(), DeValue::Array(array) if array.is_empty()))
     }
 
-    /// A table of strings, each with its key and where it is.
+    /// A table of strings, each with its key and its location.
     pub(super) fn pairs(&self, key: &'static str) -> Vec<(String, &'s str, Range<usize>)> {
         let Some(value) = self.get(key) else { return Vec::new() };
         let DeValue::Table(table) = value.get_ref() else {
@@ -262,8 +262,7 @@ impl<'s> Section<'s> {
         pairs.collect()
     }
 
-    /// The names that the tables in this table give themselves at `key`, or the keys that they are at; whatever else is
-    /// wrong with them.
+    /// The names that the tables in this table have at `key`, or else their keys, even if the tables have mistakes.
     pub(super) fn names_of_tables(&self, key: &str) -> HashSet<String> {
         let name = |at: &str, value: &DeValue<'_>| match value.as_table().and_then(|table| table.get(key)) {
             Some(name) => name.get_ref().as_str().unwrap_or(at).to_owned(),
@@ -277,7 +276,7 @@ impl<'s> Section<'s> {
         names.collect()
     }
 
-    /// Warns of a file with a secret in it that everybody can read.
+    /// Warns about a file with a secret that every user can read.
     pub(super) fn warn_if_world_readable(&self, path: &Path, span: &Range<usize>, what: &str) {
         if is_world_readable(path) {
             let shown = mask::path(path);
@@ -289,17 +288,17 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// Where a key's value is, if it is there.
+    /// The location of a key's value, if it exists.
     pub(super) fn span_of(&self, key: &str) -> Option<Range<usize>> {
         self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value.span())
     }
 
-    /// Reports every key that nobody has asked for.
+    /// Reports every key that was not read.
     pub(super) fn finish(self) {
         self.unknown_keys();
     }
 
-    /// As [`Section::finish`], for a section that is only borrowed.
+    /// Like [`Section::finish`], for a borrowed section.
     pub(super) fn unknown_keys(&self) {
         let asked = self.asked.borrow();
         for (key, _) in self.table.into_iter().flat_map(|table| table.iter()) {
@@ -339,12 +338,12 @@ impl<'s> Section<'s> {
     }
 }
 
-/// What a word stands for.
+/// The value that a word stands for.
 pub(super) fn find_word<T: Clone>(text: &str, words: &[(&str, T)]) -> Option<T> {
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| value.clone())
 }
 
-/// What to say where it stands for nothing.
+/// The words that were expected.
 pub(super) fn expected_words<T>(words: &[(&str, T)]) -> String {
     let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
     match words.split_last() {
@@ -353,7 +352,7 @@ pub(super) fn expected_words<T>(words: &[(&str, T)]) -> String {
     }
 }
 
-/// The candidate that was most likely meant, if one is close.
+/// The most similar candidate, if one is close.
 pub(super) fn closest<'c>(name: &str, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     let similarity = |candidate: &str| strsim::jaro_winkler(&name.to_lowercase(), &candidate.to_lowercase());
     candidates

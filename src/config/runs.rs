@@ -1,4 +1,4 @@
-//! Reads `[[run]]`, and checks what it has to do with the channels.
+//! Reads `[[run]]`, and checks the channels that its tables name.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -11,13 +11,13 @@ use super::{ConfiguredRun, mask};
 use crate::run::text::is_hidden;
 use crate::run::{RunId, RunIdError};
 
-/// So many channels are named where one is not there.
+/// Maximum number of channels listed if one does not exist.
 const NAMED: usize = 10;
 
-/// The channels that were chosen by one table; `None` for all.
+/// The channels that one table chooses; `None` for all.
 pub(super) type Choice = Option<Vec<Arc<str>>>;
 
-/// Reads the runs, each id once, and what each chose, also those with mistakes.
+/// Reads the runs, each id once, and their choices of channels, including those of runs with mistakes.
 pub(super) fn read(root: &Section<'_>, channels: &Channels) -> (Vec<ConfiguredRun>, Vec<Choice>) {
     let mut seen: HashMap<RunId, usize> = HashMap::new();
     let (mut runs, mut choices) = (Vec::new(), Vec::new());
@@ -39,11 +39,11 @@ pub(super) fn read(root: &Section<'_>, channels: &Channels) -> (Vec<ConfiguredRu
     (runs, choices)
 }
 
-/// A run with where its id is, and its choice of channels.
+/// A run with the location of its id, and its choice of channels.
 fn run(section: Section<'_>, channels: &Channels) -> (Option<(ConfiguredRun, Range<usize>)>, Choice) {
     let name = section.string("name").and_then(|(name, span)| {
         let error = name_error(name);
-        // Characters that are only not seen are taken out wherever a name is shown: such a name can be used.
+        // Invisible characters are removed whenever a name is shown, so such a name can be used.
         let refuses = error.is_some() && (error != Some(HIDDEN) || name.chars().any(char::is_control));
         if let Some(error) = error {
             let (title, help) = (format!("`name` {error}"), "expected a short line of text");
@@ -74,7 +74,7 @@ fn run(section: Section<'_>, channels: &Channels) -> (Option<(ConfiguredRun, Ran
     (run, choice)
 }
 
-/// Why a text is no run id. It is quoted only if it is known to be harmless.
+/// Why a text is not a run id. Quotes it only if it is harmless.
 fn id_error(text: &str, error: &RunIdError) -> String {
     if mask::is_harmless(text) {
         return error.to_string();
@@ -89,7 +89,7 @@ fn id_error(text: &str, error: &RunIdError) -> String {
 
 const HIDDEN: &str = "has control characters or invisible characters in it";
 
-/// What is wrong with what a run is called, if anything.
+/// What is wrong with a run's name, if anything.
 pub fn name_error(name: &str) -> Option<&'static str> {
     if name.trim().is_empty() {
         Some("is empty")
@@ -102,7 +102,7 @@ pub fn name_error(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The channels that `notify` of a table names; `None` where it leaves the choice open.
+/// The channels in `notify` of a table; `None` for all.
 pub(super) fn chosen_channels(section: &Section<'_>, channels: &Channels) -> Choice {
     let names = section.strings("notify")?;
     let known = |(name, span): &(&str, Range<usize>)| {
@@ -119,7 +119,7 @@ pub(super) fn chosen_channels(section: &Section<'_>, channels: &Channels) -> Cho
     Some(names.into_iter().filter(known).map(|(name, _)| Arc::from(name)).collect())
 }
 
-/// The channel that was most likely meant, or those that there are.
+/// The most similar channel, or the existing ones.
 fn known_channels(name: &str, channels: &Channels, problems: &Problems) -> String {
     let names = || channels.list.iter().map(|(channel, _)| &*channel.name);
     if let Some(similar) = problems.suggest(name, names()) {
@@ -139,7 +139,7 @@ fn known_channels(name: &str, channels: &Channels, problems: &Problems) -> Strin
     }
 }
 
-/// Warns of channels that none of the choices has. As long as one leaves it open, every channel is used.
+/// Warns about channels that no choice contains. If any choice is open, every channel is used.
 pub(super) fn warn_of_unused(channels: &Channels, choices: &[Choice], problems: &Problems) {
     let chosen: Option<Vec<&Vec<Arc<str>>>> = choices.iter().map(Option::as_ref).collect();
     let Some(chosen) = chosen.filter(|chosen| !chosen.is_empty()) else { return };

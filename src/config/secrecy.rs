@@ -1,4 +1,4 @@
-//! Tests: wherever somebody puts a secret in a configuration, no eight characters of it are ever shown.
+//! Tests that messages never show eight characters of a secret, wherever it is in a configuration.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Keys of every section, and some that are none.
+/// Keys of every section, and some unknown ones.
 const KEYS: [&str; 50] = [
     "allow_http",
     "announce_past",
@@ -60,7 +60,7 @@ const KEYS: [&str; 50] = [
     "webhook",
 ];
 
-/// Heads of tables; `@` stands for the secret.
+/// Headers of tables; `@` stands for the secret.
 const TABLES: [&str; 30] = [
     "",
     "[api]",
@@ -94,7 +94,7 @@ const TABLES: [&str; 30] = [
     "notify:\n  webhook:\n    - url: @",
 ];
 
-/// Ways of writing a setting; `K` stands for its key, `@` for the secret, `&` for the secret in escapes.
+/// Forms of a setting. `K` stands for its key, `@` for the secret, `&` for the secret with escapes.
 const LAYOUTS: [&str; 105] = [
     "K = \"@\"",
     "K = '@'",
@@ -156,7 +156,7 @@ const LAYOUTS: [&str; 105] = [
     "K = \"x @ y\"",
     "K = [\"sh\", \"-c\", \"curl -H @\"]",
     "K = [\"curl -H @\"]",
-    // Inline tables and dotted keys, in their right place and elsewhere.
+    // Inline tables and dotted keys, in the right place and elsewhere.
     "notify.webhook = [{ url = \"@\", secret = \"@\", K = \"@\" }]",
     "notify = { webhook = [{ K = '@' }] }",
     "notify.webhook.K = \"@\"",
@@ -168,7 +168,7 @@ const LAYOUTS: [&str; 105] = [
     "K = [[\"@\"], ['@']]",
     "K = [{ a = ['@'] }, \"@\"]",
     "K = [{ url = \"@\",\n secret = \"@\" }]",
-    // As in YAML, JSON, shell and other files.
+    // As in YAML, JSON, shell and other formats.
     "- K: \"@\"",
     "- @",
     "K:\n  - @\n  - \"@\"",
@@ -181,11 +181,11 @@ const LAYOUTS: [&str; 105] = [
     "K = \"@\";",
     "set K @",
     "<K>@</K>",
-    // The same key again.
+    // The same key twice.
     "K = \"@\"\nK = \"@\"",
     "K = 1\nK.@ = 2",
     "@ = 1\n@ = 2",
-    // Every other type of value, spoilt.
+    // Every other type of value, broken.
     "K = 2026-11-01T@",
     "K = 0x@",
     "K = 1.@",
@@ -193,7 +193,7 @@ const LAYOUTS: [&str; 105] = [
     "K = 1e@",
     "K = true@",
     "K = inf@",
-    // Values that begin or end like good ones.
+    // Values that begin or end like valid ones.
     "K = \"30s@\"",
     "K = \"@ 30s\"",
     "K = \"auto@\"",
@@ -229,7 +229,7 @@ fn document() -> impl Strategy<Value = String> {
     })
 }
 
-/// What secrets look like: a mix of letters and digits, or many letters.
+/// Typical secrets: a mix of letters and digits, or many letters.
 fn secret() -> impl Strategy<Value = String> {
     let mixed = "[A-Za-z0-9+/_=-]{16,48}".prop_filter("mixed", |text| {
         text.contains(|c: char| c.is_ascii_digit()) && text.contains(|c: char| c.is_ascii_uppercase())
@@ -240,7 +240,7 @@ fn secret() -> impl Strategy<Value = String> {
 
 #[track_caller]
 fn assert_hides(secret: &str, shown: &str) {
-    // The parser of URLs writes some of them in lower case.
+    // The URL parser converts some of them to lower case.
     let (secret, lower) = (secret.to_lowercase(), shown.to_lowercase());
     for window in secret.as_bytes().windows(8) {
         let window = std::str::from_utf8(window).unwrap();
@@ -272,7 +272,7 @@ proptest! {
             bytes.insert(at.index(bytes.len()), 0xff);
         }
         let dir = tempfile::tempdir().unwrap();
-        // A file that everybody can read gets a word about its secrets, too.
+        // A file that everyone can read also gets a warning about its secrets.
         let path = dir.path().join("config.toml");
         std::fs::write(&path, bytes).unwrap();
         let parsed = read(Located::Named(path), &|_| None, &Overrides::default());
@@ -310,7 +310,7 @@ fn a_sign_before_a_bare_value_counts_as_part_of_a_secret() {
     }
 }
 
-/// A configuration without a mistake, which holds a secret wherever one may be.
+/// A valid configuration with a secret in every possible place.
 const SECRETS_IN_PLACE: &str = "[api]\nheaders = { X-Token = \"@\" }\n\
     [[notify.webhook]]\nname = \"a\"\nurl = \"https://hooks.example.com/@?k=@\"\nsecret = \"whsec_@\"\n\
     [[notify.webhook]]\nname = \"b\"\nurl = '''https://hooks.example.com/@'''\nsecrets = [\n  \"whsec_@\",\n  'whsec_@',\n]\n\

@@ -1,4 +1,4 @@
-//! Reads every section but the channels, and checks what concerns several of them.
+//! Reads every section except the channels, and checks settings that concern several of them.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -21,7 +21,7 @@ use crate::notify::RetrySchedule;
 use crate::poll::{Alerts, Curve, Mode, Policy};
 use crate::secret::{KnownSecrets, Secret};
 
-/// Reads the whole document; `None` if something without a default is wrong.
+/// Reads the whole document; `None` if a setting without a default is invalid.
 pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Config> {
     let api = api(root.table("api"), env, overrides);
     let poll = poll(root.table("poll"), overrides);
@@ -75,7 +75,7 @@ fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Opt
         }
         path
     });
-    // Read whatever the base URL is: what has a mistake beside it is no unknown key.
+    // Read even if the base URL is invalid, so that they do not count as unknown keys.
     let connect_timeout = section.duration("connect_timeout", Duration::from_secs(10));
     let request_timeout = section.duration("request_timeout", Duration::from_secs(30));
     let headers = headers(&section, env);
@@ -84,7 +84,7 @@ fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Opt
     Some(Api { base_url, key, ca_file, connect_timeout, request_timeout, email, headers })
 }
 
-/// Who "mine" is: the environment, then the file. Both are checked.
+/// The user's e-mail address, for `--mine`: the environment, then the file. Both are checked.
 fn email(section: &Section<'_>, env: Environment<'_>) -> Option<String> {
     let (wrong, help) = ("is no e-mail address", "expected one such as \"ana@example.com\"");
     let in_file = section.string("email").map(|(email, span)| {
@@ -107,7 +107,8 @@ fn is_email(text: &str) -> bool {
     })
 }
 
-/// The flag, then the environment, then the file. All are checked: what is overridden today counts tomorrow.
+/// The flag, then the environment, then the file. All are checked, because a value that is overridden today may apply
+/// tomorrow.
 fn base(
     section: &Section<'_>,
     allow_http: bool,
@@ -129,14 +130,15 @@ fn base(
     let in_env = in_env.map(|text| elsewhere("DATAFRAMER_BASE_URL", text));
     let flag = overrides.base_url.clone().map(|text| elsewhere("--base-url", text));
     let default = || match section.span_of("base_url") {
-        // Of the wrong type, which was found already.
+        // A wrong type was reported already.
         Some(_) => None,
         None => elsewhere("the default base URL", DEFAULT.to_owned()),
     };
     flag.or(in_env).or(in_file).unwrap_or_else(default)
 }
 
-/// From the file, then from the environment as the official SDK reads it: lines `Name: value`, others passed over.
+/// From the file, then from the environment in the official SDK's format: lines of `Name: value`; other lines are
+/// skipped.
 fn headers(section: &Section<'_>, env: Environment<'_>) -> Vec<(String, Secret)> {
     let in_file = section.pairs("headers").into_iter().map(|(name, value, span)| {
         section.problems.inline_secret(&span);
@@ -173,7 +175,7 @@ fn check_header(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the key is in a file that the configuration or a flag names: whether it can be read, and by whom.
+/// Checks the key's file that the configuration or a flag names: whether it can be read, and by whom.
 fn check_key(
     key: &KeySource,
     in_file: Option<(PathBuf, Range<usize>)>,
@@ -253,7 +255,7 @@ fn alerts(section: Section<'_>) -> Alerts {
     let alerts = Alerts {
         stalled_after: section.optional_duration("stalled_after"),
         overdue_after: section.optional_duration("overdue_after"),
-        // Zero in the file is never.
+        // Zero in the file means never.
         unreachable_after: Some(unreachable_after).filter(|after| !after.is_zero()),
         remind_every: section.duration("remind_every", Duration::from_hours(6)),
     };
@@ -305,7 +307,7 @@ fn daemon(section: Section<'_>) -> Daemon {
     daemon
 }
 
-/// The names in `listen_names`, as `Host` headers are compared with them.
+/// The names in `listen_names`, in the form that `Host` headers are compared with.
 fn listen_names(section: &Section<'_>) -> Vec<String> {
     let texts = section.strings("listen_names").unwrap_or_default();
     let name = |(text, span): (&str, Range<usize>)| {
@@ -327,16 +329,16 @@ fn listen_names(section: &Section<'_>) -> Vec<String> {
     names
 }
 
-/// More attempts than this are not patience.
+/// Maximum number of retries.
 const MOST_RETRIES: usize = 50;
 
-/// How much a request is worth, in seconds of delay, by how eager one is; off, the counts are not looked at.
+/// The price of a request in seconds of delay, by eagerness. `off` ignores the counts.
 const PRICES: [(&str, Option<f64>); 4] =
     [("off", None), ("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))];
 
 const BATCHES: [(&str, Mode); 3] = [("auto", Mode::Auto), ("never", Mode::Never), ("always", Mode::Always)];
 
-/// Whether the socket's group may use it, by its mode.
+/// Whether the socket's group may use it, by the socket's mode.
 const SOCKET_MODES: [(&str, bool); 2] = [("0600", false), ("0660", true)];
 
 const FORMATS: [(&str, LogFormat); 4] = [
@@ -410,7 +412,7 @@ const LEVELS: &str =
 
 /// Whether a text is a level, or levels by module. The parser alone would take a misspelt level for a module.
 pub fn is_level(text: &str) -> bool {
-    // An empty level is one to the parser: `error`.
+    // The parser reads an empty level as `error`.
     let is_level = |level: &str| !level.is_empty() && level.parse::<LevelFilter>().is_ok();
     let is_word =
         |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -1,4 +1,4 @@
-//! Reading whole configurations: the example, precedence, and everything that can be wrong, all at once.
+//! Tests of whole configurations: the example, precedence, and all kinds of mistakes, reported together.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn read(text: &str) -> Result<Loaded, Report> {
     parse(Some((Path::new("config.toml"), text)), &no_env, &Overrides::default())
 }
 
-/// The errors in a configuration, as people see them.
+/// The errors in a configuration, as shown to people.
 #[track_caller]
 fn errors(text: &str) -> String {
     read(text).expect_err("this must be refused").render(Severity::Error, false)
@@ -28,7 +28,7 @@ fn assert_says(text: &str, parts: &[&str]) {
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
-/// The example with every setting that is commented out put in. (Prose begins with a capital letter or has no `=`.)
+/// The example with every setting uncommented. (Prose begins with a capital letter or has no `=`.)
 fn example_with_everything() -> String {
     let is_setting = |line: &str| {
         line.starts_with("[[")
@@ -51,7 +51,7 @@ fn the_example_is_the_defaults() {
 
 #[test]
 fn the_example_has_every_key_there_is() {
-    // Files that the example names need not be here, and two ways of saying one thing exclude each other.
+    // Files that the example names need not exist here, and some settings exclude each other.
     let text = example_with_everything()
         .lines()
         .filter(|line| {
@@ -63,7 +63,7 @@ fn the_example_has_every_key_there_is() {
     let loaded = read(&text).map_err(|report| report.render(Severity::Error, false)).unwrap();
     assert_eq!((loaded.config.runs.len(), loaded.config.channels.len()), (1, 4));
     assert!(loaded.config.discover.is_some_and(|discover| discover.announce_past.is_some()));
-    // Ask for each section's keys by giving it one that cannot be there.
+    // An unknown key in each section gives an error that lists the known ones.
     for header in [
         "",
         "[api]",
@@ -159,7 +159,7 @@ fn broken_toml_says_where() {
     assert_says("[poll\nmax_interval = \"1m\"", &["config.toml:1"]);
     assert_says("[poll]\nmax_interval = \"1m", &["config.toml:2"]);
     assert_says("a = 1\na = 2\n", &["config.toml:2:1", "duplicate key"]);
-    // A line that does not parse is reported once, and other problems beside it.
+    // A line that does not parse is reported once, together with other problems.
     let shown = errors("[poll]\nmax_interval = = 1\nplenty = 1\n");
     assert!(shown.contains("config.toml:2") && shown.contains("unknown key `plenty`"), "{shown}");
 }
@@ -269,7 +269,7 @@ fn a_secret_that_is_none_is_refused_and_never_shown() {
         assert!(shown.contains(said) && shown.contains("config.toml:3:10"), "{shown}");
         assert!(!shown.contains("hunter") && !shown.contains("aHVudGVy"), "{shown}");
     }
-    // Nor where somebody put the key into the file, or a secret into the wrong type.
+    // Nor if the key is in the file, or a secret has the wrong type.
     for text in [
         "[api]\napi_key = \"hunter2\"\n",
         "[api]\nheaders = \"hunter2\"\n",
@@ -391,7 +391,7 @@ fn a_secret_file_gives_way_to_the_credential_of_its_name() {
     let text = "[[notify.webhook]]\nurl = \"https://hooks.example.com\"\nsecret_file = \"/nowhere/webhook-secret\"\n";
     let env = |name: &str| (name == "CREDENTIALS_DIRECTORY").then(|| dir.path().to_str().unwrap().to_owned());
     let loaded = || parse(Some((Path::new("c"), text)), &env, &Overrides::default()).unwrap();
-    // Without one the channel cannot be used; everything else can.
+    // Only the channel without its file is unusable.
     let without = loaded();
     assert!(matches!(without.config.channels[0].kind, ChannelKind::Unusable(_)), "{without:?}");
     let shown = without.report.render(Severity::Error, false);
@@ -459,12 +459,12 @@ fn one_mistake_is_one_error() {
         assert_eq!(report.count(Severity::Error), 1, "{shown}");
         assert_eq!(report.count(Severity::Warning), 0, "{}", report.render(Severity::Warning, false));
     };
-    // A bad base URL makes no other key of its table unknown.
+    // With an invalid base URL, the other keys of its table are still known.
     one(
         "[api]\nbase_url = \"htps://x\"\nconnect_timeout = \"5s\"\nrequest_timeout = \"5s\"\nheaders = {}\nemail = \"a@b\"\n",
         "`htps` is not known",
     );
-    // A channel with a mistake is there all the same.
+    // A channel with a mistake still counts as existing.
     let run = "[[run]]\nid = \"a\"\nnotify = [\"hook\"]\n";
     for channel in [
         "[[notify.webhook]]\nname = \"hook\"\nurl = \"ftp://h\"\nunsigned = true\n",

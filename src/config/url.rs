@@ -1,11 +1,11 @@
-//! Which URLs are acceptable, for the API and for webhooks.
+//! Checks URLs of the API and of webhooks.
 
 use reqwest::Url;
 
 use super::mask;
 use crate::http::is_loopback;
 
-/// Reads the API's base URL: with or without `/api/dataframer`, with or without a trailing slash. The result has neither.
+/// Parses the API's base URL, with or without `/api/dataframer` or a trailing slash. The result has neither.
 ///
 /// The error says what is wrong and what was expected, and quotes nothing. `allow` says how to allow http.
 pub(super) fn base_url(text: &str, allow_http: bool, allow: &str) -> Result<Url, String> {
@@ -22,11 +22,11 @@ pub(super) fn base_url(text: &str, allow_http: bool, allow: &str) -> Result<Url,
     Ok(url)
 }
 
-/// Where the API is unless somebody says otherwise.
+/// The default base URL.
 pub(super) const DEFAULT: &str = "https://df-api.dataframer.ai";
 
-/// Reads a URL that something is sent to: https, or http to this machine, or http anywhere if that is allowed. `example`
-/// is what one looks like, `allow` how http is allowed.
+/// Parses a URL to send to: https, http to this machine, or any http if that is allowed. `example` is an example for
+/// messages, and `allow` says how to allow http.
 pub(super) fn web_url(text: &str, allow_http: bool, example: &str, allow: &str) -> Result<Url, String> {
     let text = text.trim();
     let expected = format!("expected a URL such as {example}");
