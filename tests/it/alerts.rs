@@ -1,4 +1,4 @@
-//! The metrics as alert rules need them, and the rules that come with the project.
+//! The metrics that alert rules use, and the alert rules of the project.
 
 use std::path::Path;
 use std::process::Command;

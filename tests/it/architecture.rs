@@ -1,4 +1,4 @@
-//! The rules that `lib.rs` states, kept true: who imports whom, and what every file begins with.
+//! Checks the rules in `lib.rs`: the imports between modules, and the header of every file.
 
 use std::path::{Path, PathBuf};
 

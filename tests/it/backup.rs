@@ -1,4 +1,4 @@
-//! `runwatch state backup`: with a daemon and without, and a daemon that goes on from such a file.
+//! `runwatch state backup` with and without a daemon, and a daemon that starts from a backup.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! A start while what the daemon needs is still in use: it waits a moment, then ends with a code after which it is started again.
+//! A start while something it needs is in use: it waits a moment, then exits with a code that makes systemd restart it.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! The API client against a server that misbehaves in every way there is.
+//! The API client against a server that misbehaves in every way.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! The other commands on the built binary: `config check`, `help`, `man`, `completions`.
+//! Other commands on the built binary: `config check`, `help`, `man`, `completions`.
 
 use crate::support::bin::runwatch;
 

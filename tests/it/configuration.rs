@@ -1,4 +1,4 @@
-//! The configuration on the built binary: what cannot be read, what must not be shown, and what is wrong with it.
+//! The configuration on the built binary: unreadable files, secrets in messages, and mistakes.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! The daemon's control socket on the built binary: the commands that speak to it, and what curl would get.
+//! The daemon's control socket on the built binary: the commands that use it, and curl.
 
 use rustix::process::Signal;
 

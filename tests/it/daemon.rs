@@ -1,4 +1,4 @@
-//! The daemon on the built binary: it watches the configured set, tells, keeps serving, and remembers.
+//! The daemon on the built binary: it watches the configured runs, notifies, keeps serving, and restores its state.
 
 use std::path::Path;
 use std::time::Duration;

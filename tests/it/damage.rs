@@ -1,4 +1,4 @@
-//! A damaged state, found at the start or at work: whatever can be read of it goes on in the new one, and what cannot is said.
+//! A damaged state, found at the start or later: readable rows move to a new state, and losses are reported.
 
 use std::path::{Path, PathBuf};
 

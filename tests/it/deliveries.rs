@@ -1,4 +1,4 @@
-//! `deliveries` and `notify test` on the built binary: what is mistyped is an error, what a receiver says is shown.
+//! `deliveries` and `notify test` on the built binary: mistyped arguments are errors, and receivers' answers are shown.
 
 use crate::support::bin::runwatch;
 use crate::support::body::run;

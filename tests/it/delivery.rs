@@ -1,4 +1,4 @@
-//! The notifying half against channels in memory, in virtual time.
+//! Delivery to channels in memory, in virtual time.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

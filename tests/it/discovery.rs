@@ -1,4 +1,4 @@
-//! Runs that nobody named, on the built binary: found, told of, and left alone.
+//! Discovery on the built binary: which runs are discovered, notified or ignored.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, channel};

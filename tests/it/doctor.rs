@@ -1,4 +1,4 @@
-//! `runwatch doctor` beside a daemon: what counts is what the daemon's own surroundings have, not the caller's.
+//! `runwatch doctor` with a daemon: it checks the daemon's environment, not the caller's.
 
 use std::os::unix::fs::PermissionsExt as _;
 

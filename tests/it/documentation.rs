@@ -1,5 +1,5 @@
-//! What the pages show works: links lead somewhere, shell blocks are scripts, commands are accepted as they are written, and
-//! the receivers receive.
+//! The documentation works: links have a target, shell blocks run, commands are accepted as written, and the receivers
+//! receive.
 
 use std::collections::BTreeSet;
 use std::path::Path;

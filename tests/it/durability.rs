@@ -1,5 +1,5 @@
-//! The daemon's state in trouble: in use, damaged, on a full disk or a broken one. Polling goes on, the trouble is loud, and
-//! nothing is called delivered that was not recorded.
+//! Problems with the daemon's state: it is in use, damaged, on a full disk or a failing one. Polling continues, the
+//! problem is reported, and no delivery counts as made before it is recorded.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,4 @@
-//! The exit-code contract on the built binary: every row, for runs that are watched to their end and for runs that had
-//! ended before.
+//! The exit codes on the built binary: every row of the table, for runs watched to their end and for finished runs.
 
 use rustix::process::Signal;
 

@@ -1,5 +1,5 @@
-//! A state on a disk that is smaller than its log may grow, and one that others fill: recording goes on as soon as there is
-//! room for what is to be written.
+//! A state on a disk without room for its log, and on one that others fill: recording continues as soon as there is
+//! room.
 
 use std::fs::File;
 use std::io::Write as _;

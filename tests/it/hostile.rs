@@ -1,5 +1,5 @@
-//! Text from outside on the built binary: what the API, the command line, a file or the socket says never becomes a command
-//! of the terminal's or of GitHub's runner.
+//! Hostile text on the built binary: text from the API, the command line, a file or the socket never becomes a command
+//! for the terminal or for GitHub's runner.
 
 use serde_json::json;
 

@@ -1,5 +1,5 @@
-//! HTTP/2 over TLS, where one connection carries every request: a connection that is no longer any good must not be used for
-//! ever. The next attempt succeeds, whatever became of the last one.
+//! HTTP/2 over TLS, where one connection carries every request: a dead connection is not used for ever. The next
+//! attempt succeeds, whatever happened to the last one.
 
 use std::sync::Arc;
 use std::time::Duration;

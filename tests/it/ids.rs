@@ -1,4 +1,4 @@
-//! Run ids at the doors: one run for every way of writing a UUID, and nothing that is not seen.
+//! Run ids as input: every form of a UUID is the same run, and invisible characters are refused.
 
 use crate::support::bin::runwatch;
 use crate::support::body::run;

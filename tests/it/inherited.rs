@@ -1,4 +1,5 @@
-//! The environment, on the built binary: what the program of a command channel gets of it, and a file it names that is none.
+//! The environment on the built binary: what a command channel's program inherits, and a variable that names an invalid
+//! file.
 
 use crate::support::bin::runwatch;
 

@@ -1,4 +1,4 @@
-//! The scheduler with the list of all runs in place of many runs: what it saves, and what may be wrong with it.
+//! The scheduler with the list of all runs instead of polls: what that saves, and errors in the list.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The log channel on the built binary: delivered means that the line was written.
+//! The log channel on the built binary: an event is delivered when its line is written.
 
 use std::io::{PipeReader, PipeWriter, Read as _};
 

@@ -1,4 +1,4 @@
-//! The scheduler looking for runs that nobody named: when it does, what it finds, and what is told where it cannot.
+//! Discovery by the scheduler: when it fetches the list, what it finds, and what it reports when that fails.
 
 use std::sync::Arc;
 use std::time::Duration;

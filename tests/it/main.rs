@@ -1,4 +1,4 @@
-//! Everything together: the built binary, and the library against servers on loopback.
+//! Integration tests: the built binary, and the library against servers on loopback.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Answers that something on the way gives, or a replica that lags: none of them ends a watch of the built binary.
+//! Answers from a proxy or a lagging replica: none of them ends a watch of the built binary.
 
 use crate::support::bin::{Output, runwatch};
 use crate::support::body::run;

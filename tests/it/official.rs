@@ -1,4 +1,4 @@
-//! The official parsers: the API's own Python SDK reads the simulator, and the Standard Webhooks library verifies ours.
+//! Official parsers: the API's Python SDK reads the simulator, and the Standard Webhooks library verifies our webhooks.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

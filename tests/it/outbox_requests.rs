@@ -1,4 +1,4 @@
-//! What may be asked of the outbox over the socket, and what is refused: a request that is mistyped never means everything.
+//! Requests about the outbox on the socket: which are accepted, and that a mistyped one never selects everything.
 
 use crate::support::body::run;
 use crate::support::daemon::{Home, ask, stop};

@@ -1,5 +1,5 @@
-//! Claims, sends and records of one channel that are under way at the same time, in virtual time: what one of them brings while
-//! another is not back.
+//! Claims, sends and records of one channel in progress at the same time, in virtual time: what each changes while
+//! another is not finished.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

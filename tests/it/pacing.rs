@@ -1,5 +1,5 @@
-//! The kinds of failure of a channel, in virtual time: one that slows it down, one that is the event's, one that outlasts the
-//! store; and the order of a run's events through all of them.
+//! The kinds of failure of a channel, in virtual time: one that slows it down, one that only concerns an event, one
+//! that lasts longer than a store failure. The order of a run's events is kept in all of them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

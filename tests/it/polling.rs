@@ -1,4 +1,4 @@
-//! The scheduler against a scripted API in memory, in virtual time: when it asks, and what it believes.
+//! The scheduler against a scripted API in memory, in virtual time: when it polls, and which answers it believes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

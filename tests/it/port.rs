@@ -1,4 +1,4 @@
-//! The port for metrics, and the socket, on the built binary: whom they answer, and that nobody can keep others out.
+//! The metrics port and the socket on the built binary: whom they answer, and that no client can block others.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Proxies of the environment: what is said of them, and what is not.
+//! Proxies in the environment: what messages say about them and what they hide.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;

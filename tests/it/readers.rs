@@ -1,5 +1,5 @@
-//! Readers that go away, on the built binary: a closed pipe, a closed terminal. What was seen stays the verdict, and a quiet
-//! command does not go on for nobody.
+//! Readers that disappear, on the built binary: a closed pipe, a closed terminal. The verdict counts what was seen, and
+//! a quiet command ends if nobody can read it.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;

@@ -1,5 +1,5 @@
-//! What the scheduler writes, on a store that takes its time: a run's writes keep their order, and what cannot be written costs
-//! the API no request that it asked not to be sent.
+//! The scheduler's writes on a slow store: writes for a run keep their order, and failed writes cause no poll that the
+//! API asked not to get.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};

@@ -1,4 +1,4 @@
-//! What is shown of foreign text: never a secret of ours, whoever repeats it.
+//! Foreign text never shows one of our secrets, whoever repeats it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;

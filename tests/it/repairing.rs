@@ -1,4 +1,4 @@
-//! A channel that did not work and does again, on the built binary: what its receiver said, and what was pending for it.
+//! A channel that fails and works again, on the built binary: its receiver's answers, and its pending deliveries.
 
 use crate::support::body::run;
 use crate::support::daemon::{Home, stop};

@@ -1,4 +1,4 @@
-//! Requests to the daemon's socket as such: what is refused, in which words, and what the log says of them.
+//! HTTP requests to the daemon's socket: which are refused, with which message, and what is logged.
 
 use crate::support::body::run;
 use crate::support::daemon::{Home, ask, stop};

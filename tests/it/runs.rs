@@ -1,4 +1,4 @@
-//! The runs that the API has, on the built binary: `runwatch runs`, and `runwatch watch` without ids.
+//! Listing the API's runs on the built binary: `runwatch runs`, and `runwatch watch` without ids.
 
 use crate::support::bin::runwatch;
 use crate::support::body::run;

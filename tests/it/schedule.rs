@@ -1,5 +1,5 @@
-//! The schedule on runs of every kind, in virtual time: it does not get worse than recorded. `cargo bench --bench replay`
-//! shows more.
+//! The polling schedule for runs of every kind, in virtual time: results do not get worse than recorded. `cargo bench
+//! --bench replay` shows more.
 
 #[path = "../../benches/replay/trace.rs"]
 mod trace;

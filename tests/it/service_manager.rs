@@ -1,5 +1,5 @@
-//! A daemon under a service manager, or a journal, that does not read its socket: everything goes on, and nothing is lost
-//! that matters.
+//! A daemon under a service manager or a journal that does not read its socket: it keeps working and loses no important
+//! message.
 
 use std::os::unix::net::UnixDatagram;
 

@@ -1,5 +1,5 @@
-//! A daemon whose user may have no more threads for a while: what is seen is recorded and delivered all the same, and a
-//! request that needed a thread fails by itself.
+//! A daemon whose user has no more threads for a while: it still records and delivers, and only a request that needs a
+//! thread fails.
 
 use std::os::unix::fs::chown;
 use std::path::PathBuf;

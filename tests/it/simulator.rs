@@ -1,4 +1,4 @@
-//! The simulator: its answers are the API's, its faults are real ones, and the demo works.
+//! The simulator: its answers match the API's, its faults are real, and the demo works.
 
 use std::io::{BufRead as _, BufReader};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A skipped test is seen by whoever runs the tests: at once, and in the closing summary.
+//! A skipped test is reported at once, and in the summary.
 
 use std::process::{Command, Output};
 

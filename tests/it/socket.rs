@@ -1,4 +1,4 @@
-//! What the commands make of a socket that is not, or not any more, a daemon's: it is stopped, it never ends, or it lies.
+//! Commands against a socket whose server is no longer a daemon: it is stopped, never finishes, or sends wrong answers.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,4 +1,4 @@
-//! The socket's file is removed or replaced while the daemon runs: it is noticed, said and restored.
+//! The socket's file is removed or replaced while the daemon runs: the daemon detects, logs and restores it.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;

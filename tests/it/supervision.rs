@@ -1,4 +1,4 @@
-//! A half of the program that ends by itself: whoever runs both learns of it at once, and which one it was.
+//! Polling or notifying ends by itself: the caller learns at once which one.
 
 use std::sync::Arc;
 use std::time::Duration;

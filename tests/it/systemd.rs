@@ -1,4 +1,4 @@
-//! The units in a real systemd: a container boots one, and what is asserted is in `tests/systemd/`.
+//! The units in a real systemd, booted in a container. `tests/systemd/` has the assertions.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! The progress display in a real terminal (tmux): what a person sees, and what is left behind.
+//! The progress display in a real terminal (tmux): what is shown, and what remains.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The scheduler against an API that answers 429: whom it holds back, and that those who wait are told.
+//! The scheduler against an API that answers 429: which runs wait, and that users are notified.
 
 use runwatch::api::PollErrorKind;
 use runwatch::poll::{Alerts, Command, Mode, Settings};

@@ -1,5 +1,5 @@
-//! The daemon is killed wherever it is, over and over, and started again: every end reaches the receiver, under one id and
-//! in the same bytes each time, none is invented, and what has ended stays so.
+//! The daemon is killed at random points and restarted, again and again. Every end reaches the receiver with the same
+//! id and bytes each time, none is invented, and ended runs stay ended.
 //!
 //! Fifty rounds here; a thousand with `cargo test --test it torture -- --ignored --nocapture`.
 

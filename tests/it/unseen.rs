@@ -1,5 +1,5 @@
-//! No run goes unseen: whatever the list does, however many requests fail or hang, a run that is active is looked at as often as
-//! its schedule says, as long as the API answers about it.
+//! No run is neglected: whatever the list does, and however many requests fail or hang, an active run is polled as
+//! often as its schedule says, as long as the API answers about it.
 
 use std::time::Duration;
 

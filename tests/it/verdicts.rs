@@ -1,4 +1,4 @@
-//! Every pair of runs in every mode of `watch` and `wait`, on the built binary: the worst that was seen decides.
+//! Every pair of runs in every mode of `watch` and `wait`, on the built binary: the worst result decides.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;

@@ -1,4 +1,4 @@
-//! `wait`, `status` and `watch` on the built binary: what is printed, where, and how it bears the world.
+//! `wait`, `status` and `watch` on the built binary: what they print, where, and how they handle failures.
 
 use std::io::{BufRead as _, BufReader};
 

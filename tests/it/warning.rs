@@ -1,4 +1,4 @@
-//! What the scheduler warns of: runs that are late or do not get on, and an API that is of no use.
+//! The scheduler's warnings: overdue and stalled runs, and an API that cannot be used.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The watched directory on the built binary: it is taken away, exchanged, made by runwatch, filled with what is no file,
-//! and on a file system that hangs.
+//! The watched directory on the built binary: removed, replaced, made by runwatch, with entries that are not files, and
+//! on a file system that hangs.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
