@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runwatch::poll::{Curve, Outlook, Pace, Policy, Prior};
 use runwatch::run::{Moment, Progress, RunState};
-use runwatch::store::Took;
+use runwatch::store::RunDuration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -87,8 +87,9 @@ fn replay(trace: &Trace, price: Option<f64>, history: bool) -> Outcome {
         Moment { mono: origin + since, wall: epoch + since }
     };
     let earlier = trace.earlier.iter().filter(|_| history);
-    let prior =
-        Prior::from(&earlier.map(|seconds| Took { seconds: *seconds, samples: None }).collect::<Vec<_>>());
+    let prior = Prior::from(
+        &earlier.map(|seconds| RunDuration { seconds: *seconds, samples: None }).collect::<Vec<_>>(),
+    );
     let (mut pace, mut outlook) = (Pace::new(&policy), Outlook::default());
     let mut state = RunState::new(moment(trace.attach).wall);
     state.created_at = Some(moment(trace.created).wall);

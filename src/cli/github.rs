@@ -170,7 +170,7 @@ fn outputs(judged: &[Judged], exit: Exit, waited: Duration) -> String {
 /// A table of the runs, of `largest` bytes at most: the worst runs, where not all of them fit.
 fn summary(judged: &[Judged], largest: usize) -> String {
     let rows: Vec<String> = judged.iter().map(row).collect();
-    let head = "### DataFramer runs\n\n| Run | Status | Verdict | Completed | Failed | Samples | Took |\n| --- | --- | --- | ---: | ---: | ---: | ---: |\n";
+    let head = "### DataFramer runs\n\n| Run | Status | Verdict | Completed | Failed | Samples | RunDuration |\n| --- | --- | --- | ---: | ---: | ---: | ---: |\n";
     // The blank line at the end, and a line that says how many are left out.
     let mut room = largest.saturating_sub(head.len() + 100);
     let mut worst_first: Vec<usize> = (0..judged.len()).collect();

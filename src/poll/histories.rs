@@ -7,14 +7,14 @@ use tokio::task::JoinSet;
 
 use super::prior::Prior;
 use crate::run::{Ending, RunState, SpecId, Terminal};
-use crate::store::{RunStore, StoreError, Took};
+use crate::store::{RunDuration, RunStore, StoreError};
 
 /// The estimates, and the reads in progress.
 pub(super) struct Histories {
     store: Arc<dyn RunStore>,
     /// `None` if the spec has no history, or it is not read yet.
     known: HashMap<SpecId, Option<Prior>>,
-    lookups: JoinSet<(SpecId, Result<Vec<Took>, StoreError>)>,
+    lookups: JoinSet<(SpecId, Result<Vec<RunDuration>, StoreError>)>,
 }
 
 impl Histories {
@@ -35,7 +35,7 @@ impl Histories {
         }
         self.known.insert(spec, None);
         let store = Arc::clone(&self.store);
-        self.lookups.spawn(async move { (spec, store.took(spec).await) });
+        self.lookups.spawn(async move { (spec, store.durations(spec).await) });
     }
 
     /// A run has finished. If it succeeded, the history has one more entry and is read again.

@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn earlier_runs_help_until_the_counts_know_better() {
-        let took = |seconds| crate::store::Took { seconds, samples: None };
+        let took = |seconds| crate::store::RunDuration { seconds, samples: None };
         let prior = Prior::from(&[took(600.0), took(620.0), took(580.0), took(600.0)]).unwrap();
         let start = clock::now();
         let unseen = state(0, 1000, Some(300), start);

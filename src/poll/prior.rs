@@ -3,7 +3,7 @@
 //! Assumes log-normal durations. If all runs say how many samples they have, the duration is proportional to that
 //! number.
 
-use crate::store::Took;
+use crate::store::RunDuration;
 
 /// Assumed spread of the logarithm within one spec before there are runs of it, and the number of runs that this
 /// assumption counts as.
@@ -24,7 +24,7 @@ impl Prior {
     pub(super) const BROAD: (f64, f64) = (480.0, 1.5);
 
     /// The estimate from runs that succeeded; `None` without any.
-    pub fn from(earlier: &[Took]) -> Option<Self> {
+    pub fn from(earlier: &[RunDuration]) -> Option<Self> {
         let whole: Vec<f64> = earlier.iter().map(|took| took.seconds.max(1.0).ln()).collect();
         let each = earlier.iter().map(|took| {
             let samples = took.samples.filter(|samples| *samples > 0)?;
@@ -61,8 +61,8 @@ fn guess(logarithms: &[f64]) -> Option<(f64, f64)> {
 mod tests {
     use super::*;
 
-    fn took(seconds: f64, samples: Option<u64>) -> Took {
-        Took { seconds, samples }
+    fn took(seconds: f64, samples: Option<u64>) -> RunDuration {
+        RunDuration { seconds, samples }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod damage;
 mod files;
 mod found;
 mod guard;
+mod history;
 mod ids;
 mod lock;
 mod order;
@@ -29,7 +30,6 @@ mod schema;
 mod sqlite;
 #[cfg(test)]
 mod testing;
-mod took;
 mod worker;
 
 use std::borrow::Cow;
@@ -43,7 +43,7 @@ use tokio::sync::watch;
 use crate::BoxFuture;
 use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 
-pub use self::took::Took;
+pub use self::history::RunDuration;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
 pub use adopt::{Adopted, Adoption, Fate};
 pub use aside::{roll_forward, set_aside};
@@ -114,7 +114,7 @@ pub trait RunStore: Send + Sync + 'static {
     fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>>;
 
     /// Durations of a few of the last runs of a spec that succeeded.
-    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>>;
+    fn durations(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<RunDuration>, StoreError>>;
 
     /// Writes the settings of runs, whether they exist or not. Returns the runs with their stored state. An end that
     /// did not come from the API is taken back.

@@ -6,7 +6,9 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::adopt::Allowed;
 use super::order::{By, supersede};
 use super::row::{COLUMNS, count, ending_word, micros, origin_code, read_run, timestamp};
-use super::{ChannelName, Commit, MomentName, RunStore, SqliteStore, StoreError, Took, Watched, took};
+use super::{
+    ChannelName, Commit, MomentName, RunDuration, RunStore, SqliteStore, StoreError, Watched, history,
+};
 use crate::BoxFuture;
 use crate::run::{Event, EventId, EventKind, RunId, SpecId};
 
@@ -25,8 +27,8 @@ impl RunStore for SqliteStore {
         }))
     }
 
-    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
-        Box::pin(self.queue.call(move |db| took::read(db, spec)))
+    fn durations(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<RunDuration>, StoreError>> {
+        Box::pin(self.queue.call(move |db| history::read(db, spec)))
     }
 
     fn save(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -10,7 +10,7 @@ use runwatch::api::PollErrorKind;
 use runwatch::poll::{Command, Curve, Policy, Settings, Update, Watched};
 use runwatch::run::{DoubtKind, Ending, Progress, Run, RunId, SpecId, Subject, Terminal};
 use runwatch::store::{
-    Commit, MomentName, Outbox as _, RunStore, SqliteStore, StoreError, StoreErrorKind, Took,
+    Commit, MomentName, Outbox as _, RunDuration, RunStore, SqliteStore, StoreError, StoreErrorKind,
 };
 use tokio::sync::oneshot;
 use tokio::time::sleep;
@@ -223,8 +223,8 @@ impl RunStore for Failing {
         self.inner.forget(runs)
     }
 
-    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
-        self.inner.took(spec)
+    fn durations(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<RunDuration>, StoreError>> {
+        self.inner.durations(spec)
     }
 
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<(), StoreError>> {

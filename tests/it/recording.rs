@@ -11,7 +11,7 @@ use runwatch::BoxFuture;
 use runwatch::api::PollErrorKind;
 use runwatch::poll::{Alerts, Command, Settings, Watched};
 use runwatch::run::{DoubtKind, Progress, Run, RunId, SpecId};
-use runwatch::store::{Commit, MomentName, RunStore, SqliteStore, StoreError, StoreErrorKind, Took};
+use runwatch::store::{Commit, MomentName, RunDuration, RunStore, SqliteStore, StoreError, StoreErrorKind};
 use tokio::time::sleep;
 
 use crate::support::scripted::{Api, Watch, fails, one_channel, seconds, settings, status, watched};
@@ -61,8 +61,8 @@ impl RunStore for Slow {
         self.inner.moment(name)
     }
 
-    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
-        self.inner.took(spec)
+    fn durations(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<RunDuration>, StoreError>> {
+        self.inner.durations(spec)
     }
 
     fn add(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {

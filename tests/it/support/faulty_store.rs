@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::run::{RunId, SpecId};
 use runwatch::store::{
-    ChannelName, Claim, Claimed, Commit, Finished, MomentName, Outbox, Owner, RunStore, Settlement,
-    SqliteStore, StoreError, Took, Undelivered, Watched,
+    ChannelName, Claim, Claimed, Commit, Finished, MomentName, Outbox, Owner, RunDuration, RunStore,
+    Settlement, SqliteStore, StoreError, Undelivered, Watched,
 };
 use tokio::sync::watch;
 
@@ -138,8 +138,8 @@ impl RunStore for Faulty {
         self.store.moment(name)
     }
 
-    fn took(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<Took>, StoreError>> {
-        self.store.took(spec)
+    fn durations(&self, spec: SpecId) -> BoxFuture<'_, Result<Vec<RunDuration>, StoreError>> {
+        self.store.durations(spec)
     }
 
     fn add(&self, runs: Vec<Watched>) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {

@@ -6,7 +6,7 @@ use crate::run::SpecId;
 
 /// The duration of a run, from its creation to its end.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Took {
+pub struct RunDuration {
     /// Duration in seconds.
     pub seconds: f64,
     /// Number of samples requested.
@@ -17,7 +17,7 @@ pub struct Took {
 const MOST: i64 = 20;
 
 /// The runs that succeeded, latest first.
-pub(super) fn read(db: &Connection, spec: SpecId) -> rusqlite::Result<Vec<Took>> {
+pub(super) fn read(db: &Connection, spec: SpecId) -> rusqlite::Result<Vec<RunDuration>> {
     let mut select = db.prepare_cached(
         "SELECT completed_at - created_at, number_of_samples FROM runs \
          WHERE spec_id = ?1 AND ended = 'SUCCEEDED' AND completed_at > created_at \
@@ -26,7 +26,7 @@ pub(super) fn read(db: &Connection, spec: SpecId) -> rusqlite::Result<Vec<Took>>
     let rows = select.query_map(params![spec.to_string(), MOST], |row| {
         let samples: Option<i64> = row.get(1)?;
         let samples = samples.and_then(|samples| u64::try_from(samples).ok());
-        Ok(Took { seconds: row.get::<_, i64>(0)? as f64 / 1e6, samples })
+        Ok(RunDuration { seconds: row.get::<_, i64>(0)? as f64 / 1e6, samples })
     })?;
     rows.collect()
 }
@@ -59,9 +59,9 @@ mod tests {
             run.state.progress.total = Some(minutes);
             store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
         }
-        let took = |minutes: u64| Took { seconds: minutes as f64 * 60.0, samples: Some(minutes) };
-        assert_eq!(store.took(spec).await.unwrap(), [took(30), took(10)]);
+        let took = |minutes: u64| RunDuration { seconds: minutes as f64 * 60.0, samples: Some(minutes) };
+        assert_eq!(store.durations(spec).await.unwrap(), [took(30), took(10)]);
         let other = SpecId::parse("00000000-0000-0000-0000-000000000000").unwrap();
-        assert_eq!(store.took(other).await.unwrap(), []);
+        assert_eq!(store.durations(other).await.unwrap(), []);
     }
 }
