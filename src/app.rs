@@ -20,7 +20,7 @@ use crate::api::{ApiSettings, RunSource};
 use crate::clock;
 use crate::config::Config;
 use crate::notify::delivery::Drain;
-use crate::notify::{Channel, Delivery, Told};
+use crate::notify::{AttemptReport, Channel, Delivery};
 use crate::poll::{Command, FinalRun, OutagesTold, Scheduler, Settings, Update, Watched};
 use crate::run::Patience;
 use crate::store::{Outbox, Routes, RunStore, StoreError, Undelivered};
@@ -53,7 +53,7 @@ pub struct Running {
     /// What happens, as it happens.
     pub updates: mpsc::UnboundedReceiver<Update>,
     /// Every attempt to tell, as it is made.
-    pub told: mpsc::UnboundedReceiver<Told>,
+    pub attempts: mpsc::UnboundedReceiver<AttemptReport>,
     /// What the scheduler can be asked.
     pub commands: mpsc::Sender<Command>,
     /// Other channels.
@@ -110,16 +110,16 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
     for run in plan.runs {
         scheduler.watch(run);
     }
-    let (teller, told) = mpsc::unbounded_channel();
+    let (reports, attempts) = mpsc::unbounded_channel();
     let (channels, changes) = mpsc::channel(1);
     let delivery = Delivery::new(Arc::clone(&outbox), plan.channels, routes, Arc::new(clock::wall))
-        .telling(teller)
+        .reporting(reports)
         .changing(changes);
     let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());
     let lifelines = Lifelines::new();
     Running {
         updates: receiver,
-        told,
+        attempts,
         commands,
         channels,
         drain: delivery.drain(),

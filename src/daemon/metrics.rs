@@ -9,7 +9,7 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::notify::{Told, ToldOutcome};
+use crate::notify::{AttemptOutcome, AttemptReport};
 use crate::poll::{Counters, Standing};
 use crate::store::{ChannelName, Stats};
 
@@ -51,12 +51,14 @@ pub(super) struct Figures {
 impl Metrics {
     pub(super) fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counters =
-            |name, help, labels: &[&str]| told(&registry, IntCounterVec::new(Opts::new(name, help), labels));
-        let int_gauges =
-            |name, help, labels: &[&str]| told(&registry, IntGaugeVec::new(Opts::new(name, help), labels));
-        let int_gauge = |name, help| told(&registry, IntGauge::new(name, help));
-        let gauge = |name, help| told(&registry, Gauge::new(name, help));
+        let counters = |name, help, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let int_gauges = |name, help, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let int_gauge = |name, help| register(&registry, IntGauge::new(name, help));
+        let gauge = |name, help| register(&registry, Gauge::new(name, help));
         let version = int_gauges("runwatch_build_info", "The version, as a label.", &["version"])?;
         version.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         gauge("runwatch_start_time_seconds", "When the daemon was started.")?
@@ -79,7 +81,7 @@ impl Metrics {
                 "Requests to the API by what came of them.",
                 &["outcome"],
             )?,
-            last_poll: told(&registry, GaugeVec::new(last_poll, &[]))?,
+            last_poll: register(&registry, GaugeVec::new(last_poll, &[]))?,
             runs: int_gauges(
                 "runwatch_runs",
                 "Known runs by the API's last word; UNSEEN before its first.",
@@ -105,7 +107,7 @@ impl Metrics {
                 "Attempts to tell an event by channel, outcome (delivered, retried, dead or superseded) and reason.",
                 &["channel", "outcome", "reason"],
             )?,
-            delivery_seconds: told(
+            delivery_seconds: register(
                 &registry,
                 HistogramVec::new(took.buckets(BUCKETS.to_vec()), &["channel"]),
             )?,
@@ -115,7 +117,7 @@ impl Metrics {
                 "Deliveries given up and remembered.",
                 &["channel"],
             )?,
-            oldest_pending: told(&registry, GaugeVec::new(oldest, &["channel"]))?,
+            oldest_pending: register(&registry, GaugeVec::new(oldest, &["channel"]))?,
             registry: registry.clone(),
             channels: Mutex::default(),
         };
@@ -140,7 +142,7 @@ impl Metrics {
     /// Sets the configured channels. A rate over a counter needs a 0 before its first 1.
     pub(super) fn set_channels(&self, channels: Vec<ChannelName>) {
         for channel in &channels {
-            for outcome in ToldOutcome::ALL {
+            for outcome in AttemptOutcome::ALL {
                 self.attempts(channel, outcome);
             }
             self.delivery_seconds.with_label_values(&[&**channel]);
@@ -148,20 +150,20 @@ impl Metrics {
         *self.channels.lock().unwrap_or_else(PoisonError::into_inner) = channels;
     }
 
-    pub(super) fn told(&self, told: &Told) {
-        self.attempts(&told.channel, told.outcome).inc();
-        self.delivery_seconds.with_label_values(&[&*told.channel]).observe(told.took.as_secs_f64());
+    pub(super) fn count_attempt(&self, attempt: &AttemptReport) {
+        self.attempts(&attempt.channel, attempt.outcome).inc();
+        self.delivery_seconds.with_label_values(&[&*attempt.channel]).observe(attempt.took.as_secs_f64());
     }
 
-    fn attempts(&self, channel: &ChannelName, outcome: ToldOutcome) -> IntCounter {
+    fn attempts(&self, channel: &ChannelName, outcome: AttemptOutcome) -> IntCounter {
         let (outcome, reason) = match outcome {
-            ToldOutcome::Delivered => ("delivered", "accepted"),
-            ToldOutcome::Retried => ("retried", "error"),
-            ToldOutcome::Held => ("retried", "asked_to_wait"),
-            ToldOutcome::Exhausted => ("dead", "exhausted"),
-            ToldOutcome::Undeliverable => ("dead", "undeliverable"),
-            ToldOutcome::Disabled => ("dead", "disabled"),
-            ToldOutcome::Superseded => ("superseded", "run_ended"),
+            AttemptOutcome::Delivered => ("delivered", "accepted"),
+            AttemptOutcome::Retried => ("retried", "error"),
+            AttemptOutcome::Held => ("retried", "asked_to_wait"),
+            AttemptOutcome::Exhausted => ("dead", "exhausted"),
+            AttemptOutcome::Undeliverable => ("dead", "undeliverable"),
+            AttemptOutcome::Disabled => ("dead", "disabled"),
+            AttemptOutcome::Superseded => ("superseded", "run_ended"),
         };
         self.deliveries.with_label_values(&[&**channel, outcome, reason])
     }
@@ -219,7 +221,7 @@ fn seconds(at: Timestamp) -> f64 {
 }
 
 /// Registers a metric.
-fn told<M: Collector + Clone + 'static>(
+fn register<M: Collector + Clone + 'static>(
     registry: &Registry,
     made: prometheus::Result<M>,
 ) -> prometheus::Result<M> {

@@ -158,8 +158,8 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
                 Some(found) => if listening.take(found) { daemon.soon() },
                 None => break Some("the server of the socket ended by itself".to_owned()),
             },
-            Some(told) = daemon.running.told.recv() => {
-                daemon.handle.metrics.told(&told);
+            Some(attempt) = daemon.running.attempts.recv() => {
+                daemon.handle.metrics.count_attempt(&attempt);
                 daemon.soon();
             }
             Some(Order::Reload(reply)) = ordered.recv() => {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{error, warn};
 
-use super::delivery::{Told, ToldOutcome};
+use super::delivery::{AttemptOutcome, AttemptReport};
 use super::pace::Pace;
 use super::report::about;
 use super::{Channel, Notice, NotifyError, Retry};
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) wall: WallClock,
     /// Which channels are notified when a delivery is given up.
     pub(super) routes: watch::Receiver<Routes>,
-    pub(super) told: Option<mpsc::UnboundedSender<Told>>,
+    pub(super) reports: Option<mpsc::UnboundedSender<AttemptReport>>,
     /// Rows that this process has claimed and not settled, even if their leases ended. Prevents sending a delivery
     /// again because the store was unavailable.
     pub(super) in_hand: Mutex<HashSet<i64>>,
@@ -67,7 +67,7 @@ pub(super) struct State {
 /// What to record and do after an attempt.
 pub(super) struct Verdict {
     pub(super) settlement: Settlement,
-    pub(super) told: ToldOutcome,
+    pub(super) reported: AttemptOutcome,
 }
 
 /// A claimed delivery with its parsed event.
@@ -200,7 +200,7 @@ impl Context {
                 state.pace.taken();
                 state.delivered += 1;
                 state.refused.remove(&one.claimed.id);
-                return self.verdict(Outcome::Delivered, ToldOutcome::Delivered);
+                return self.verdict(Outcome::Delivered, AttemptOutcome::Delivered);
             }
             Err(error) => error,
         };
@@ -210,11 +210,11 @@ impl Context {
             Retry::Unavailable(wait) => self.unavailable(one, &error, wait),
             Retry::Undeliverable => {
                 let why = format!("it can never be delivered there: {error}");
-                self.given_up(one, &error, &why, ToldOutcome::Undeliverable)
+                self.given_up(one, &error, &why, AttemptOutcome::Undeliverable)
             }
             Retry::Disable => {
                 let why = format!("it is disabled: {error}");
-                let mut verdict = self.given_up(one, &error, &why, ToldOutcome::Disabled);
+                let mut verdict = self.given_up(one, &error, &why, AttemptOutcome::Disabled);
                 let is_news = !self.disabled.load(Ordering::Relaxed);
                 verdict.settlement.follows.disable = is_news.then(|| Arc::clone(&self.channel.fingerprint));
                 verdict
@@ -223,9 +223,9 @@ impl Context {
         Verdict { settlement: Settlement { answer: error.answer, ..verdict.settlement }, ..verdict }
     }
 
-    fn verdict(&self, outcome: Outcome, told: ToldOutcome) -> Verdict {
+    fn verdict(&self, outcome: Outcome, reported: AttemptOutcome) -> Verdict {
         let fingerprint = Some(Arc::clone(&self.channel.fingerprint));
-        Verdict { settlement: Settlement { fingerprint, ..outcome.into() }, told }
+        Verdict { settlement: Settlement { fingerprint, ..outcome.into() }, reported }
     }
 
     /// The attempt counts. It is retried on schedule, unless it was the last.
@@ -233,10 +233,10 @@ impl Context {
         let attempt = one.claimed.attempt;
         let Some(pause) = self.channel.schedule.pause(attempt, fastrand::f64()) else {
             let why = format!("given up after {attempt} attempts: {error}");
-            return self.given_up(one, error, &why, ToldOutcome::Exhausted);
+            return self.given_up(one, error, &why, AttemptOutcome::Exhausted);
         };
         let at = (self.shared.wall)() + pause.max(floor);
-        self.verdict(Outcome::Retry { at, error: error.to_string() }, ToldOutcome::Retried)
+        self.verdict(Outcome::Retry { at, error: error.to_string() }, AttemptOutcome::Retried)
     }
 
     /// The channel is held, and the event keeps its place in the order.
@@ -244,7 +244,7 @@ impl Context {
         let pause = lock(&self.state).pace.refused(wait, Instant::now());
         let until = (self.shared.wall)() + pause;
         let outcome = Outcome::Postponed { at: steps_aside.then_some(until), error: error.to_string() };
-        let mut verdict = self.verdict(outcome, ToldOutcome::Held);
+        let mut verdict = self.verdict(outcome, AttemptOutcome::Held);
         verdict.settlement.follows.hold = Some(until);
         verdict
     }
@@ -265,8 +265,8 @@ impl Context {
         self.refused(error, Some(wait), times.is_multiple_of(STEPS_ASIDE_AFTER))
     }
 
-    fn given_up(&self, one: &Prepared, error: &NotifyError, why: &str, told: ToldOutcome) -> Verdict {
-        let mut verdict = self.verdict(Outcome::Dead { error: error.to_string() }, told);
+    fn given_up(&self, one: &Prepared, error: &NotifyError, why: &str, reported: AttemptOutcome) -> Verdict {
+        let mut verdict = self.verdict(Outcome::Dead { error: error.to_string() }, reported);
         verdict.settlement.follows = Follows { event: self.dead_letter(one, why), ..Follows::default() };
         verdict
     }

@@ -27,20 +27,20 @@ pub type Drain = watch::Sender<Option<Instant>>;
 
 /// A finished attempt, for the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct AttemptReport {
     /// The channel.
     pub channel: ChannelName,
     /// `webhook`, `desktop`, `log` or `command`.
     pub kind: &'static str,
     /// The result.
-    pub outcome: ToldOutcome,
+    pub outcome: AttemptOutcome,
     /// How long the attempt took.
     pub took: Duration,
 }
 
 /// The result of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToldOutcome {
+pub enum AttemptOutcome {
     /// The receiver accepted it.
     Delivered,
     /// It failed and is retried.
@@ -57,7 +57,7 @@ pub enum ToldOutcome {
     Superseded,
 }
 
-impl ToldOutcome {
+impl AttemptOutcome {
     /// Every outcome, for counters that start at 0.
     pub const ALL: [Self; 7] = [
         Self::Delivered,
@@ -88,7 +88,7 @@ impl Delivery {
     ) -> Self {
         // Unique among the owners of a store: the process id and its start time.
         let owner = Owner(format!("{}-{}", std::process::id(), wall().as_microsecond()).into());
-        let shared = Shared { outbox, owner, wall, routes, told: None, in_hand: Mutex::default() };
+        let shared = Shared { outbox, owner, wall, routes, reports: None, in_hand: Mutex::default() };
         Self { shared: Arc::new(shared), channels, drain: watch::Sender::new(None), changes: None }
     }
 
@@ -99,9 +99,9 @@ impl Delivery {
 
     /// Sends every attempt there.
     #[must_use]
-    pub fn telling(mut self, told: mpsc::UnboundedSender<Told>) -> Self {
+    pub fn reporting(mut self, reports: mpsc::UnboundedSender<AttemptReport>) -> Self {
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.told = Some(told);
+            shared.reports = Some(reports);
         }
         self
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use super::attempt::{Context, Prepared, Verdict, lock};
-use super::delivery::{Told, ToldOutcome};
+use super::delivery::{AttemptOutcome, AttemptReport};
 use crate::run::event::Payload;
 use crate::span::human;
 use crate::store::{Claimed, Finished, Outcome};
@@ -43,28 +43,28 @@ impl Context {
                 );
             }
             Finished::Superseded => {
-                self.count(ToldOutcome::Superseded, took);
+                self.count(AttemptOutcome::Superseded, took);
                 return info!(
                     %channel, %event_id, run_id,
                     "{channel}: {about} is not tried again, since the run has ended: {error}"
                 );
             }
             Finished::Requeued => {
-                self.count(ToldOutcome::Retried, took);
+                self.count(AttemptOutcome::Retried, took);
                 return info!(
                     %channel, %event_id, run_id,
                     "{channel}: {about} is tried again at once, since the channel was configured anew: {error}"
                 );
             }
             Finished::Abandoned => {
-                self.count(ToldOutcome::Exhausted, took);
+                self.count(AttemptOutcome::Exhausted, took);
                 return warn!(
                     %channel, %event_id, run_id,
                     "{channel}: {about} is given up, since the channel is not configured any more: {error}"
                 );
             }
         }
-        match (&verdict.settlement.outcome, verdict.told) {
+        match (&verdict.settlement.outcome, verdict.reported) {
             (Outcome::Delivered, _) => {
                 info!(%channel, %event_id, run_id, attempt, took_ms, "delivered {about} to {channel}");
             }
@@ -73,7 +73,7 @@ impl Context {
                 warn!(%channel, %event_id, run_id, attempt, "{channel}: {about}: {error}; trying again in {again}");
             }
             (Outcome::Postponed { .. }, _) => self.say_held(verdict, error),
-            (Outcome::Dead { .. }, ToldOutcome::Disabled) => {
+            (Outcome::Dead { .. }, AttemptOutcome::Disabled) => {
                 // From now on nothing is sent, until a user asks for it.
                 if self.disabled.swap(true, Ordering::Relaxed) {
                     warn!(%channel, %event_id, run_id, attempt, "{channel}: {about} is not sent: {error}");
@@ -81,7 +81,7 @@ impl Context {
                     error!(%channel, %event_id, run_id, attempt, "the channel {channel} is disabled: {about}: {error}");
                 }
             }
-            (Outcome::Dead { .. }, ToldOutcome::Undeliverable) => {
+            (Outcome::Dead { .. }, AttemptOutcome::Undeliverable) => {
                 error!(
                     %channel, %event_id, run_id, attempt,
                     "{channel}: {about} is given up, since it can never be delivered there: {error}"
@@ -94,7 +94,7 @@ impl Context {
                 );
             }
         }
-        self.count(verdict.told, took);
+        self.count(verdict.reported, took);
     }
 
     /// Logs that the channel is held, once while the holds repeat.
@@ -114,12 +114,12 @@ impl Context {
         Duration::try_from(at.duration_since((self.shared.wall)())).unwrap_or_default()
     }
 
-    fn count(&self, outcome: ToldOutcome, took: Duration) {
-        if let Some(told) = &self.shared.told {
-            let told_now =
-                Told { channel: self.channel.name.clone(), kind: self.channel.kind, outcome, took };
+    fn count(&self, outcome: AttemptOutcome, took: Duration) {
+        if let Some(reports) = &self.shared.reports {
+            let report =
+                AttemptReport { channel: self.channel.name.clone(), kind: self.channel.kind, outcome, took };
             // The receiver of the counts is gone.
-            let _ = told.send(told_now);
+            let _ = reports.send(report);
         }
     }
 }

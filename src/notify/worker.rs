@@ -17,7 +17,7 @@ use tracing::{error, warn};
 use super::attempt::{
     Context, InHand, LONGEST_STORE_PAUSE, Prepared, STORE_PAUSE, Sent, lock, prepare, send,
 };
-use super::delivery::ToldOutcome;
+use super::delivery::AttemptOutcome;
 use crate::store::{Claim, Claimed, StoreError};
 
 /// How much longer a lease is than the longest attempt. A delivery claimed earlier is released instead of sent.
@@ -327,7 +327,7 @@ impl Worker {
         self.records.spawn(async move {
             context.settle(&one, &verdict, took).await;
             drop(halt);
-            verdict.told != ToldOutcome::Delivered
+            verdict.reported != AttemptOutcome::Delivered
         });
         if halts {
             self.is_outdated = !self.claims.is_empty();
