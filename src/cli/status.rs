@@ -56,7 +56,7 @@ async fn status(out: &Out, global: &Global, args: &StatusArgs) -> Result<Exit, E
         ListFormat::Text => report::text(&judged),
         ListFormat::Json => {
             report::reasons(out, &judged);
-            report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.watched.subject.id)))
+            report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.watched.subject.id).into()))
         }
     };
     // What is said on standard error comes first, as people read it.

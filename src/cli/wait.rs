@@ -156,7 +156,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let text = match output {
         WaitOutput::Text => out::on_stdout(&report::text(&judged)).into_owned(),
         WaitOutput::Json => {
-            report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.watched.subject.id)))
+            report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.watched.subject.id).into()))
         }
         WaitOutput::Github => github::annotations(&judged, hint.is_some()),
     };

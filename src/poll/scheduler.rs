@@ -167,6 +167,9 @@ impl Scheduler {
     /// Whether one more request to a slow run may be sent. Slow runs get a share of the requests in flight in
     /// proportion to their number.
     fn room_for_slow(&self) -> bool {
+        if self.slots.slow() == 0 {
+            return true;
+        }
         let is_slow = |index: &u32| self.slots.get(*index).is_some_and(|slot| slot.slow);
         let under_way = self.requests.polled_runs().filter(is_slow).count();
         let (slow, active) = (self.slots.slow() + under_way, self.slots.active().max(1));
