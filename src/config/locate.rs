@@ -54,11 +54,16 @@ fn locate_with(flag: Option<&Path>, env: Environment<'_>, system: &Path) -> Loca
         // A broken link counts too, because it was meant to be a configuration.
         match path.symlink_metadata() {
             Ok(_) => return Located::Found(path.clone()),
+            Err(_) if path.ancestors().any(is_link_to_nothing) => return Located::Found(path.clone()),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(error) => return Located::Hidden(path.clone(), error),
         }
     }
     Located::Nowhere(places)
+}
+
+fn is_link_to_nothing(path: &Path) -> bool {
+    path.is_symlink() && path.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 #[cfg(test)]
@@ -96,6 +101,10 @@ mod tests {
         // Something other than a file, or a broken link, stops the search too.
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/nowhere", &file).unwrap();
+        assert_eq!(locate(None, &[]), found(&file));
+        // So does a broken link to the directory: its file system may not be mounted yet.
+        std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink("/nowhere", file.parent().unwrap()).unwrap();
         assert_eq!(locate(None, &[]), found(&file));
         // A place that cannot be accessed is not an empty one. (A loop stops root too.)
         std::fs::remove_dir_all(home.path().join(".config")).unwrap();
