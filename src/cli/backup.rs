@@ -72,6 +72,8 @@ async fn backup(out: &Out, global: &Global, args: &BackupArgs, to: &mut Target) 
         Err(error) => return Err(error.into()),
     };
     match client.backup(&mut to.file).await {
+        // What says that it is a daemon is not believed: a backup is looked at when it is too late to make another.
+        Ok(_) if !is_copy(&to.path) => Err(client.no_state().into()),
         Ok(_) => Ok(finish(out, args, to)),
         Err(ClientError::Write(error)) => Ok(refused(out, &args.file, &error)),
         Err(error) => Err(error.into()),

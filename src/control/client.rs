@@ -232,6 +232,11 @@ impl Client {
         }
     }
 
+    /// The error for a copy of the state that is none.
+    pub fn no_state(&self) -> ClientError {
+        self.broken("what it sent is no copy of a state".to_owned())
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, path, None, QUESTION).await
     }

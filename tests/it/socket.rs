@@ -155,6 +155,22 @@ fn a_large_answer_is_read_and_a_larger_one_refused() {
 }
 
 #[test]
+fn a_backup_that_is_no_state_is_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let backup = dir.path().join("backup");
+    for (name, sent) in [("json", "{}"), ("empty", ""), ("header", "SQLite format 3\0")] {
+        let path = dir.path().join(name);
+        serve(&path, move |stream| respond(stream, 200, sent));
+        let output = ask(&path, &["state", "backup", backup.to_str().unwrap()]);
+        assert_eq!(output.code, Some(70), "{name}: {output:?}");
+        assert!(output.stderr.contains("what it sent is no copy of a state"), "{name}: {output:?}");
+        let left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|file| file.to_string_lossy().starts_with("backup")), "{left:?}");
+    }
+}
+
+#[test]
 fn a_daemon_that_goes_away_is_no_daemon() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
