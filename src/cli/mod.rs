@@ -28,6 +28,7 @@ mod named;
 mod notify_test;
 mod out;
 mod progress;
+mod quiet;
 mod readers;
 mod reload;
 mod remove;
@@ -58,7 +59,9 @@ use out::Out;
 
 /// Runs the command line of this process to its end.
 pub fn main() -> Exit {
-    let cli = match guess::parse(std::env::args_os()) {
+    let args: Vec<_> = std::env::args_os().collect();
+    flags::Colours::named(&args).set();
+    let cli = match guess::parse(args) {
         Ok(cli) => cli,
         Err(error) => {
             if error.use_stderr() {

@@ -8,10 +8,11 @@ use tracing::level_filters::LevelFilter;
 
 use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
-use super::flags::{Global, duration, duration_or_zero};
-use super::foreground::{EndWhen, Watch};
+use super::flags::{Global, Pacing, duration, duration_or_zero};
+use super::foreground::{EndWhen, View, Watch};
 use super::lines::Lines;
 use super::out::{self, Out};
+use super::quiet::Quiet;
 use super::readers::Shown;
 use super::safe::in_github;
 use super::threshold::Threshold;
@@ -50,12 +51,15 @@ pub struct WaitArgs {
     pub(super) fail_fast: bool,
 
     /// What to print on standard output [default: github under GitHub Actions, else text]
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(short, long, value_name = "FORMAT")]
     pub(super) output: Option<WaitOutput>,
 
     /// How long the API may not know an id before the wait for it ends [default: 1m]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
     pub(super) grace: Option<Duration>,
+
+    #[command(flatten)]
+    pacing: Pacing,
 
     /// Also notify through these configured channels [default: none]
     #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
@@ -87,7 +91,8 @@ struct Prepared {
 }
 
 async fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit> {
-    let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
+    let mut config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
+    args.pacing.apply(&mut config);
     let channels = args.notify.as_deref().map(|names| setup::choose_channels(&config, names)).transpose()?;
     // Nothing is built yet; but a channel that cannot be used is refused before hours have been waited.
     channels
@@ -142,8 +147,12 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         keep_bodies: output == WaitOutput::Json,
         shown: Shown::OnBoth,
     };
-    let mut lines = Lines::on_stderr(out, watch.subjects().len());
-    let mut session = watch.run(out, Arc::clone(&client) as _, &mut lines).await?;
+    let mut view: Box<dyn View> = if args.pacing.quiet {
+        Box::new(Quiet::on_stderr(out))
+    } else {
+        Box::new(Lines::on_stderr(out, watch.subjects().len()))
+    };
+    let mut session = watch.run(out, Arc::clone(&client) as _, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);
     // The lines of a result in text give the reasons themselves.
     if output != WaitOutput::Text {

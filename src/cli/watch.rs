@@ -10,11 +10,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
-use super::flags::{Global, duration, duration_or_zero};
+use super::flags::{Global, Pacing, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
 use super::lines::Lines;
 use super::out::Out;
 use super::progress::Progress;
+use super::quiet::Quiet;
 use super::readers::Shown;
 use super::setup;
 use super::verdict::{Gate, judge};
@@ -42,6 +43,9 @@ pub struct WatchArgs {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
     pub(super) grace: Option<Duration>,
 
+    #[command(flatten)]
+    pacing: Pacing,
+
     /// Notify through these configured channels only
     #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
     pub(super) notify: Option<Vec<String>>,
@@ -58,7 +62,8 @@ pub(super) async fn run(out: &Out, global: &Global, args: &WatchArgs) -> Exit {
 
 async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exit> {
     let began = Instant::now();
-    let config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
+    let mut config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
+    args.pacing.apply(&mut config);
     let channels = match &args.notify {
         Some(names) => setup::choose_channels(&config, names)?,
         None if args.no_notify => Vec::new(),
@@ -83,7 +88,8 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
         keep_bodies: false,
         shown: Shown::OnStdout,
     };
-    let mut view = view(out, watch.subjects());
+    let mut view: Box<dyn View> =
+        if args.pacing.quiet { Box::new(Quiet::on_stdout(out)) } else { view(out, watch.subjects()) };
     let session = watch.run(out, source, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
     for judged in judged.iter().filter(|judged| judged.verdict == Exit::TimedOut) {

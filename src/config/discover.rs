@@ -70,7 +70,7 @@ impl Since {
     }
 
     /// Parses a time (RFC 3339), a day (its start in UTC) or a duration.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         if let Ok(at) = text.parse::<Timestamp>() {
             return Ok(Self::At(at));

@@ -36,7 +36,7 @@ pub use discover::{Discover, Since};
 pub use key::KeySource;
 pub use locate::{Located, locate};
 pub use runs::name_error;
-pub use sections::is_level;
+pub use sections::{EAGERNESS, is_level};
 
 use diagnostic::Problems;
 use reader::Section;

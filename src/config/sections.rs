@@ -221,7 +221,7 @@ fn poll(section: Section<'_>, overrides: &Overrides) -> Poll {
             jitter,
             ..error
         },
-        price: section.one_of("eagerness", &PRICES).unwrap_or(price),
+        price: section.one_of("eagerness", &EAGERNESS).unwrap_or(price),
     };
     let poll = Poll {
         policy,
@@ -333,7 +333,7 @@ fn listen_names(section: &Section<'_>) -> Vec<String> {
 const MOST_RETRIES: usize = 50;
 
 /// The price of a request in seconds of delay, by eagerness. `off` ignores the counts.
-const PRICES: [(&str, Option<f64>); 4] =
+pub const EAGERNESS: [(&str, Option<f64>); 4] =
     [("off", None), ("low", Some(10.0)), ("normal", Some(2.0)), ("high", Some(0.5))];
 
 const BATCHES: [(&str, Mode); 3] = [("auto", Mode::Auto), ("never", Mode::Never), ("always", Mode::Always)];

@@ -1,6 +1,8 @@
 //! Other commands on the built binary: `config check`, `help`, `man`, `completions`.
 
 use crate::support::bin::runwatch;
+use crate::support::body::run;
+use crate::support::stub::Stub;
 
 #[test]
 fn config_check_shows_every_problem_and_where() {
@@ -83,4 +85,44 @@ fn version_and_help_are_no_failure() {
             "{output:?}"
         );
     }
+}
+
+#[test]
+fn colours_are_printed_where_the_flag_says() {
+    for (args, coloured) in [
+        (&["--color", "always", "--help"][..], true),
+        (&["--help", "--color=always"], true),
+        (&["--help", "--color", "never"], false),
+        (&["--help"], false),
+        (&["wait", "--color=always"], true),
+        (&["wait", "--color=always", "--color=never"], false),
+    ] {
+        for variable in ["NO_COLOR", "X"] {
+            let output = runwatch(args).env(variable, "1").run();
+            let shown = output.stdout.clone() + &output.stderr;
+            assert_eq!(shown.contains('\x1b'), coloured, "{args:?} {variable}: {output:?}");
+        }
+    }
+    let output = runwatch(&["status", "r", "--color", "sometimes"]).run();
+    assert!(output.code == Some(2) && output.stderr.contains("always"), "{output:?}");
+}
+
+#[test]
+fn short_flags_do_what_they_do_elsewhere() {
+    let ended = || Stub::with([run().ok(), run().status("SUCCEEDED").ok()]);
+    // A warning is no progress.
+    let warning = "warning: r SUCCEEDED with 2 of 200 samples failed\n";
+    let output = runwatch(&["wait", "r", "-o", "json", "-q"]).api(&ended()).quick("").run();
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), warning), "{output:?}");
+    assert_eq!(output.json()["verdict"], "succeeded");
+    let output = runwatch(&["watch", "r", "--quiet"]).api(&ended()).quick("").run();
+    assert_eq!((output.code, output.stderr.as_str()), (Some(0), warning), "{output:?}");
+    assert!(output.stdout.lines().count() == 1 && output.stdout.contains("SUCCEEDED"), "{output:?}");
+    let logged = |flag: &str| runwatch(&["wait", "r", flag]).api(&ended()).quick("").run().stderr;
+    assert!(logged("-v").contains("DEBUG") && !logged("-v").contains("TRACE"), "{}", logged("-v"));
+    assert!(logged("-vv").contains("TRACE"), "{}", logged("-vv"));
+    let output = runwatch(&["wait", "r", "--interval", "10ms", "--eagerness", "low"]).run();
+    assert!(output.code == Some(2) && output.stderr.contains("--eagerness"), "{output:?}");
+    let output = runwatch(&["wait", "r", "--eagerness", "very"]).run();
+    assert!(output.code == Some(2) && output.stderr.contains("normal"), "{output:?}");
 }

@@ -7,6 +7,7 @@ use crate::support::stub::{Stub, answer, error, json, page};
 const LIST: &[u8] = include_bytes!("../fixtures/api/runs_list.json");
 const GOING: &str = "5eed0000-0000-4000-8000-000000000101";
 const NEWEST: &str = "5eed0000-0000-4000-8000-000000000104";
+const ENDED: &str = "5eed0000-0000-4000-8000-000000000102";
 
 fn ids(output: &str) -> Vec<&str> {
     output
@@ -24,6 +25,11 @@ fn lists_what_goes_on_and_on_request_what_has_ended() {
         (&["runs", "--limit", "1"], &[NEWEST]),
         (&["runs", "--mine=ANA@example.com", "--limit", "1"], &[NEWEST]),
         (&["runs", "--mine=nobody@example.com"], &[]),
+        (&["runs", "--status", "pending,processing"], &[NEWEST, GOING]),
+        (&["runs", "--status", "SUCCEEDED", "--since", "2020-01-01", "--limit", "1"], &[ENDED]),
+        (&["runs", "--since", "2099-01-01"], &[]),
+        (&["runs", "--spec", "support_*"], &[NEWEST, GOING]),
+        (&["runs", "--spec", "support"], &[]),
     ] {
         let stub = Stub::with([json(LIST)]);
         let output = runwatch(args).api(&stub).run();
