@@ -144,6 +144,7 @@ impl Global {
             log_level: self.log_level.clone().or(self.verbosity()),
             log_format: self.log_format.map(Into::into),
             grace,
+            service: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Owns the checks of a secret's text, with messages that never show any of it.
 
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -93,6 +94,12 @@ pub(super) fn credential_or(path: &Path, env: Environment<'_>) -> PathBuf {
     let credential = |dir: String| Some(Path::new(&dir).join(path.file_name()?));
     let credential = env("CREDENTIALS_DIRECTORY").filter(|dir| !dir.is_empty()).and_then(credential);
     credential.filter(|path| path.exists()).unwrap_or_else(|| path.to_owned())
+}
+
+/// Whether this user may not read a file.
+pub(super) fn is_denied(path: &Path) -> bool {
+    small_file::read(path, small_file::SMALL)
+        .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 /// Whether users outside the owner and the group can read it.

@@ -231,11 +231,13 @@ pub struct Overrides {
     pub log_format: Option<LogFormat>,
     /// `--grace`.
     pub grace: Option<Duration>,
+    /// Set by [`load_for_service`]: a service uses the key that its configuration names, and no other.
+    pub service: bool,
 }
 
 impl fmt::Debug for Overrides {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { base_url, api_key_file, allow_http, log_level, log_format, grace } = self;
+        let Self { base_url, api_key_file, allow_http, log_level, log_format, grace, service } = self;
         f.debug_struct("Overrides")
             .field("base_url", &base_url.as_ref().map(|_| REDACTED))
             .field("api_key_file", api_key_file)
@@ -243,6 +245,7 @@ impl fmt::Debug for Overrides {
             .field("log_level", log_level)
             .field("log_format", log_format)
             .field("grace", grace)
+            .field("service", service)
             .finish()
     }
 }
@@ -276,7 +279,7 @@ pub fn load_for_service(
     env: Environment<'_>,
     overrides: &Overrides,
 ) -> Result<Loaded, Report> {
-    read(locate(flag, env), env, overrides)
+    read(locate(flag, env), env, &Overrides { service: true, ..overrides.clone() })
 }
 
 fn read(located: Located, env: Environment<'_>, overrides: &Overrides) -> Result<Loaded, Report> {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::diagnostic::Problems;
-use super::key::{KeySource, is_world_readable};
+use super::key::{KeySource, is_denied, is_world_readable};
 use super::reader::{Section, expected_words, find_word};
 use super::url::{DEFAULT, base_url};
 use super::{Api, Config, Daemon, Environment, Log, LogFormat, Overrides, Poll};
@@ -66,7 +66,7 @@ fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Opt
         Some(path) => KeySource::File(path.clone()),
         None => KeySource::find(file.as_ref().map(|(path, _)| path.clone()), env),
     };
-    check_key(&key, file, overrides, section.problems);
+    let key = check_key(key, file, env, overrides, section.problems);
     let base_url = base(&section, allow_http, env, overrides);
     let email = email(&section, env);
     let ca_file = section.ca_file().map(|(path, wrong)| {
@@ -175,19 +175,20 @@ fn check_header(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the key's file that the configuration or a flag names: whether it can be read, and by whom.
+/// Checks the key's file that the configuration or a flag names: whether it can be read, and by whom. Gives the key to use.
 fn check_key(
-    key: &KeySource,
+    key: KeySource,
     in_file: Option<(PathBuf, Range<usize>)>,
+    env: Environment<'_>,
     overrides: &Overrides,
     problems: &Problems,
-) {
+) -> KeySource {
     let span = match (&overrides.api_key_file, in_file) {
         (Some(_), _) => None,
-        (None, Some((path, span))) if *key == KeySource::File(path.clone()) => Some(span),
-        _ => return,
+        (None, Some((path, span))) if key == KeySource::File(path.clone()) => Some(span),
+        _ => return key,
     };
-    let KeySource::File(path) = key else { return };
+    let KeySource::File(path) = &key else { return key };
     if is_world_readable(path) {
         let shown = mask::path(path);
         problems.warning(
@@ -196,11 +197,23 @@ fn check_key(
             format!("chmod 600 {shown}"),
         );
     }
-    if let Err(error) = key.read() {
-        match span {
-            Some(span) => problems.error(span, format!("`api_key_file`: {error}"), ""),
-            None => problems.error_elsewhere(format!("--api-key-file: {error}"), ""),
-        }
+    let Err(error) = key.read() else { return key };
+    let Some(span) = span else {
+        problems.error_elsewhere(format!("--api-key-file: {error}"), "");
+        return key;
+    };
+    let error = format!("`api_key_file`: {error}");
+    if overrides.service || !is_denied(path) {
+        problems.error(span, error, "");
+        return key;
+    }
+    // The service's key is not for every user of the machine, who may have one of their own.
+    if let own @ KeySource::Environment(Some(_)) = KeySource::find(None, env) {
+        problems.warning(Some(span), error, "the key in DATAFRAMER_API_KEY is used instead");
+        own
+    } else {
+        problems.error(span, error, "let this user read it, or set DATAFRAMER_API_KEY");
+        key
     }
 }
 

@@ -306,3 +306,37 @@ fn a_named_configuration_must_be_there_for_commands_of_the_daemon_too() {
         );
     }
 }
+
+#[test]
+fn a_key_file_for_the_service_only_leaves_users_their_own_key() {
+    let api = Stub::then_forever([], run().status("SUCCEEDED").ok());
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "the-key-of-the-service").unwrap();
+    chmod(&key, 0);
+    let command = |args: &[&str]| {
+        let config = format!("[api]\napi_key_file = \"{}\"\n", key.display());
+        ordinary(runwatch(args).api(&api).config(&config).env("STATE_DIRECTORY", dir.path().join("state")))
+    };
+    let Some(status) = command(&["status", "a"]) else { return };
+    let output = status.run();
+    assert_eq!(output.code, Some(0), "{output:?}");
+    for part in
+        ["warning: `api_key_file`: cannot read the API key", "the key in DATAFRAMER_API_KEY is used instead"]
+    {
+        assert!(output.stderr.contains(part), "`{part}` is missing: {output:?}");
+    }
+    // Without one, and for the service itself, it is an error.
+    for command in [
+        command(&["status", "a"]).unwrap().without("DATAFRAMER_API_KEY"),
+        command(&["status", "a", "--api-key-file", key.to_str().unwrap()]).unwrap(),
+        command(&["daemon"]).unwrap(),
+    ] {
+        let output = command.run();
+        assert_eq!(output.code, Some(78), "{output:?}");
+        assert!(
+            output.stderr.contains("error: ") && output.stderr.contains("Permission denied"),
+            "{output:?}"
+        );
+    }
+}
