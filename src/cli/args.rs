@@ -62,7 +62,7 @@ pub enum Verb {
     #[command(subcommand)]
     State(StateVerb),
     /// Check key, API, clock, desktop, state, channels and daemon
-    Doctor,
+    Doctor(super::doctor::DoctorArgs),
     /// Work with the configuration
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -103,11 +103,17 @@ pub enum ConfigVerb {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Create a commented configuration file
+    Init(super::config_init::InitArgs),
+    /// Print the path of the configuration file in use
+    Path,
 }
 
 /// `runwatch notify …`.
 #[derive(Debug, Subcommand)]
 pub enum NotifyVerb {
+    /// List the configured channels
+    List(super::notify_list::ChannelsArgs),
     /// Send a test event through channels, and show how it went
     Test {
         /// Channels by name; all by default

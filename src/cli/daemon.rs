@@ -4,13 +4,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::daemon_status::DaemonStatusArgs;
 use super::exit::Exit;
 use super::flags::Global;
 use super::out::Out;
@@ -22,10 +23,21 @@ use crate::daemon::{self, DaemonError, Order, Reread, Setup};
 
 /// `runwatch daemon`.
 #[derive(Debug, Clone, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DaemonArgs {
+    #[command(subcommand)]
+    pub(super) verb: Option<DaemonVerb>,
+
     /// Watch the runs whose ids are the names of files in this directory, and of files that come
     #[arg(long, value_name = "DIR")]
     pub(super) watch_dir: Option<PathBuf>,
+}
+
+/// `runwatch daemon …`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DaemonVerb {
+    /// Show the daemon's version, API, runs, deliveries and problems
+    Status(DaemonStatusArgs),
 }
 
 /// Watches until asked to stop.

@@ -7,11 +7,13 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use tracing::level_filters::LevelFilter;
 
 use super::exit::Exit;
-use super::flags::Global;
+use super::flags::{Global, ListFormat, Output};
 use super::out::Out;
+use super::report;
 use super::setup::{self, environment, path_variable};
 use super::socket::candidates;
 use super::unit::Unit;
@@ -27,8 +29,15 @@ use crate::store::{DeliveryFilter, DeliveryState};
 /// So many deliveries that were given up are counted.
 const MOST_GIVEN_UP: u32 = 1000;
 
+/// `runwatch doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    output: Output,
+}
+
 /// Shows every finding.
-pub(super) async fn run(out: &Out, global: &Global) -> Exit {
+pub(super) async fn run(out: &Out, global: &Global, args: &DoctorArgs) -> Exit {
     let config = setup::configure(global, None, LevelFilter::ERROR, out);
     let state_dir = config.as_ref().ok().and_then(|config| config.state_dir.as_deref());
     let file = config::locate(global.config(), &environment).path().map(Path::to_owned);
@@ -51,7 +60,7 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
         (None, Err(exit)) => {
             out.error("the configuration cannot be used: fix it first (see `runwatch config check`)");
             // What is known of the daemon does not need it.
-            if let Err(exit) = show(&itself) {
+            if let Err(exit) = show(args, &itself) {
                 return exit;
             }
             return *exit;
@@ -59,14 +68,17 @@ pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     };
     findings.extend(itself);
     let wrong = findings.iter().any(|finding| finding.state == FindingState::Wrong);
-    if let Err(exit) = show(&findings) {
+    if let Err(exit) = show(args, &findings) {
         return exit;
     }
     if wrong || config.is_err() { Exit::Config } else { Exit::Succeeded }
 }
 
-fn show(findings: &[Finding]) -> Result<(), Exit> {
-    setup::print_result(&findings.iter().map(shown).collect::<String>())
+fn show(args: &DoctorArgs, findings: &[Finding]) -> Result<(), Exit> {
+    setup::print_result(&match args.output.format {
+        ListFormat::Text => findings.iter().map(shown).collect::<String>(),
+        ListFormat::Json => report::line(&serde_json::json!({ "version": 1, "findings": findings })),
+    })
 }
 
 fn shown(finding: &Finding) -> String {

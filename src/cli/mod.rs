@@ -9,7 +9,9 @@ mod backup;
 mod block;
 mod check;
 mod choose;
+mod config_init;
 mod daemon;
+mod daemon_status;
 mod deliveries;
 #[cfg(feature = "simulator")]
 mod demo;
@@ -25,6 +27,7 @@ mod lines;
 mod list;
 mod logging;
 mod named;
+mod notify_list;
 mod notify_test;
 mod out;
 mod progress;
@@ -55,6 +58,7 @@ pub use exit::Exit;
 
 use args::{ConfigVerb, NotifyVerb, Verb};
 use backup::StateVerb;
+use daemon::{DaemonArgs, DaemonVerb};
 use out::Out;
 
 /// Runs the command line of this process to its end.
@@ -85,6 +89,9 @@ fn dispatch(cli: &Cli) -> Exit {
         Verb::Wait(args) => block_on(async |out| wait::run(&out, global, args).await),
         Verb::Status(args) => block_on(async |out| status::run(&out, global, args).await),
         Verb::Runs(args) => block_on(async |out| runs::run(&out, global, args).await),
+        Verb::Daemon(DaemonArgs { verb: Some(DaemonVerb::Status(args)), .. }) => {
+            block_on(async |out| daemon_status::run(&out, global, args).await)
+        }
         Verb::Daemon(args) => block_on(async |out| daemon::run(&out, global, args).await),
         Verb::Add(args) => block_on(async |out| add::run(&out, global, args).await),
         Verb::Remove(args) => block_on(async |out| remove::run(&out, global, args).await),
@@ -93,8 +100,11 @@ fn dispatch(cli: &Cli) -> Exit {
         Verb::Deliveries(verb) => block_on(async |out| deliveries::run(&out, global, verb).await),
         Verb::State(StateVerb::Backup(args)) => block_on(async |out| backup::run(&out, global, args).await),
         Verb::Reload => block_on(async |out| reload::run(&out, global).await),
-        Verb::Doctor => block_on(async |out| doctor::run(&out, global).await),
+        Verb::Doctor(args) => block_on(async |out| doctor::run(&out, global, args).await),
         Verb::Config(ConfigVerb::Check { file }) => check::run(global, file.as_deref()),
+        Verb::Config(ConfigVerb::Path) => config_init::path(global),
+        Verb::Config(ConfigVerb::Init(args)) => config_init::init(global, args),
+        Verb::Notify(NotifyVerb::List(args)) => block_on(async |out| notify_list::run(&out, global, args)),
         Verb::Notify(NotifyVerb::Test { channels }) => {
             block_on(async |out| notify_test::run(&out, global, channels).await)
         }

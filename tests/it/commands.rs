@@ -126,3 +126,70 @@ fn short_flags_do_what_they_do_elsewhere() {
     let output = runwatch(&["wait", "r", "--eagerness", "very"]).run();
     assert!(output.code == Some(2) && output.stderr.contains("normal"), "{output:?}");
 }
+
+#[test]
+fn config_init_makes_a_file_that_is_valid_and_leaves_one_that_exists_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let at_home = |args: &[&str]| runwatch(args).env("HOME", home.path()).run();
+    let file = home.path().join(".config/runwatch/config.toml");
+    let nowhere = at_home(&["config", "path"]);
+    assert!(nowhere.code == Some(78) && nowhere.stderr.contains("runwatch config init"), "{nowhere:?}");
+    let made = at_home(&["config", "init", "--notify", "webhook,desktop,log,command"]);
+    assert!(made.code == Some(0) && made.stdout.contains("config check"), "{made:?}");
+    assert_eq!(at_home(&["config", "path"]).stdout, format!("{}\n", file.display()));
+    let rights = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(rights & 0o777, 0o600);
+    let listed = at_home(&["notify", "list", "-o", "json"]).json();
+    let kinds: Vec<&str> = listed["channels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|channel| channel["kind"].as_str())
+        .collect();
+    assert_eq!(kinds, ["webhook", "desktop", "log", "command"], "{listed}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let again = at_home(&["config", "init"]);
+    assert!(again.code == Some(78) && again.stderr.contains("exists"), "{again:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    // Each has a secret of its own, and none is the example's.
+    let printed = at_home(&["config", "init", "-", "--notify", "webhook"]).stdout;
+    let secret =
+        |text: &str| text.lines().find(|line| line.starts_with("secret = ")).map(str::to_owned).unwrap();
+    assert_ne!(secret(&printed), secret(&text));
+    assert!(!text.contains(&secret(&printed)) && !secret(&text).contains("MDEyMzQ1"));
+    for kinds in ["desktop", "webhook", "log"] {
+        let checked = home.path().join(format!("{kinds}.toml"));
+        let path = checked.to_str().unwrap();
+        assert_eq!(at_home(&["config", "init", path, "--notify", kinds]).code, Some(0));
+        let output = at_home(&["config", "check", path]);
+        assert!(output.code == Some(0) && output.stdout.ends_with(": OK\n"), "{kinds}: {output:?}");
+    }
+}
+
+#[test]
+fn notify_list_shows_channels_and_no_secrets() {
+    let config = "[[notify.webhook]]\nname = \"hook\"\nurl = \"https://example.com/SECRETPATH\"\n\
+                  unsigned = true\nevents = [\"run.failed\"]\n[[notify.log]]\n[[notify.command]]\n\
+                  command = [\"/bin/true\", \"SECRETPATH\"]\n";
+    for format in ["text", "json"] {
+        let output = runwatch(&["notify", "list", "-o", format]).config(config).run();
+        assert_eq!(output.code, Some(0), "{output:?}");
+        for part in ["hook", "https://example.com", "run.failed", "log", "/bin/true"] {
+            assert!(output.stdout.contains(part), "{part}: {output:?}");
+        }
+        assert!(!output.stdout.contains("SECRET"), "{output:?}");
+    }
+    let none = runwatch(&["notify", "list"]).run();
+    assert!(none.code == Some(0) && none.stdout.starts_with("no channels"), "{none:?}");
+}
+
+#[test]
+fn doctor_has_its_findings_as_json() {
+    let stub = Stub::then_forever([], run().ok());
+    let output = runwatch(&["doctor", "--output", "json"]).api(&stub).quick("").run();
+    let findings = output.json()["findings"].as_array().unwrap().clone();
+    assert!(
+        findings.iter().any(|finding| finding["what"] == "API" && finding["state"].is_string()),
+        "{output:?}"
+    );
+}

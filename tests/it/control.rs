@@ -34,6 +34,12 @@ fn a_run_is_added_watched_listed_shown_and_removed() {
     let only = &listed["runs"][0];
     assert_eq!((only["id"].as_str(), only["name"].as_str()), (Some(ID), Some("nightly")), "{listed}");
     assert_eq!((only["deadline_seconds"].as_u64(), only["added"].as_bool()), (Some(7200), Some(true)));
+    let status = home.run(&["daemon", "status"]);
+    assert!(
+        status.code == Some(0) && status.stdout.contains("runs       1 active, 0 finished"),
+        "{status:?}"
+    );
+    assert_eq!(home.run(&["daemon", "status", "-o", "json"]).json()["going"], 1);
     let table = home.run(&["list"]);
     assert!(table.stdout.starts_with("RUN") && table.stdout.contains("nightly"), "{table:?}");
     let shown = home.run(&["show", ID]);
