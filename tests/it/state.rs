@@ -1,5 +1,5 @@
-//! What others do to the daemon's state while it runs, and what stands in its place before: nothing is recorded into a file that
-//! is not there any more, nothing that is not ours is overwritten or trusted, and a stop leaves one file.
+//! Changes by others to the daemon's state while it runs, and foreign files in its place before. Nothing is recorded into a
+//! removed file, foreign files are neither overwritten nor trusted, and a stop leaves one file.
 
 use std::fs::{File, Permissions};
 use std::io::Write as _;
