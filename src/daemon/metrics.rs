@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use crate::notify::{AttemptOutcome, AttemptReport};
-use crate::poll::{Counters, Standing};
+use crate::poll::{Counters, SchedulerStats};
 use crate::store::{ChannelName, Stats};
 
 /// Buckets for the duration of deliveries, in seconds: from loopback to the longest attempt.
@@ -41,7 +41,7 @@ pub(super) struct Metrics {
 /// The daemon's figures at one moment.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
-    pub(super) standing: Standing,
+    pub(super) scheduler: SchedulerStats,
     /// Ended runs in the store, by their last status.
     pub(super) ended: Vec<(String, i64)>,
     /// Statistics of the outbox, by channel.
@@ -183,15 +183,15 @@ impl Metrics {
             self.last_poll.with_label_values::<&str>(&[]).set(seconds(at));
         }
         self.runs.reset();
-        for (status, count) in &figures.standing.runs {
+        for (status, count) in &figures.scheduler.runs {
             self.runs.with_label_values(&[status]).add(i64::try_from(*count).unwrap_or(i64::MAX));
         }
         for (status, count) in &figures.ended {
             self.runs.with_label_values(&[status]).add(*count);
         }
-        self.in_flight.set(i64::try_from(figures.standing.in_flight).unwrap_or(i64::MAX));
+        self.in_flight.set(i64::try_from(figures.scheduler.in_flight).unwrap_or(i64::MAX));
         self.budget.set(i64::from(budget));
-        self.budget_used.set(figures.standing.budget_used);
+        self.budget_used.set(figures.scheduler.budget_used);
         self.pending.reset();
         self.dead.reset();
         self.oldest_pending.reset();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::counters::Standing;
+use super::counters::SchedulerStats;
 use super::settings::Settings;
 use super::update::RunView;
 use crate::api::RunSource;
@@ -28,7 +28,7 @@ pub enum Command {
     /// The machine was suspended, so timers may have expired unnoticed.
     Resumed,
     /// Reply with the scheduler's statistics.
-    Standing(oneshot::Sender<Standing>),
+    Stats(oneshot::Sender<SchedulerStats>),
     /// Reply with the current view of one run.
     View(RunId, oneshot::Sender<Option<RunView>>),
     /// Reply at once. Proves that the loop still runs.

@@ -64,7 +64,7 @@ impl Counters {
 
 /// The scheduler's state at one moment.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Standing {
+pub struct SchedulerStats {
     /// Active runs by status; `UNSEEN` where the API has not answered yet.
     pub runs: BTreeMap<String, u64>,
     /// Polls in flight.

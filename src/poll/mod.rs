@@ -40,7 +40,7 @@ pub use crate::store::Watched;
 pub use alerts::{Alerts, Warning};
 pub use batch::{Costs, Mode};
 pub use command::Command;
-pub use counters::{Counters, Standing};
+pub use counters::{Counters, SchedulerStats};
 pub use health::{Down, Up};
 pub use limiter::Limiter;
 pub use lister::Discovery;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, Fallout};
 use super::command::Command;
-use super::counters::Standing;
+use super::counters::SchedulerStats;
 use super::histories::Histories;
 use super::judge::{self, Verdict};
 use super::last_look::LastLook;
@@ -207,8 +207,8 @@ impl Scheduler {
                 let slot = self.slots.find(&id).and_then(|index| self.slots.get(index));
                 let _ = reply.send(slot.map(|slot| self.view(slot, clock::now())));
             }
-            Command::Standing(reply) => {
-                let _ = reply.send(Standing {
+            Command::Stats(reply) => {
+                let _ = reply.send(SchedulerStats {
                     runs: self.slots.by_status(),
                     in_flight: self.requests.len(),
                     budget_used: self.account.limiter.used(Instant::now()),

@@ -24,7 +24,7 @@ impl Handle {
             pid: std::process::id(),
             started_at: self.started_at,
             api: parts.api.to_string(),
-            going: figures.standing.runs.values().sum(),
+            going: figures.scheduler.runs.values().sum(),
             ended: figures.ended.iter().map(|(_, count)| count.unsigned_abs()).sum(),
             deliveries_pending: figures.outbox.iter().map(|stats| stats.pending).sum(),
             troubles: self.troubles(),
@@ -35,14 +35,14 @@ impl Handle {
     async fn figures(&self) -> Figures {
         let parts = self.parts_now();
         let store = &parts.store;
-        let (standing, ended, outbox) = tokio::join!(
-            timeout(FIGURES_PATIENCE, self.ask(&parts, Command::Standing)),
+        let (scheduler, ended, outbox) = tokio::join!(
+            timeout(FIGURES_PATIENCE, self.ask(&parts, Command::Stats)),
             timeout(FIGURES_PATIENCE, store.ended_by_status()),
             timeout(FIGURES_PATIENCE, store.stats()),
         );
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(Ok(standing)) = standing {
-            figures.standing = standing;
+        if let Ok(Ok(scheduler)) = scheduler {
+            figures.scheduler = scheduler;
         }
         if let Ok(Ok(ended)) = ended {
             figures.ended = ended;
