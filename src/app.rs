@@ -140,9 +140,9 @@ impl Running {
     }
 
     /// Polls every run that has not ended once more, and waits until that is done, `bound` at most.
-    pub async fn last_poll(&self, bound: Duration) {
+    pub async fn final_poll(&self, bound: Duration) {
         let (reply, done) = oneshot::channel();
-        if self.commands.send(Command::LastPoll(reply)).await.is_ok() {
+        if self.commands.send(Command::FinalPoll(reply)).await.is_ok() {
             // Out of time is as done as done.
             let _ = timeout(bound, done).await;
         }

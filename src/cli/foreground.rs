@@ -21,7 +21,7 @@ use crate::api::RunSource;
 use crate::app::{self, Ended, Plan, Running};
 use crate::config::{Config, ConfiguredChannel};
 use crate::notify::{Channel, Message};
-use crate::poll::{LAST_POLL, OutagesTold, Update, Watched};
+use crate::poll::{FINAL_POLL, OutagesTold, Update, Watched};
 use crate::run::event::Payload;
 use crate::run::{Change, Ending, Patience, RunId, RunState, Subject};
 use crate::store::{SqliteStore, Undelivered};
@@ -103,7 +103,7 @@ impl Watch<'_> {
         let mut cut = self.until_over(out, &mut running, &mut signals, deadline, view).await;
         if matches!(cut, Cut::Deadline | Cut::NobodyReads) {
             tokio::select! {
-                () = running.last_poll(LAST_POLL) => {}
+                () = running.final_poll(FINAL_POLL) => {}
                 signal = signals.next() => cut = Cut::Signal(signal),
             }
         }
@@ -115,7 +115,7 @@ impl Watch<'_> {
         show(&mut updates, view);
         let ended = ended?;
         if matches!(cut, Cut::Deadline | Cut::NobodyReads) {
-            cut = self.after_last_poll(&ended, cut);
+            cut = self.after_final_poll(&ended, cut);
         }
         let undelivered = ended.undelivered.as_deref().map_err(|error| setup::internal(out, error))?;
         for left in undelivered {
@@ -125,7 +125,7 @@ impl Watch<'_> {
     }
 
     /// How a watch ended that was cut short: what the last poll brought counts as if it had come in time.
-    fn after_last_poll(&self, ended: &Ended, cut: Cut) -> Cut {
+    fn after_final_poll(&self, ended: &Ended, cut: Cut) -> Cut {
         let all_ended = ended.runs.iter().all(|run| run.watched.state.ended.is_some());
         let otherwise = if all_ended { Cut::AllEnded } else { cut };
         ended.runs.iter().find_map(|run| self.end_when.is_met_by(&run.watched.state)).unwrap_or(otherwise)

@@ -15,7 +15,7 @@ use crate::store::Watched;
 pub enum Command {
     /// Poll every active run once more and reply when done. Ignores the request budget but obeys the API's
     /// `Retry-After`.
-    LastPoll(oneshot::Sender<()>),
+    FinalPoll(oneshot::Sender<()>),
     /// Watch these runs too. For runs that are watched already, only the name, channels and deadline change.
     Add(Vec<Watched>),
     /// Stop watching a run. Replies once nothing more is recorded for it. The reply is dropped if the run is not

@@ -103,7 +103,7 @@ pub(super) struct View<'v> {
     /// Whether the API refuses the key.
     pub(super) key_refused: bool,
     /// Whether the final poll is in progress, because a deadline passed.
-    pub(super) last_look: bool,
+    pub(super) final_poll: bool,
     /// Whether a request to a slow run may be sent.
     pub(super) room_for_slow: bool,
     /// Number of polls in a row that confirmed what a list said.
@@ -193,7 +193,7 @@ impl Lister {
         if self.patient_until.is_some_and(|at| at <= now) {
             return vec![Step::StopWaiting];
         }
-        if view.budget_at > now || view.last_look {
+        if view.budget_at > now || view.final_poll {
             return Vec::new();
         }
         // Includes the runs that would be due before the next list. A list that is a retry after a failure includes
@@ -227,7 +227,7 @@ impl Lister {
             return self.patient_until;
         }
         let at = self.look_at.max(self.may_at()).unwrap_or(now);
-        (!view.last_look && self.is_looking(now, view)).then(|| at.max(view.budget_at))
+        (!view.final_poll && self.is_looking(now, view)).then(|| at.max(view.budget_at))
     }
 
     /// The steps that follow from a fetched list. Call [`Lister::came`] and [`Lister::used`] before.

@@ -51,7 +51,7 @@ impl World {
             slots: &self.slots,
             budget_at: self.now,
             key_refused: false,
-            last_look: false,
+            final_poll: false,
             room_for_slow: true,
             confirmed: 0,
         }
@@ -122,7 +122,7 @@ fn nothing_is_fetched_without_budget_nor_at_a_deadline_nor_with_a_refused_key() 
     let world = World::with(20, Mode::Auto, false);
     for view in [
         View { budget_at: world.at(1), ..world.view() },
-        View { last_look: true, ..world.view() },
+        View { final_poll: true, ..world.view() },
         View { key_refused: true, ..world.view() },
     ] {
         assert_eq!(world.lister.decide(world.now, &view), []);

@@ -2,7 +2,7 @@
 //!
 //! Owns the order of steps for a poll: poll, judge, record, and only then believe. A transition that cannot be recorded
 //! is not believed, and the run is polled again until it can be. Other parts decide (`lister`, `judge`, `account`,
-//! `last_look`) or do one job each (`requests`, `recorder`, `histories`). This file carries out what they decide. It
+//! `final_poll`) or do one job each (`requests`, `recorder`, `histories`). This file carries out what they decide. It
 //! knows nothing about notifications.
 
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use super::account::{Account, Fallout};
 use super::command::Command;
 use super::counters::SchedulerStats;
+use super::final_poll::FinalPoll;
 use super::histories::Histories;
 use super::judge::{self, Verdict};
-use super::last_look::LastLook;
 use super::lister::{Lister, Rules, Step, View};
 use super::outage::{Notice, Outage, OutagesTold};
 use super::recorder::{Done, Draft, Recorder, Recording};
@@ -43,7 +43,7 @@ pub struct Scheduler {
     lister: Lister,
     recorder: Recorder,
     histories: Histories,
-    last_look: LastLook,
+    final_poll: FinalPoll,
     updates: Updates,
     commands: mpsc::Receiver<Command>,
     /// Number of polls in a row that confirmed what a list said.
@@ -69,7 +69,7 @@ impl Scheduler {
             lister: Lister::new(Rules::of(&settings), now),
             recorder: Recorder::new(Arc::clone(&store), settings.routes.clone(), settings.save_every),
             histories: Histories::new(store),
-            last_look: LastLook::default(),
+            final_poll: FinalPoll::default(),
             updates,
             commands,
             confirmed: 0,
@@ -130,7 +130,7 @@ impl Scheduler {
         self.take_steps(steps, clock::now());
         while self.requests.polls() < self.account.room(&self.settings) {
             let Some(index) = self.slots.first_due(now, self.room_for_slow(), self.confirmed) else { return };
-            if self.last_look.includes(index) {
+            if self.final_poll.includes(index) {
                 self.account.limiter.spend(now);
             } else if self.account.limiter.take(now).is_err() {
                 return;
@@ -190,7 +190,7 @@ impl Scheduler {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::LastPoll(reply) => self.look_once_more(reply),
+            Command::FinalPoll(reply) => self.poll_once_more(reply),
             Command::Add(runs) => runs.into_iter().for_each(|run| self.add(run)),
             Command::Remove(id, reply) => self.remove(&id, reply),
             Command::Snapshot(reply) => {
@@ -275,7 +275,7 @@ impl Scheduler {
         for reply in leaving {
             let _ = reply.send(());
         }
-        self.looked_at(index);
+        self.count_final_poll(index);
         self.end_outages_if_nobody_polls(clock::now());
     }
 
@@ -298,21 +298,21 @@ impl Scheduler {
     }
 
     /// Polls every run once more. Polls in flight do not count: they began too early, and may hang.
-    fn look_once_more(&mut self, reply: oneshot::Sender<()>) {
+    fn poll_once_more(&mut self, reply: oneshot::Sender<()>) {
         self.break_off_list();
         let (due, recording) = self.recall();
-        self.last_look.begin(due, recording, reply);
+        self.final_poll.begin(due, recording, reply);
         if self.account.limiter.is_held(Instant::now()) {
-            self.last_look.cut_short();
+            self.final_poll.cut_short();
         }
-        self.last_look.answer_if_done();
+        self.final_poll.answer_if_done();
     }
 
     /// Marks a run's final poll as done, or polls again if the recorded answer is older.
-    fn looked_at(&mut self, index: u32) {
+    fn count_final_poll(&mut self, index: u32) {
         let now = Instant::now();
         let may_ask = |slot: &Slot| slot.is_active() && slot.not_before.is_none_or(|at| at <= now);
-        if self.last_look.saw(index, self.slots.get(index).is_some_and(may_ask)) {
+        if self.final_poll.saw(index, self.slots.get(index).is_some_and(may_ask)) {
             self.slots.schedule(index, now);
         }
     }
@@ -323,7 +323,7 @@ impl Scheduler {
             slots: &self.slots,
             budget_at: self.account.limiter.next_at(now),
             key_refused: self.account.outages.is_key_refused(),
-            last_look: self.last_look.is_under_way(),
+            final_poll: self.final_poll.is_under_way(),
             room_for_slow: self.room_for_slow(),
             confirmed: self.confirmed,
         }
@@ -396,7 +396,7 @@ impl Scheduler {
         self.lister.came(listing.bytes, now.mono);
         let over = self.account.outages.over(Outage::List);
         self.carry_out(over, now);
-        if self.last_look.is_under_way() {
+        if self.final_poll.is_under_way() {
             // It came too early to use.
             return self.break_off_list();
         }
@@ -414,7 +414,7 @@ impl Scheduler {
         } else if error.kind != PollErrorKind::Throttled {
             self.account.release(LIST);
         } else if self.account.throttled(LIST, now.mono + failure.hold, now.mono) {
-            self.last_look.cut_short();
+            self.final_poll.cut_short();
         }
         if self.settings.discovery.is_some() {
             if failure.is_trouble {
@@ -484,7 +484,7 @@ impl Scheduler {
             self.account.failed(asker, active, error, pause, &self.settings, now);
         self.carry_out(notices, now);
         if holds_all {
-            self.last_look.cut_short();
+            self.final_poll.cut_short();
         }
     }
 
@@ -558,7 +558,7 @@ impl Scheduler {
         let at = slot.not_before.map_or(at, |not_before| at.max(not_before));
         slot.log_next_poll("it was not recorded", at.saturating_duration_since(now));
         self.slots.schedule(index, at);
-        self.looked_at(index);
+        self.count_final_poll(index);
     }
 
     /// Accepts a transition, shows it, and schedules the next poll if the run is active.
@@ -580,7 +580,7 @@ impl Scheduler {
         {
             self.tell(Update::Run(Box::new(self.view(slot, now)), transition.change));
         }
-        self.looked_at(index);
+        self.count_final_poll(index);
         if !active && !self.settings.keep_ended {
             self.leave(index);
         } else {

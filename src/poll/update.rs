@@ -106,4 +106,4 @@ impl FinalRun {
 }
 
 /// Maximum time for the final poll when a deadline passes.
-pub const LAST_POLL: Duration = Duration::from_secs(10);
+pub const FINAL_POLL: Duration = Duration::from_secs(10);

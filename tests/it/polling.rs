@@ -155,7 +155,7 @@ async fn one_last_poll_comes_exactly_when_it_is_asked_for() {
     let watch = Watch::start(api, settings());
     sleep(seconds(100)).await;
     let (reply, looked) = oneshot::channel();
-    watch.commands.send(Command::LastPoll(reply)).await.unwrap();
+    watch.commands.send(Command::FinalPoll(reply)).await.unwrap();
     looked.await.unwrap();
     assert_eq!(watch.api.started.elapsed(), seconds(100));
     let (_, api) = watch.stop().await;
@@ -171,7 +171,7 @@ async fn a_poll_that_began_before_the_deadline_is_not_the_last() {
     let watch = Watch::start(api, settings());
     sleep(seconds(5)).await;
     let (reply, looked) = oneshot::channel();
-    watch.commands.send(Command::LastPoll(reply)).await.unwrap();
+    watch.commands.send(Command::FinalPoll(reply)).await.unwrap();
     looked.await.unwrap();
     let (runs, api) = watch.stop().await;
     assert_eq!(api.times("r"), [0.0, 5.0], "the one under way is broken off");

@@ -90,7 +90,7 @@ async fn a_run_long_overdue_is_told_though_the_api_only_throttles() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_look_goes_on_past_one_429_and_not_past_two() {
+async fn the_final_poll_continues_after_one_429_and_not_past_two() {
     for (refused, asked) in [(1, true), (2, false)] {
         let mut api = Api::new();
         for (n, id) in ["a", "b"].into_iter().enumerate() {
@@ -105,7 +105,7 @@ async fn the_last_look_goes_on_past_one_429_and_not_past_two() {
         let watch = Watch::start(api, Settings { max_in_flight: 1, policy, ..settings() });
         sleep(seconds(5)).await;
         let (reply, looked) = oneshot::channel();
-        watch.commands.send(Command::LastPoll(reply)).await.unwrap();
+        watch.commands.send(Command::FinalPoll(reply)).await.unwrap();
         looked.await.unwrap();
         assert_eq!(watch.api.started.elapsed(), seconds(5), "silence is not waited out");
         let (runs, _) = watch.stop().await;

@@ -6,10 +6,10 @@ use tokio::sync::oneshot;
 
 /// The final poll in progress, if any.
 #[derive(Debug, Default)]
-pub(super) struct LastLook(Option<Look>);
+pub(super) struct FinalPoll(Option<Pending>);
 
 #[derive(Debug)]
-struct Look {
+struct Pending {
     /// Runs that are not polled yet.
     remaining: BTreeSet<u32>,
     /// Those of `remaining` with an older answer still being recorded. That answer does not count.
@@ -17,12 +17,12 @@ struct Look {
     reply: oneshot::Sender<()>,
 }
 
-impl LastLook {
+impl FinalPoll {
     /// Starts the final poll of the `due` runs, and of the runs with an older answer still being `recording`.
     pub(super) fn begin(&mut self, due: Vec<u32>, recording: Vec<u32>, reply: oneshot::Sender<()>) {
         let stale: BTreeSet<u32> = recording.into_iter().collect();
         let remaining = due.into_iter().chain(stale.iter().copied()).collect();
-        self.0 = Some(Look { remaining, stale, reply });
+        self.0 = Some(Pending { remaining, stale, reply });
     }
 
     /// Whether a final poll is in progress.
@@ -32,17 +32,17 @@ impl LastLook {
 
     /// Whether a run's next poll is part of it.
     pub(super) fn includes(&self, run: u32) -> bool {
-        self.0.as_ref().is_some_and(|look| look.remaining.contains(&run))
+        self.0.as_ref().is_some_and(|poll| poll.remaining.contains(&run))
     }
 
     /// A run's answer is recorded. Returns whether to poll the run again because that answer is older than the final
     /// poll. `may_ask` is whether a request is allowed.
     pub(super) fn saw(&mut self, run: u32, may_ask: bool) -> bool {
-        let Some(look) = &mut self.0 else { return false };
-        if look.stale.remove(&run) && may_ask {
+        let Some(poll) = &mut self.0 else { return false };
+        if poll.stale.remove(&run) && may_ask {
             return true;
         }
-        look.remaining.remove(&run);
+        poll.remaining.remove(&run);
         self.answer_if_done();
         false
     }
@@ -50,17 +50,17 @@ impl LastLook {
     /// The API accepts no more requests, so the final poll ends here. The reply is sent with the next run that is
     /// recorded.
     pub(super) fn cut_short(&mut self) {
-        if let Some(look) = &mut self.0 {
-            look.remaining.clear();
-            look.stale.clear();
+        if let Some(poll) = &mut self.0 {
+            poll.remaining.clear();
+            poll.stale.clear();
         }
     }
 
     /// Replies if every run has been polled.
     pub(super) fn answer_if_done(&mut self) {
-        if let Some(look) = self.0.take_if(|look| look.remaining.is_empty()) {
+        if let Some(poll) = self.0.take_if(|poll| poll.remaining.is_empty()) {
             // The receiver may have stopped waiting.
-            let _ = look.reply.send(());
+            let _ = poll.reply.send(());
         }
     }
 }
@@ -71,39 +71,39 @@ mod tests {
 
     use super::*;
 
-    fn begun(due: Vec<u32>, recording: Vec<u32>) -> (LastLook, oneshot::Receiver<()>) {
+    fn begun(due: Vec<u32>, recording: Vec<u32>) -> (FinalPoll, oneshot::Receiver<()>) {
         let (reply, done) = oneshot::channel();
-        let mut look = LastLook::default();
-        look.begin(due, recording, reply);
-        (look, done)
+        let mut poll = FinalPoll::default();
+        poll.begin(due, recording, reply);
+        (poll, done)
     }
 
     #[test]
     fn it_is_over_when_every_run_was_seen() {
-        let (mut look, mut done) = begun(vec![1, 2], Vec::new());
-        assert!(look.includes(1) && !look.includes(3));
-        assert!(!look.saw(1, true) && !look.saw(3, true));
+        let (mut poll, mut done) = begun(vec![1, 2], Vec::new());
+        assert!(poll.includes(1) && !poll.includes(3));
+        assert!(!poll.saw(1, true) && !poll.saw(3, true));
         assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
-        assert!(!look.saw(2, true) && !look.is_under_way());
+        assert!(!poll.saw(2, true) && !poll.is_under_way());
         assert_eq!(done.try_recv(), Ok(()));
     }
 
     #[test]
     fn what_was_being_recorded_is_polled_once_more_if_it_may_be() {
-        let (mut look, mut done) = begun(Vec::new(), vec![1, 2]);
-        assert!(look.saw(1, true), "older than the look");
-        assert!(!look.saw(1, true));
+        let (mut poll, mut done) = begun(Vec::new(), vec![1, 2]);
+        assert!(poll.saw(1, true), "older than the poll");
+        assert!(!poll.saw(1, true));
         assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
-        assert!(!look.saw(2, false));
+        assert!(!poll.saw(2, false));
         assert_eq!(done.try_recv(), Ok(()));
     }
 
     #[test]
     fn cut_short_it_is_over_with_the_next_run() {
-        let (mut look, mut done) = begun(vec![1, 2, 3], Vec::new());
-        look.cut_short();
+        let (mut poll, mut done) = begun(vec![1, 2, 3], Vec::new());
+        poll.cut_short();
         assert_eq!(done.try_recv(), Err(TryRecvError::Empty));
-        look.saw(1, true);
+        poll.saw(1, true);
         assert_eq!(done.try_recv(), Ok(()));
     }
 }
