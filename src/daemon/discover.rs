@@ -53,7 +53,7 @@ struct Known {
     /// Runs created since then were in no earlier list; `None` before the first list.
     since: Option<Timestamp>,
     /// Whether a list was recorded since the start or the last reload.
-    looked: bool,
+    has_listed: bool,
     /// Whether another configuration is in use. Then results of lists from this one are ignored.
     retired: bool,
 }
@@ -89,8 +89,8 @@ impl Seen {
 
     /// What a purge must keep, so that nothing is notified again.
     pub(super) fn kept(&self, runs: Vec<RunId>) -> Kept {
-        let Known { since, looked, .. } = self.known();
-        Kept { runs, created_after: since, removed: !looked }
+        let Known { since, has_listed, .. } = self.known();
+        Kept { runs, created_after: since, removed: !has_listed }
     }
 
     /// Records the cursor after a list. It never goes back, because later runs may have been notified already.
@@ -98,7 +98,7 @@ impl Seen {
         if since > self.known().since {
             self.write(since, store).await?;
         }
-        self.change(|known| known.looked = true);
+        self.change(|known| known.has_listed = true);
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Known {
         let new = |since| run.created_at.is_some_and(|at| at > since && !is_to_come(at, now));
         // A run that was created after the cursor also ended after it, even if the API gives no end.
         let ended = run.completed_at.or(run.created_at);
-        let told = told_since.filter(|_| !self.looked);
+        let told = told_since.filter(|_| !self.has_listed);
         self.since.is_some_and(new) || told.is_some_and(|since| ended.is_some_and(|ended| ended >= since))
     }
 }
@@ -197,7 +197,7 @@ impl Daemon {
         }
         let (known, now) = (self.seen.known(), clock::wall());
         let since = known.since_after(newest, self.config.daemon.keep, now);
-        if runs.is_empty() && known.looked && since == known.since {
+        if runs.is_empty() && known.has_listed && since == known.since {
             return;
         }
         let notify = discover.notify.as_deref().map(Into::into);
@@ -301,7 +301,7 @@ mod tests {
         ] {
             let run = ended(created, completed);
             assert_eq!(known(None).is_news(&run, since, at(100)), news, "{run:?}");
-            assert!(!Known { looked: true, ..known(None) }.is_news(&run, since, at(100)));
+            assert!(!Known { has_listed: true, ..known(None) }.is_news(&run, since, at(100)));
         }
     }
 
@@ -328,13 +328,13 @@ mod tests {
         let (store, other) = (SqliteStore::in_memory().unwrap(), SqliteStore::in_memory().unwrap());
         let seen = Seen::load(&config, &store, 0).await.unwrap();
         seen.carry_over(&other).await.unwrap();
-        assert!(!seen.known().looked, "nobody has looked yet");
+        assert!(!seen.known().has_listed, "nobody has has_listed yet");
         seen.remember(Some(at(5000)), &store).await.unwrap();
         seen.carry_over(&other).await.unwrap();
         // A list that was read earlier.
         seen.remember(Some(at(5010)), &other).await.unwrap();
         let again = seen.after(&config, &other).await.unwrap().known();
-        assert_eq!((again.since, again.looked, seen.known().looked), (Some(at(5060)), false, true));
+        assert_eq!((again.since, again.has_listed, seen.known().has_listed), (Some(at(5060)), false, true));
     }
 
     #[test]

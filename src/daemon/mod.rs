@@ -400,8 +400,8 @@ impl Daemon {
             Update::WatchList => {}
             Update::Found(found) => return self.found(found),
             // A result from before a reload that disabled discovery.
-            Update::LookFailed(_) if self.config.discover.is_none() => {}
-            Update::LookFailed(_) => {
+            Update::DiscoveryFailed(_) if self.config.discover.is_none() => {}
+            Update::DiscoveryFailed(_) => {
                 if !self.handle.is_in_trouble("discover") {
                     warn!("{words}");
                 }

@@ -142,7 +142,7 @@ pub(super) struct Lister {
     /// Whether the next request is a poll, if a run is due.
     runs_turn: bool,
     /// When the next discovery is due, if enabled; `None` for at once.
-    look_at: Option<Instant>,
+    discover_at: Option<Instant>,
     /// No list is fetched before this: the API asked for a pause, or the last list used the byte budget.
     not_before: Option<Instant>,
     /// No list is fetched before this, because the last one failed.
@@ -176,7 +176,7 @@ impl Lister {
             asked_at: now,
             patient_until: None,
             runs_turn: false,
-            look_at: None,
+            discover_at: None,
             not_before: None,
             paused_until: None,
             spaced_until: None,
@@ -208,14 +208,14 @@ impl Lister {
         let held_until = if worth && self.failures == 0 { self.next_for_runs(now, owes) } else { None };
         let mut steps: Vec<Step> = held_until.map(|until| Step::Hold { until }).into_iter().collect();
         let waits = self.under_way || self.may_at().is_some_and(|at| at > now);
-        let looks = self.is_looking(now, view) && self.look_at.is_none_or(|at| at <= now);
+        let discovers = self.is_discovery_due(now, view) && self.discover_at.is_none_or(|at| at <= now);
         let for_runs = worth && held_until.is_none() && !owes;
-        if waits || !(for_runs || looks) {
+        if waits || !(for_runs || discovers) {
             return steps;
         }
         // Due runs also wait for a list that is fetched for discovery.
         let waited_for = || enough.is_some_and(|enough| view.slots.are_soon_for_list(soon, enough));
-        let gathers = for_runs || (looks && !view.key_refused && waited_for());
+        let gathers = for_runs || (discovers && !view.key_refused && waited_for());
         let why = if for_runs { "runs are due" } else { "discovery is due" };
         steps.push(Step::Fetch { why, gather: (gathers && self.failures == 0).then_some(soon) });
         steps
@@ -226,17 +226,18 @@ impl Lister {
         if self.under_way {
             return self.patient_until;
         }
-        let at = self.look_at.max(self.may_at()).unwrap_or(now);
-        (!view.final_poll && self.is_looking(now, view)).then(|| at.max(view.budget_at))
+        let at = self.discover_at.max(self.may_at()).unwrap_or(now);
+        (!view.final_poll && self.is_discovery_due(now, view)).then(|| at.max(view.budget_at))
     }
 
     /// The steps that follow from a fetched list. Call [`Lister::came`] and [`Lister::used`] before.
     pub(super) fn read(&self, mut listing: Listing, now: Instant, view: &View<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
-        if let Some(look) = &self.rules.discovery {
-            let new = |listed: &mut Listed| view.slots.find(&listed.id).is_none() && (look.wanted)(listed);
+        if let Some(discovery) = &self.rules.discovery {
+            let new =
+                |listed: &mut Listed| view.slots.find(&listed.id).is_none() && (discovery.wanted)(listed);
             let runs = listing.runs.extract_if(.., new).collect();
-            steps.push(Step::Found(Found { runs, newest: listing.newest, generation: look.generation }));
+            steps.push(Step::Found(Found { runs, newest: listing.newest, generation: discovery.generation }));
         }
         let took = now.saturating_duration_since(self.asked_at);
         let unconfirmed = view.slots.iter().filter(|(_, slot)| slot.confirm).count();
@@ -251,7 +252,7 @@ impl Lister {
             let is_due = slot.due().is_some_and(|at| at <= now);
             let id = &slot.watched.subject.id;
             // A run with failing polls is polled when it is due, unless the list says that it has finished.
-            if !asked && slot.trouble.is_some() && !is_due && found.get(id).is_none_or(goes_on) {
+            if !asked && slot.trouble.is_some() && !is_due && found.get(id).is_none_or(is_active) {
                 continue;
             }
             let seen = found.remove(id);
@@ -265,7 +266,7 @@ impl Lister {
             }
             let detailed = slot.polls >= TRIES || state.progress.total.is_some();
             let has_ended = seen.as_ref().is_some_and(|seen| seen.status.terminal().is_some());
-            match seen.filter(goes_on) {
+            match seen.filter(is_active) {
                 Some(_) if !detailed && details > 0 => {
                     details -= 1;
                     steps.push(Step::Confirm { run });
@@ -286,7 +287,8 @@ impl Lister {
         self.patient_until = now.checked_add(patience);
         self.runs_turn = true;
         self.under_way = true;
-        self.look_at = self.rules.discovery.as_ref().and_then(|look| now.checked_add(look.every));
+        self.discover_at =
+            self.rules.discovery.as_ref().and_then(|discovery| now.checked_add(discovery.every));
     }
 
     /// The fetch is over, whether it succeeded or not.
@@ -322,7 +324,7 @@ impl Lister {
             crate::span::human(wait)
         );
         // Polls go before the next list, whatever is wrong with it.
-        self.look_at = None;
+        self.discover_at = None;
         self.not_before = Some(now + hold);
         self.paused_until = Some(now + wait);
         self.failures = self.failures.saturating_add(1);
@@ -353,7 +355,7 @@ impl Lister {
         if std::mem::take(&mut self.under_way) {
             self.not_before = self.not_before.max(Some(self.asked_at + SHORTEST));
         }
-        (self.look_at, self.paused_until) = (None, None);
+        (self.discover_at, self.paused_until) = (None, None);
         self.stop_waiting();
     }
 
@@ -406,7 +408,7 @@ impl Lister {
     }
 
     /// Whether discovery is due and it is not the turn of a due run. A small budget is shared by both.
-    fn is_looking(&self, now: Instant, view: &View<'_>) -> bool {
+    fn is_discovery_due(&self, now: Instant, view: &View<'_>) -> bool {
         let due = || view.slots.next_due(view.room_for_slow).is_some_and(|at| at <= now);
         self.rules.discovery.is_some() && !(self.runs_turn && due())
     }
@@ -426,7 +428,7 @@ impl Lister {
 }
 
 /// Whether the list says that a run is active.
-fn goes_on(run: &Run) -> bool {
+fn is_active(run: &Run) -> bool {
     matches!(run.status, RunStatus::Pending | RunStatus::Processing)
 }
 

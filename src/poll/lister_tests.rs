@@ -10,7 +10,7 @@ use crate::run::{Progress, Subject};
 use crate::store::Watched;
 
 const FIRST: &str = "runs are due";
-const LOOKS: &str = "discovery is due";
+const DISCOVERY: &str = "discovery is due";
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -172,14 +172,14 @@ fn what_is_to_be_confirmed_goes_before_the_next_list_but_not_for_ever() {
 #[test]
 fn runs_are_looked_for_every_so_often_in_turn_with_polls() {
     let mut world = World::with(1, Mode::Auto, true);
-    assert_eq!(world.decide(), [Step::Fetch { why: LOOKS, gather: None }]);
+    assert_eq!(world.decide(), [Step::Fetch { why: DISCOVERY, gather: None }]);
     world.lister.began(world.now);
     world.read(Vec::new());
     assert_eq!(world.decide(), []);
     world.now += seconds(30);
     assert_eq!(world.decide(), [], "it is the run's turn");
     world.lister.polled();
-    assert_eq!(world.decide(), [Step::Fetch { why: LOOKS, gather: None }]);
+    assert_eq!(world.decide(), [Step::Fetch { why: DISCOVERY, gather: None }]);
     assert_eq!(world.lister.wake_at(world.now, &world.view()), Some(world.now));
 }
 

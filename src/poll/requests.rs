@@ -59,7 +59,7 @@ impl Requests {
                 listed.run.details = None;
                 return true;
             }
-            discovery.as_ref().is_some_and(|look| (look.wanted)(listed))
+            discovery.as_ref().is_some_and(|discovery| (discovery.wanted)(listed))
         };
         self.lists.spawn(async move {
             let listed = source.list(Arc::new(wanted)).await;

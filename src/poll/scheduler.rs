@@ -418,7 +418,7 @@ impl Scheduler {
         }
         if self.settings.discovery.is_some() {
             if failure.is_trouble {
-                self.tell(Update::LookFailed(error.message.clone()));
+                self.tell(Update::DiscoveryFailed(error.message.clone()));
             }
             // A failing list hides new runs even if polls work. An outage of the whole API is reported as such.
             if let Some(since) = self.lister.failing_since(self.account.outages.is_api_out(), now) {

@@ -43,7 +43,7 @@ pub enum Update {
     /// A list was read for discovery.
     Found(Found),
     /// Fetching the list for discovery fails; the reason.
-    LookFailed(String),
+    DiscoveryFailed(String),
     /// A run was added to the watch list or removed from it.
     WatchList,
 }

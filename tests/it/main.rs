@@ -33,7 +33,7 @@ mod ids;
 mod inherited;
 mod listing;
 mod log_channel;
-mod looking;
+
 mod metrics;
 mod notifying;
 mod odd_answers;
@@ -51,6 +51,7 @@ mod repairing;
 mod requests;
 mod runs;
 mod schedule;
+mod scheduler_discovery;
 mod service_manager;
 mod shortage;
 mod simulator;

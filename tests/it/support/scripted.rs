@@ -288,7 +288,7 @@ impl Watch {
                 | Update::WatchList
                 | Update::KeyAccepted
                 | Update::Found(_)
-                | Update::LookFailed(_) => {}
+                | Update::DiscoveryFailed(_) => {}
                 Update::Doubt { .. } => notices.push("doubt"),
                 Update::ApiDown(..) => notices.push("down"),
                 Update::ApiUp(_) => notices.push("up"),

@@ -14,7 +14,7 @@ use crate::support::scripted::{
     Api, Watch, doubt, fails, going, listed, one_channel, seconds, settings, status, to_be_told,
 };
 
-fn look(every: u64) -> Settings {
+fn discovering(every: u64) -> Settings {
     let wanted = |listed: &mut Listed| listed.id.as_str() != "other";
     let discovery = Discovery { every: seconds(every), wanted: Arc::new(wanted), generation: 0 };
     let patience = Patience { refused_ends: false, ..settings().patience };
@@ -34,7 +34,7 @@ async fn new_runs_are_found_within_the_interval() {
         }
         Ok(runs)
     });
-    let mut watch = Watch::idle(api, look(60));
+    let mut watch = Watch::idle(api, discovering(60));
     sleep(seconds(125)).await;
     let at = |second| Timestamp::from_second(second).ok();
     let (old, new) = (vec!["old"], vec!["new", "old"]);
@@ -49,7 +49,7 @@ async fn new_runs_are_found_within_the_interval() {
     sleep(seconds(1)).await;
     watch
         .commands
-        .send(Command::Reconfigure(Box::new(look(1000)), Arc::clone(&watch.api) as _))
+        .send(Command::Reconfigure(Box::new(discovering(1000)), Arc::clone(&watch.api) as _))
         .await
         .unwrap();
     sleep(seconds(900)).await;
@@ -62,7 +62,7 @@ async fn looking_outlives_an_outage_and_tells_of_it() {
         0..2000 => fails(PollErrorKind::Transient, None),
         _ => Ok(vec![listed("new", created(9))]),
     });
-    let mut watch = Watch::idle(api, look(60));
+    let mut watch = Watch::idle(api, discovering(60));
     sleep(seconds(1990)).await;
     assert_eq!(watch.notices(), ["down"]);
     let unreachable = [("api.unreachable".to_owned(), Some("no_answer".to_owned()))];
@@ -80,7 +80,7 @@ async fn looking_with_a_refused_key_reads_it_again_and_tells() {
         0..1000 => doubt(DoubtKind::KeyRefused),
         _ => Ok(vec![]),
     });
-    let mut watch = Watch::idle(api, look(10));
+    let mut watch = Watch::idle(api, discovering(10));
     sleep(seconds(990)).await;
     let refused = [("api.unreachable".to_owned(), Some("key_refused".to_owned()))];
     assert_eq!(to_be_told(&watch.store).await, refused);
@@ -94,7 +94,7 @@ async fn looking_with_a_refused_key_reads_it_again_and_tells() {
 #[tokio::test(start_paused = true)]
 async fn looking_keeps_to_the_budget() {
     let api = Api::new().with_list(|_, _| Ok(vec![]));
-    let watch = Watch::idle(api, Settings { requests_per_minute: 4, ..look(1) });
+    let watch = Watch::idle(api, Settings { requests_per_minute: 4, ..discovering(1) });
     sleep(seconds(600)).await;
     let lists = watch.api.lists();
     let most =
@@ -106,7 +106,7 @@ async fn looking_keeps_to_the_budget() {
 async fn a_small_budget_is_for_the_runs_and_for_looking() {
     // Six a minute, and a list wanted every ten seconds.
     let api = Api::new().with("r", |_, _| Ok(going(1))).with_list(|_, _| Ok(vec![]));
-    let watch = Watch::known(api, Settings { requests_per_minute: 6, ..look(10) });
+    let watch = Watch::known(api, Settings { requests_per_minute: 6, ..discovering(10) });
     sleep(seconds(600)).await;
     let (_, api) = watch.stop().await;
     assert!(api.times("r").len() >= 10 && api.lists().len() >= 20, "{:?} {:?}", api.times("r"), api.lists());
@@ -118,7 +118,7 @@ async fn a_small_budget_is_for_the_runs_and_for_looking() {
         api = api.with(id, move |_, _| Ok(ended()));
     }
     let api = api.with_list(move |_, _| Ok(ids.iter().map(|id| listed(id, ended())).collect()));
-    let mut watch = Watch::known(api, Settings { requests_per_minute: 6, ..look(10) });
+    let mut watch = Watch::known(api, Settings { requests_per_minute: 6, ..discovering(10) });
     for _ in 0..30 {
         watch.ended().await;
     }
@@ -133,10 +133,10 @@ async fn what_the_api_asked_for_is_kept_and_what_was_only_a_pause_is_not() {
         1 => fails(PollErrorKind::Transient, Some(100)),
         _ => fails(PollErrorKind::Transient, None),
     });
-    let watch = Watch::idle(api, look(60));
+    let watch = Watch::idle(api, discovering(60));
     sleep(seconds(10)).await;
     watch.commands.send(Command::Resumed).await.unwrap();
-    let anew = || Command::Reconfigure(Box::new(look(60)), Arc::clone(&watch.api) as _);
+    let anew = || Command::Reconfigure(Box::new(discovering(60)), Arc::clone(&watch.api) as _);
     watch.commands.send(anew()).await.unwrap();
     sleep(seconds(300)).await;
     let lists = watch.api.lists();
@@ -155,9 +155,9 @@ async fn a_list_that_cannot_be_had_while_the_api_answers_is_told_of_once() {
         0..2000 | 3000..5000 => doubt(DoubtKind::NoSuchPage),
         _ => Ok(vec![listed("r", going(1))]),
     });
-    let mut watch = Watch::known(api, look(60));
+    let mut watch = Watch::known(api, discovering(60));
     sleep(seconds(10)).await;
-    let failed = |update: &Update| matches!(update, Update::LookFailed(_));
+    let failed = |update: &Update| matches!(update, Update::DiscoveryFailed(_));
     assert!(std::iter::from_fn(|| watch.updates.try_recv().ok()).any(|update| failed(&update)), "at once");
     sleep(seconds(880)).await;
     assert_eq!(to_be_told(&watch.store).await, []);
@@ -178,11 +178,11 @@ async fn a_blip_of_the_list_is_nobodys_business() {
         2 => fails(PollErrorKind::Transient, None),
         _ => Ok(vec![listed("r", going(1))]),
     });
-    let mut watch = Watch::known(api, look(60));
+    let mut watch = Watch::known(api, discovering(60));
     sleep(seconds(600)).await;
     assert!(watch.api.lists().len() > 5);
     while let Ok(update) = watch.updates.try_recv() {
-        assert!(!matches!(update, Update::LookFailed(_)), "{update:?}");
+        assert!(!matches!(update, Update::DiscoveryFailed(_)), "{update:?}");
     }
 }
 
@@ -191,7 +191,7 @@ async fn a_list_that_fails_is_no_outage_of_an_api_that_answers_whether_or_not_ru
     let api = Api::new()
         .with("r", |_, at| status(if at < seconds(100) { "PROCESSING" } else { "SUCCEEDED" }))
         .with_list(|_, _| fails(PollErrorKind::Transient, None));
-    let mut watch = Watch::known(api, look(60));
+    let mut watch = Watch::known(api, discovering(60));
     watch.ended().await;
     sleep(seconds(7200)).await;
     let told = to_be_told(&watch.store).await;
@@ -212,7 +212,7 @@ async fn an_outage_of_the_api_is_not_told_again_as_one_of_the_list() {
             0..2100 => fails(PollErrorKind::Transient, None),
             _ => Ok(vec![listed("r", going(1))]),
         });
-    let watch = Watch::known(api, look(10));
+    let watch = Watch::known(api, discovering(10));
     sleep(seconds(4000)).await;
     let no_answer = ("api.unreachable".to_owned(), Some("no_answer".to_owned()));
     assert_eq!(to_be_told(&watch.store).await, [no_answer]);
@@ -223,7 +223,7 @@ async fn a_list_does_not_hide_that_no_run_can_be_read() {
     let api = Api::new()
         .with("r", |_, _| fails(PollErrorKind::Transient, None))
         .with_list(|_, _| Ok(vec![listed("r", going(1))]));
-    let mut watch = Watch::known(api, look(10));
+    let mut watch = Watch::known(api, discovering(10));
     sleep(seconds(1000)).await;
     assert_eq!(watch.notices(), ["down"], "and not up and down again");
     let no_answer = ("api.unreachable".to_owned(), Some("no_answer".to_owned()));
@@ -235,7 +235,7 @@ async fn one_run_that_the_key_may_not_read_does_not_stop_looking() {
     let api = Api::new()
         .with("r", |_, _| doubt(DoubtKind::KeyRefused))
         .with_list(|_, _| Ok(vec![listed("new", created(9))]));
-    let mut watch = Watch::known(api, look(60));
+    let mut watch = Watch::known(api, discovering(60));
     sleep(seconds(1000)).await;
     let (found, asked) = (watch.found().len(), watch.api.times("r").len());
     assert!(found > 5 && asked > 5, "{found} lists, {asked} requests about the run");
@@ -244,19 +244,19 @@ async fn one_run_that_the_key_may_not_read_does_not_stop_looking() {
 #[tokio::test(start_paused = true)]
 async fn what_was_wrong_with_the_list_is_forgotten_where_nobody_looks() {
     let api = Api::new().with("r", |_, _| Ok(going(1))).with_list(|_, _| doubt(DoubtKind::NoSuchPage));
-    let watch = Watch::known(api, look(60));
+    let watch = Watch::known(api, discovering(60));
     let moment = || watch.store.moment(Outage::List.moment().into());
     sleep(seconds(1000)).await;
     assert!(moment().await.unwrap().is_some());
     let anew = |discovery| {
-        let settings = Settings { discovery, ..look(60) };
+        let settings = Settings { discovery, ..discovering(60) };
         Command::Reconfigure(Box::new(settings), Arc::clone(&watch.api) as _)
     };
     watch.commands.send(anew(None)).await.unwrap();
     sleep(seconds(100)).await;
     assert_eq!(moment().await.unwrap(), None);
     // Turned on again, it is another outage, with its own time.
-    watch.commands.send(anew(look(60).discovery)).await.unwrap();
+    watch.commands.send(anew(discovering(60).discovery)).await.unwrap();
     sleep(seconds(800)).await;
     assert_eq!(to_be_told(&watch.store).await.len(), 1);
     sleep(seconds(200)).await;
@@ -274,12 +274,12 @@ async fn looking_often_keeps_no_run_from_its_turn() {
         let policy = Policy { price: Some(price), ..settings().policy };
         // The wall clock stands still in here but for the time that the test itself takes.
         let alerts = Alerts { stalled_after: Some(Duration::from_nanos(1)), ..settings().alerts };
-        let settings = Settings { batch: Mode::Auto, policy, alerts, ..look(every) };
+        let settings = Settings { batch: Mode::Auto, policy, alerts, ..discovering(every) };
         let mut watch = Watch::known(api.with_list(move |_, _| Ok(in_list())), settings);
         let ended = timeout(seconds(3600), watch.ended()).await;
-        assert_eq!(ended, Ok(Ending::NeverFound), "with a look every {every} s at {price}");
+        assert_eq!(ended, Ok(Ending::NeverFound), "with a list every {every} s at {price}");
         let took = watch.api.started.elapsed();
-        assert!(took < seconds(130), "{took:?} with a look every {every} s at {price}");
+        assert!(took < seconds(130), "{took:?} with a list every {every} s at {price}");
         sleep(seconds(60)).await;
         let mut told: Vec<_> = to_be_told(&watch.store).await.into_iter().map(|(kind, _)| kind).collect();
         told.sort();
@@ -298,7 +298,7 @@ async fn a_look_that_takes_long_holds_no_run_up() {
     api.list_latency = seconds(8);
     let api = api.with_list(move |_, at| Ok(ids.iter().map(|id| listed(id, now(at))).collect()));
     let policy = Policy { price: Some(2.0), ..settings().policy };
-    let mut watch = Watch::known(api, Settings { batch: Mode::Auto, policy, ..look(10) });
+    let mut watch = Watch::known(api, Settings { batch: Mode::Auto, policy, ..discovering(10) });
     for id in ids {
         watch.ended().await;
         let late = watch.api.started.elapsed().saturating_sub(seconds(100));
