@@ -59,7 +59,7 @@ impl Daemon {
     }
 
     /// Asks the store to check its files. The result comes as a store error.
-    pub(super) fn look_at_files(&self) {
+    pub(super) fn check_files(&self) {
         let store = self.handle.parts_now().store;
         tokio::spawn(async move { store.answers().await });
     }

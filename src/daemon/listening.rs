@@ -71,15 +71,15 @@ impl Listening {
     }
 
     /// Starts a check that the socket is in place, unless one is running.
-    pub(super) fn look(&mut self) {
+    pub(super) fn check(&mut self) {
         let (Some(place), None) = (self.socket.place(), &self.looking) else { return };
         let (reply, found) = oneshot::channel();
         let mode = self.mode;
-        let look = move || {
+        let check = move || {
             // The receiver is gone if the daemon has ended.
             let _ = reply.send(place.restore(mode));
         };
-        match std::thread::Builder::new().name("socket".to_owned()).spawn(look) {
+        match std::thread::Builder::new().name("socket".to_owned()).spawn(check) {
             Ok(_) => self.looking = Some(found),
             Err(error) => warn!("cannot look whether the socket is still there: {error}"),
         }
@@ -88,7 +88,7 @@ impl Listening {
     /// Waits for the result of a check. `None` if a server ended. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Option<Found> {
         let Self { socket, port, looking, .. } = self;
-        let look = async {
+        let checked = async {
             match looking.as_mut() {
                 Some(looking) => looking.await.unwrap_or(Ok(None)),
                 None => std::future::pending().await,
@@ -96,7 +96,7 @@ impl Listening {
         };
         tokio::select! {
             () = any_ended([socket].into_iter().chain(port)) => None,
-            found = look => {
+            found = checked => {
                 self.looking = None;
                 Some(found)
             }

@@ -65,7 +65,7 @@ const CLOSE: Duration = Duration::from_secs(3);
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// Interval between checks that the state's files exist. Every commit checks that too.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const CHECK_FILES_EVERY: Duration = Duration::from_secs(10);
 
 /// Delay of the status line after a change, so that several changes share one update.
 const STATUS_AFTER: Duration = Duration::from_millis(300);
@@ -134,7 +134,8 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
         ticks
     };
     let mut sign_of_life = ticks(every.unwrap_or(Duration::from_hours(1)));
-    let (mut purge, mut probe, mut look) = (ticks(PURGE_EVERY), ticks(PROBE_EVERY), ticks(LOOK_EVERY));
+    let (mut purge, mut probe, mut check) =
+        (ticks(PURGE_EVERY), ticks(PROBE_EVERY), ticks(CHECK_FILES_EVERY));
     daemon.manager.ready(&daemon.status().await);
     let broken = loop {
         let status_at = daemon.status_at;
@@ -150,9 +151,9 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
             },
             Ok(()) = daemon.store_trouble.changed() => daemon.store_trouble(&mut state).await?,
             _ = probe.tick(), if daemon.store_trouble.borrow().is_some() => daemon.probe(&mut state).await?,
-            _ = look.tick() => {
-                daemon.look_at_files();
-                listening.look();
+            _ = check.tick() => {
+                daemon.check_files();
+                listening.check();
             }
             found = listening.next() => match found {
                 Some(found) => if listening.take(found) { daemon.soon() },

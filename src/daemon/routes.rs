@@ -29,7 +29,7 @@ pub(super) struct Socket(pub(super) Arc<Handle>);
 impl Serve for Socket {
     fn answer(&self, asked: Asked) -> BoxFuture<'_, Answer> {
         Box::pin(async move {
-            let Some(path) = asked.path.strip_prefix("/v1/") else { return look(&self.0, &asked).await };
+            let Some(path) = asked.path.strip_prefix("/v1/") else { return read_only(&self.0, &asked).await };
             self.do_it(path, &asked).await.unwrap_or_else(Answer::from)
         })
     }
@@ -93,11 +93,11 @@ impl Serve for Port {
     }
 
     fn answer(&self, asked: Asked) -> BoxFuture<'_, Answer> {
-        Box::pin(async move { look(&self.0, &asked).await })
+        Box::pin(async move { read_only(&self.0, &asked).await })
     }
 }
 
-async fn look(handle: &Handle, asked: &Asked) -> Answer {
+async fn read_only(handle: &Handle, asked: &Asked) -> Answer {
     if !matches!(asked.method, Method::GET | Method::HEAD) {
         return Answer::error(405, "only GET is answered here");
     }

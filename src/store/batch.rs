@@ -46,7 +46,7 @@ impl Desk {
     pub(super) fn work_off(&mut self, db: &Connection, mut batch: Vec<Box<dyn Call>>) -> bool {
         let before = db.total_changes();
         let work = AssertUnwindSafe(|| {
-            self.look(db)?;
+            self.check(db)?;
             self.commit(db, before, &mut batch)
         });
         let outcome = catch_unwind(work).unwrap_or_else(|_| Err(StoreError::internal("the store panicked")));
@@ -57,23 +57,23 @@ impl Desk {
     }
 
     /// Checks that the files are still those that were opened, because writes to others are lost.
-    pub(super) fn look(&mut self, db: &Connection) -> Result<(), StoreError> {
+    pub(super) fn check(&mut self, db: &Connection) -> Result<(), StoreError> {
         if let Some(error) = &self.given_up {
             return Err(error.clone());
         }
-        let found = self.guard.as_mut().map_or(Found::Same, Guard::look);
-        let looked = match found {
+        let found = self.guard.as_mut().map_or(Found::Same, Guard::check);
+        let checked = match found {
             Found::Same => Ok(()),
             Found::Moved(message) => Err(StoreError { kind: StoreErrorKind::Moved, message }),
             Found::Written => self.read_again(db),
         };
-        if let Err(error) = &looked {
+        if let Err(error) = &checked {
             if let Some(guard) = &mut self.guard {
-                guard.look_again();
+                guard.check_again();
             }
             self.failed(db, error.clone());
         }
-        looked
+        checked
     }
 
     /// Another process wrote to the files. Reads the data again and checks all of it.

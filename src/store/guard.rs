@@ -80,12 +80,12 @@ impl Guard {
     }
 
     /// The check after a foreign write failed and has to be repeated.
-    pub(super) fn look_again(&mut self) {
+    pub(super) fn check_again(&mut self) {
         self.checked_at = None;
     }
 
     /// Compares the files with their marks. A file that cannot be checked counts as unchanged.
-    pub(super) fn look(&mut self) -> Found {
+    pub(super) fn check(&mut self) -> Found {
         let mut written = false;
         for (path, left) in [(&self.database, self.database_mark), (&self.log, self.log_mark)] {
             let Ok(now) = mark(path) else { continue };
@@ -145,40 +145,40 @@ mod tests {
             std::fs::write(&wal, "two").unwrap();
             Guard::new(&db)
         };
-        assert_eq!(fresh().look(), Found::Same);
+        assert_eq!(fresh().check(), Found::Same);
         for file in [&db, &wal] {
             let mut guard = fresh();
             std::fs::remove_file(file).unwrap();
-            assert!(matches!(guard.look(), Found::Moved(why) if why.contains("removed")));
+            assert!(matches!(guard.check(), Found::Moved(why) if why.contains("removed")));
             let mut guard = fresh();
             std::fs::rename(file, path("elsewhere")).unwrap();
-            assert!(matches!(guard.look(), Found::Moved(_)));
+            assert!(matches!(guard.check(), Found::Moved(_)));
             std::fs::copy(path("elsewhere"), file).unwrap();
             guard.remember();
-            assert!(matches!(guard.look(), Found::Moved(why) if why.contains("replaced")));
+            assert!(matches!(guard.check(), Found::Moved(why) if why.contains("replaced")));
             let mut guard = fresh();
             std::fs::write(file, "more than one").unwrap();
-            assert_eq!(guard.look(), Found::Written);
-            assert_eq!(guard.look(), Found::Same, "said once a minute");
+            assert_eq!(guard.check(), Found::Written);
+            assert_eq!(guard.check(), Found::Same, "said once a minute");
             let mut guard = fresh();
             guard.checked_at = None;
             std::fs::write(file, "six").unwrap();
             let later = std::fs::File::options().write(true).open(file).unwrap();
             later.set_modified(std::fs::metadata(file).unwrap().modified().unwrap() + CHECK_EVERY).unwrap();
-            assert_eq!(guard.look(), Found::Written, "of the same length");
+            assert_eq!(guard.check(), Found::Written, "of the same length");
             guard.checked_at = None;
             assert_eq!(guard.remember_log(), 3);
             assert_eq!(
-                guard.look() == Found::Written,
+                guard.check() == Found::Written,
                 file == &db,
                 "a commit does not write to the database"
             );
             guard.remember();
             guard.checked_at = None;
-            assert_eq!(guard.look(), Found::Same);
+            assert_eq!(guard.check(), Found::Same);
         }
         let mut guard = fresh();
         std::fs::remove_dir_all(dir.path()).unwrap();
-        assert!(matches!(guard.look(), Found::Moved(_)));
+        assert!(matches!(guard.check(), Found::Moved(_)));
     }
 }

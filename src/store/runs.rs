@@ -142,14 +142,14 @@ const KNOWN: &str = "status = ?2, samples_completed = ?3, samples_failed = ?4, n
                      overdue_told_at = ?12, stalled_told_at = ?13, spec_id = ?14";
 
 /// Not finished. An end from the API is never overwritten.
-const GOING: &str = "(ended IS NULL OR ended NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED'))";
+const UNFINISHED: &str = "(ended IS NULL OR ended NOT IN ('SUCCEEDED', 'FAILED', 'CANCELED'))";
 
 /// Writes the state of an existing, unfinished run; leaves the other columns. Returns the number of rows: 0 if the run
 /// was forgotten or is finished.
 fn update_run(db: &Connection, run: &Watched) -> rusqlite::Result<usize> {
     let Watched { subject, state, .. } = run;
     let status: Option<String> = state.status.clone().map(|status| status.as_str().to_owned());
-    db.prepare_cached(&format!("UPDATE runs SET {KNOWN} WHERE id = ?1 AND {GOING}"))?.execute(params![
+    db.prepare_cached(&format!("UPDATE runs SET {KNOWN} WHERE id = ?1 AND {UNFINISHED}"))?.execute(params![
         subject.id.as_str(),
         status,
         count(state.progress.completed),

@@ -144,7 +144,7 @@ impl Work {
 
     fn pong(&mut self, connection: &Connection, reply: oneshot::Sender<()>) {
         // Errors go to those who watch the health.
-        let _ = self.desk.look(connection);
+        let _ = self.desk.check(connection);
         let _ = reply.send(());
     }
 

@@ -54,13 +54,13 @@ pub(super) enum Seen {
 
 /// Starts the thread. It ends when the receiver is dropped. It is never joined, because it may hang.
 pub(super) fn start(dir: &Path, seen: UnboundedSender<Seen>) -> io::Result<()> {
-    let mut looker = Looker::new(dir);
-    let work = move || while looker.round().into_iter().all(|one| seen.send(one).is_ok()) {};
+    let mut reader = DirReader::new(dir);
+    let work = move || while reader.round().into_iter().all(|one| seen.send(one).is_ok()) {};
     std::thread::Builder::new().name("watch-dir".to_owned()).spawn(work).map(drop)
 }
 
 /// Reads the directory.
-struct Looker {
+struct DirReader {
     dir: PathBuf,
     /// Whether to make the directory. False once it has existed: then whoever removed it has to make it.
     may_make: bool,
@@ -77,7 +77,7 @@ struct Looker {
     failed_at: Option<Instant>,
 }
 
-impl Looker {
+impl DirReader {
     fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
@@ -224,9 +224,9 @@ mod tests {
     }
 
     /// Runs rounds until something new is found. Returns the new ids in order.
-    fn next(looker: &mut Looker) -> Vec<String> {
+    fn next(reader: &mut DirReader) -> Vec<String> {
         for _ in 0..100 {
-            for seen in looker.round() {
+            for seen in reader.round() {
                 match seen {
                     Seen::Came(runs) | Seen::Listed { new: runs, .. } if !runs.is_empty() => {
                         return ids(&runs);
@@ -266,59 +266,59 @@ mod tests {
         std::fs::create_dir(spool.join("directory")).unwrap();
         fifo("fifo");
         symlink("/nowhere", spool.join("link")).unwrap();
-        let mut looker = Looker::new(&spool);
-        assert_eq!(next(&mut looker), ["a"]);
+        let mut reader = DirReader::new(&spool);
+        assert_eq!(next(&mut reader), ["a"]);
         std::fs::create_dir(spool.join("directory-2")).unwrap();
         fifo("fifo-2");
         symlink("/nowhere", spool.join("link-2")).unwrap();
         std::fs::rename(spool.join("b.tmp"), spool.join("b")).unwrap();
-        assert_eq!(next(&mut looker), ["b"]);
+        assert_eq!(next(&mut reader), ["b"]);
         // A file that appears again is new for an event, but not for a listing.
         std::fs::remove_file(spool.join("b")).unwrap();
         touch(&spool, "b");
-        assert_eq!(next(&mut looker), ["b"]);
-        looker.listed_at = None;
-        let Some(Seen::Listed { all, new }) = looker.round().pop() else { panic!("no listing") };
+        assert_eq!(next(&mut reader), ["b"]);
+        reader.listed_at = None;
+        let Some(Seen::Listed { all, new }) = reader.round().pop() else { panic!("no listing") };
         assert_eq!((ids(&all), ids(&new)), (["a", "b"].map(String::from).to_vec(), vec![]));
     }
 
     #[test]
     fn it_is_made_for_its_owner_alone_and_only_once() {
         let Place { spool, _dir, .. } = place();
-        let mut looker = Looker::new(&spool);
-        looker.round();
+        let mut reader = DirReader::new(&spool);
+        reader.round();
         for dir in [&spool, spool.parent().unwrap()] {
             assert_eq!(std::fs::metadata(dir).unwrap().permissions().mode() & 0o777, 0o700);
         }
         std::fs::remove_dir(&spool).unwrap();
-        assert_eq!(looker.round(), [Seen::Failed("there is no such directory".to_owned())]);
-        assert_eq!(looker.round(), [], "it is said once in a while");
+        assert_eq!(reader.round(), [Seen::Failed("there is no such directory".to_owned())]);
+        assert_eq!(reader.round(), [], "it is said once in a while");
         assert!(!spool.exists(), "whoever took it away may make it anew");
         std::fs::create_dir(&spool).unwrap();
         touch(&spool, "a");
-        assert_eq!(next(&mut looker), ["a"]);
+        assert_eq!(next(&mut reader), ["a"]);
         touch(&spool, "b");
-        assert_eq!(next(&mut looker), ["b"]);
+        assert_eq!(next(&mut reader), ["b"]);
     }
 
     #[test]
     fn a_directory_that_takes_the_place_of_another_is_followed() {
         let Place { spool, other, _dir } = place();
-        let mut looker = Looker::new(&spool);
-        looker.round();
+        let mut reader = DirReader::new(&spool);
+        reader.round();
         // Renamed and made again.
         std::fs::rename(&spool, &other).unwrap();
         std::fs::create_dir(&spool).unwrap();
         touch(&other, "old");
         touch(&spool, "a");
-        assert_eq!(next(&mut looker), ["a"]);
+        assert_eq!(next(&mut reader), ["a"]);
         touch(&other, "old-2");
         touch(&spool, "b");
-        assert_eq!(next(&mut looker), ["b"]);
+        assert_eq!(next(&mut reader), ["b"]);
         // Moved back, with its current content.
         std::fs::remove_dir_all(&spool).unwrap();
         std::fs::rename(&other, &spool).unwrap();
-        assert_eq!(next(&mut looker), ["old", "old-2"]);
+        assert_eq!(next(&mut reader), ["old", "old-2"]);
     }
 
     #[test]
@@ -329,26 +329,26 @@ mod tests {
             std::fs::create_dir_all(root.join(release).join("spool")).unwrap();
         }
         symlink("1", root.join("current")).unwrap();
-        let mut looker = Looker::new(&root.join("current/spool"));
-        looker.round();
+        let mut reader = DirReader::new(&root.join("current/spool"));
+        reader.round();
         touch(&root.join("2/spool"), "a");
         symlink("2", root.join("new")).unwrap();
         std::fs::rename(root.join("new"), root.join("current")).unwrap();
-        assert_eq!(next(&mut looker), ["a"]);
+        assert_eq!(next(&mut reader), ["a"]);
         touch(&root.join("2/spool"), "b");
-        assert_eq!(next(&mut looker), ["b"]);
+        assert_eq!(next(&mut reader), ["b"]);
         drop(spool);
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_events_a_listing_finds_what_came() {
         let Place { spool, _dir, .. } = place();
-        let mut looker = Looker::new(&spool);
-        looker.round();
+        let mut reader = DirReader::new(&spool);
+        reader.round();
         touch(&spool, "a");
         // As on a file system without events.
-        looker.events.as_ref().unwrap().lose();
+        reader.events.as_ref().unwrap().lose();
         tokio::time::advance(LIST_EVERY).await;
-        assert_eq!(next(&mut looker), ["a"]);
+        assert_eq!(next(&mut reader), ["a"]);
     }
 }
