@@ -20,7 +20,7 @@ use crate::api::{ApiSettings, RunSource};
 use crate::clock;
 use crate::config::Config;
 use crate::notify::delivery::Drain;
-use crate::notify::{AttemptReport, Channel, Delivery};
+use crate::notify::{AttemptReport, Channel, Dispatcher};
 use crate::poll::{Command, FinalRun, OutagesTold, Scheduler, Settings, Update, Watched};
 use crate::run::Patience;
 use crate::store::{Outbox, Routes, RunStore, StoreError, Undelivered};
@@ -112,7 +112,7 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
     }
     let (reports, attempts) = mpsc::unbounded_channel();
     let (channels, changes) = mpsc::channel(1);
-    let delivery = Delivery::new(Arc::clone(&outbox), plan.channels, routes, Arc::new(clock::wall))
+    let delivery = Dispatcher::new(Arc::clone(&outbox), plan.channels, routes, Arc::new(clock::wall))
         .reporting(reports)
         .changing(changes);
     let (stop_polling, stop_delivering) = (CancellationToken::new(), CancellationToken::new());

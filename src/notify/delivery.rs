@@ -71,14 +71,14 @@ impl AttemptOutcome {
 }
 
 /// Runs the workers of all channels.
-pub struct Delivery {
+pub struct Dispatcher {
     shared: Arc<Shared>,
     channels: Vec<Channel>,
     drain: Drain,
     changes: Option<mpsc::Receiver<Vec<Channel>>>,
 }
 
-impl Delivery {
+impl Dispatcher {
     /// Workers for these channels, not started yet.
     pub fn new(
         outbox: Arc<dyn Outbox>,

@@ -31,7 +31,7 @@ use crate::secret::{KnownSecrets, Redactor};
 use crate::store::ChannelName;
 
 pub use command::{Command, CommandSettings};
-pub use delivery::{AttemptOutcome, AttemptReport, Delivery};
+pub use delivery::{AttemptOutcome, AttemptReport, Dispatcher};
 pub use desktop::{Desktop, session_bus};
 pub use log::Log;
 pub use message::{Message, Urgency};

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::clock::WallClock;
 use runwatch::notify::delivery::Drain;
-use runwatch::notify::{Channel, Delivery, Notice, Notifier, NotifyError, Retry, RetrySchedule};
+use runwatch::notify::{Channel, Dispatcher, Notice, Notifier, NotifyError, Retry, RetrySchedule};
 use runwatch::run::{Ending, Event, RunState, Subject, Terminal};
 use runwatch::secret::KnownSecrets;
 use runwatch::store::{Commit, Outbox, Route, Routes, RunStore as _, SqliteStore, Watched};
@@ -110,7 +110,7 @@ fn deliver_as(channels: &[(&str, Arc<Fake>)], change: impl Fn(Channel) -> Channe
     let channels = channels.iter().map(|(name, fake)| change(channel(name, fake))).collect();
     let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
     let (changes, receiver) = mpsc::channel(1);
-    let delivery = Delivery::new(outbox, channels, routes.fixed(), Arc::clone(&wall)).changing(receiver);
+    let delivery = Dispatcher::new(outbox, channels, routes.fixed(), Arc::clone(&wall)).changing(receiver);
     let cancel = CancellationToken::new();
     let drain = delivery.drain();
     Setup { store, drain, task: tokio::spawn(delivery.run(cancel.clone())), cancel, wall, changes }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::clock::WallClock;
-use runwatch::notify::{Channel, Delivery, Notice, Notifier, NotifyError, Retry, RetrySchedule};
+use runwatch::notify::{Channel, Dispatcher, Notice, Notifier, NotifyError, Retry, RetrySchedule};
 use runwatch::run::{Ending, Event, EventKind, RunId, RunState, Subject, Terminal};
 use runwatch::secret::KnownSecrets;
 use runwatch::store::{
@@ -109,7 +109,7 @@ impl Stage {
             known: KnownSecrets::default(),
         };
         let routes = Routes::new([Route { channel: "ops".into(), events: None }]).fixed();
-        let delivery = Delivery::new(outbox, vec![channel], routes, Arc::clone(&self.wall));
+        let delivery = Dispatcher::new(outbox, vec![channel], routes, Arc::clone(&self.wall));
         tokio::spawn(delivery.run(self.cancel.clone()))
     }
 
