@@ -223,7 +223,7 @@ async fn discover(config: &Config, discover: &Discover) -> Option<Finding> {
             runs => format!("{runs} runs that go on match"),
         }),
         Err(error) => State::Wrong(
-            format!("the list of runs cannot be had: {}", error.message),
+            format!("fetching the list of runs failed: {}", error.message),
             "see the API above; a large company's list may need a longer request_timeout in [api]".to_owned(),
         ),
     };

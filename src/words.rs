@@ -40,7 +40,7 @@ pub fn partial(run: &RunView) -> Option<String> {
 pub fn notice(update: &Update) -> Option<String> {
     Some(match update {
         Update::Run(..) | Update::WatchList | Update::Found(_) => return None,
-        Update::DiscoveryFailed(error) => format!("new runs cannot be found: {error}"),
+        Update::DiscoveryFailed(error) => format!("new runs cannot be discovered: {error}"),
         Update::Doubt { subject, kind, message } => {
             let label = subject.label();
             let message = message.trim_end_matches('.');

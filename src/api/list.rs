@@ -135,7 +135,7 @@ impl Splitter {
         if self.has_ended() && self.depth == 0 {
             return Ok(());
         }
-        Err(broken(if self.list.is_none() { "it is no list" } else { "it breaks off" }))
+        Err(broken(if self.list.is_none() { "it is not a list" } else { "it breaks off" }))
     }
 
     fn has_ended(&self) -> bool {
@@ -185,14 +185,14 @@ impl Splitter {
             return match byte {
                 b'<' if begins => Err(broken("it is a web page; is base_url right?")),
                 b'[' | b'{' if begins => Ok(()),
-                _ if self.depth == 0 && !is_bom => Err(broken("it is no JSON")),
+                _ if self.depth == 0 && !is_bom => Err(broken("it is not JSON")),
                 _ => Ok(()),
             };
         };
         self.next = match (self.next, byte) {
             (Next::First | Next::Element, b'{') | (Next::First | Next::Comma, b']') => self.next,
             (Next::Comma, b',') => Next::Element,
-            (Next::First | Next::Element, _) => return Err(broken("an entry is no run")),
+            (Next::First | Next::Element, _) => return Err(broken("an entry is not a run")),
             (Next::Comma | Next::Nothing, _) => return Err(broken("there is something between two entries")),
         };
         Ok(())
@@ -222,11 +222,11 @@ impl Splitter {
     }
 
     fn close(&mut self, byte: u8, take: &mut impl FnMut(Element<'_>)) -> Result<(), PollError> {
-        self.depth = self.depth.checked_sub(1).ok_or_else(|| broken("it is no JSON"))?;
+        self.depth = self.depth.checked_sub(1).ok_or_else(|| broken("it is not JSON"))?;
         if let Some(list) = self.list.filter(|_| !self.has_ended()) {
             if self.depth == list {
                 if byte != b'}' {
-                    return Err(broken("an entry is no run"));
+                    return Err(broken("an entry is not a run"));
                 }
                 take(if self.too_long {
                     Element::TooLong(&self.element)

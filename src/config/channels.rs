@@ -50,7 +50,7 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, problems: &Problems
             if let Some(first) = taken.insert(name.clone(), span.start) {
                 problems.error(
                     span.clone(),
-                    format!("there are two channels of the name `{}`", mask::quoted(&name)),
+                    format!("there are two channels with the name `{}`", mask::quoted(&name)),
                     format!(
                         "the other is on line {}; give each a name of its own: name = \"…\"",
                         problems.line_of(first)
@@ -74,7 +74,7 @@ fn name(section: &Section<'_>, kind_name: &str) -> (Arc<str>, Range<usize>) {
     if !is_name(name) {
         section.problems.error(
             span.clone(),
-            format!("`{}` is no name for a channel", mask::quoted(name)),
+            format!("invalid channel name `{}`", mask::quoted(name)),
             "expected letters, digits, dashes, dots and underscores, at most 100",
         );
     }

@@ -123,7 +123,7 @@ pub(super) fn read(root: &Section<'_>, channels: &Channels, keep: Duration) -> O
     }
     if let Some(span) = section.span_of("interval").filter(|_| discover.interval < SHORTEST) {
         let title = format!("`interval` is shorter than {}", span::human(SHORTEST));
-        section.problems.error(span, title, "the list of all runs is not asked for more often");
+        section.problems.error(span, title, "the list of all runs is not fetched more often");
     }
     section.finish();
     there.then_some(discover)
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_refused() {
         for (line, told) in [
-            ("spec_name = \"[a\"", "is no glob"),
+            ("spec_name = \"[a\"", "is not a glob"),
             ("spec_name = \"\"", "is empty"),
             ("dataset_name = []", "has nothing in it"),
             ("spec_name = 7", "integer"),

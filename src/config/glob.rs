@@ -28,12 +28,12 @@ pub(super) fn read(section: &Section<'_>, key: &'static str, of: Of) -> Vec<Patt
             Ok(glob) => {
                 if let Some(why) = never(text, of) {
                     let title = format!("`{key}`: `{}` never matches: {why}", mask::quoted(text));
-                    section.problems.check_error(span, title, "no run is found by it");
+                    section.problems.check_error(span, title, "it matches no run");
                 }
                 Some(glob)
             }
             Err(error) => {
-                let title = format!("`{key}`: `{}` is no glob: {}", mask::quoted(text), error.msg);
+                let title = format!("`{key}`: `{}` is not a glob: {}", mask::quoted(text), error.msg);
                 let help = "expected text with *, ? and [abc] in it, such as \"nightly-*\"";
                 section.problems.error(span, title, help);
                 None

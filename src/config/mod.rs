@@ -292,7 +292,7 @@ fn read(located: Located, env: Environment<'_>, overrides: &Overrides) -> Result
         Located::Named(path) => (path, "check the path, and that it is a text file you may read"),
         Located::Found(path) => (path, "make it readable for this user, or name another with --config FILE"),
         Located::Hidden(path, error) => {
-            let title = format!("cannot look for the configuration file {}: {error}", path.display());
+            let title = format!("cannot search for the configuration file {}: {error}", path.display());
             return refuse(title, "let this user search its directory, or name a file with --config FILE");
         }
         Located::Nowhere(places) => {

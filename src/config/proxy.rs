@@ -21,7 +21,7 @@ pub(super) fn check(env: Environment<'_>, api: Option<&Url>, problems: &Problems
             continue;
         };
         if let Some(wrong) = wrong(&value) {
-            let title = format!("{name} names no proxy: {wrong}");
+            let title = format!("{name} is not a proxy: {wrong}");
             let help = "expected a URL such as http://proxy.example.com:3128";
             if needed == Some(name) {
                 problems.check_error_elsewhere(title, help);
@@ -49,14 +49,14 @@ fn wrong(value: &str) -> Option<&'static str> {
         return Some("its scheme is neither http nor https");
     }
     // As the client reads it: without a scheme, only a host and a port.
-    let Ok(uri) = value.parse::<hyper::Uri>() else { return Some("it is no URL") };
+    let Ok(uri) = value.parse::<hyper::Uri>() else { return Some("it is not a URL") };
     let Some(authority) = uri.authority() else { return Some("it has no host") };
     let host = authority.as_str().rsplit('@').next().unwrap_or_default();
     let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
     if authority.host().is_empty() {
         Some("it has no host")
     } else if port.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
-        Some("its port is no number from 0 to 65535")
+        Some("its port is not a number from 0 to 65535")
     } else if scheme.is_none() && uri.path().len() > 1 {
         Some("it has no scheme")
     } else {

@@ -86,7 +86,7 @@ fn api(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Opt
 
 /// The user's e-mail address, for `--mine`: the environment, then the file. Both are checked.
 fn email(section: &Section<'_>, env: Environment<'_>) -> Option<String> {
-    let (wrong, help) = ("is no e-mail address", "expected one such as \"ana@example.com\"");
+    let (wrong, help) = ("is not an e-mail address", "expected one such as \"ana@example.com\"");
     let in_file = section.string("email").map(|(email, span)| {
         if !is_email(email) {
             section.problems.check_error(span, format!("`email` {wrong}"), help);
@@ -169,7 +169,7 @@ fn headers(section: &Section<'_>, env: Environment<'_>) -> Vec<(String, Secret)>
 fn check_header(name: &str, value: &str) -> Result<(), String> {
     let shown = mask::quoted(name);
     HeaderName::try_from(name)
-        .map_err(|_| format!("`{shown}` is no name of a header; expected letters, digits and dashes"))?;
+        .map_err(|_| format!("`{shown}` is not a header name; expected letters, digits and dashes"))?;
     HeaderValue::from_str(value)
         .map_err(|_| format!("the value of `{shown}` cannot be sent; expected text without line breaks"))?;
     Ok(())
@@ -300,7 +300,7 @@ fn daemon(section: Section<'_>) -> Daemon {
     let listen = section.string("listen").and_then(|(text, span)| {
         let address = text.parse().ok().filter(|address: &SocketAddr| address.ip().is_loopback());
         if address.is_none() {
-            let title = format!("`{}` is no address on this machine", mask::quoted(text));
+            let title = format!("`{}` is not an address of this machine", mask::quoted(text));
             section.problems.error(
                 span,
                 title,
@@ -384,7 +384,7 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
     let level_in_file = section.string("level").filter(|(text, span)| {
         let valid = is_level(text);
         if !valid {
-            let title = format!("`{}` is no log level", mask::quoted(text));
+            let title = format!("`{}` is not a log level", mask::quoted(text));
             section.problems.error(span.clone(), title, LEVELS);
         }
         valid
@@ -394,7 +394,7 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
     let level_in_env = from_env("RUNWATCH_LOG").filter(|text| {
         let valid = is_level(text);
         if !valid {
-            let title = format!("RUNWATCH_LOG: `{}` is no log level", mask::quoted(text));
+            let title = format!("RUNWATCH_LOG: `{}` is not a log level", mask::quoted(text));
             section.problems.error_elsewhere(title, LEVELS);
         }
         valid
@@ -403,7 +403,7 @@ fn log(section: Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Log
         let format = find_word(&text, &FORMATS);
         if format.is_none() {
             section.problems.error_elsewhere(
-                format!("RUNWATCH_LOG_FORMAT: `{}` is no log format", mask::quoted(&text)),
+                format!("RUNWATCH_LOG_FORMAT: `{}` is not a log format", mask::quoted(&text)),
                 expected_words(&FORMATS),
             );
         }

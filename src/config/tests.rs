@@ -234,11 +234,11 @@ fn channels() {
     );
     assert_says(
         "[[notify.desktop]]\n[[notify.desktop]]\n",
-        &["two channels of the name `desktop`", "config.toml:2"],
+        &["two channels with the name `desktop`", "config.toml:2"],
     );
     assert_says(
         "[[notify.log]]\nname = \"a\"\n[[notify.desktop]]\nname = \"a\"\n",
-        &["two channels of the name `a`"],
+        &["two channels with the name `a`"],
     );
     assert_says(
         "[[notify.log]]\nevents = [\"run.faild\"]\n",
@@ -353,7 +353,7 @@ fn what_cannot_work_is_found_at_once() {
     let shown = errors(text);
     for part in [
         "config.toml:2:11",
-        "`a b` is no name of a header",
+        "`a b` is not a header name",
         "the value of `ok` cannot be sent",
         "`name` is empty",
         "config.toml:6:8",
@@ -421,7 +421,7 @@ fn alerts_delivery_and_daemon() {
     for part in [
         "`stalled_after`",
         "`retry_delays`",
-        "`0.0.0.0:1` is no address on this machine",
+        "`0.0.0.0:1` is not an address of this machine",
         "invalid value `0666` for `socket_mode`",
         "expected \"0600\" or \"0660\"",
     ] {
@@ -525,7 +525,7 @@ fn what_never_takes_effect_fails_the_check_and_stops_nothing() {
         ("[[notify.log]]\nevents = []\n", "`events` is empty"),
         ("[discover]\ncreated_by_email = \"@example.com\"\n", "never matches"),
         ("[discover]\nspec_name = \"[z-a]\"\n", "never matches"),
-        ("[api]\nemail = \"ana\"\n", "`email` is no e-mail address"),
+        ("[api]\nemail = \"ana\"\n", "`email` is not an e-mail address"),
     ] {
         let report = read(text).map_err(|report| report.render(Severity::Error, false)).unwrap().report;
         assert_eq!(report.count(Severity::Error), 1, "{text}");

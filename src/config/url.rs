@@ -39,7 +39,7 @@ pub(super) fn web_url(text: &str, allow_http: bool, example: &str, allow: &str) 
     if text.split(['?', '#']).next().is_some_and(|address| address.matches("://").count() > 1) {
         return Err(format!("there are two URLs in one; {expected}"));
     }
-    let url = Url::parse(text).map_err(|error| format!("this is no URL ({error}); {expected}"))?;
+    let url = Url::parse(text).map_err(|error| format!("this is not a URL ({error}); {expected}"))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(format!("the scheme `{}` is not known; expected https", mask::quoted(url.scheme())));
     }
@@ -48,7 +48,7 @@ pub(super) fn web_url(text: &str, allow_http: bool, example: &str, allow: &str) 
     }
     if url.scheme() == "http" && !allow_http && !is_loopback(&url) {
         return Err(format!(
-            "the URL is not encrypted, and what is sent there is secret; use https, or allow http with {allow}"
+            "the URL is not encrypted, and secrets are sent there; use https, or allow http with {allow}"
         ));
     }
     Ok(url)
@@ -84,9 +84,9 @@ mod tests {
             ("", "is empty"),
             ("df-api.dataframer.ai", "beginning with https://"),
             ("htps://df-api.dataframer.ai", "`htps` is not known"),
-            ("https://", "no URL"),
+            ("https://", "not a URL"),
             ("https://https://df-api.dataframer.ai", "two URLs"),
-            ("https://df api", "no URL"),
+            ("https://df api", "not a URL"),
             ("https://me:hunter2@df-api.dataframer.ai", "user name or password"),
             ("https://df-api.dataframer.ai/?key=hunter2", "a query"),
             ("https://df-api.dataframer.ai/api/dataframer/runs/abc/", "URL of a run"),

@@ -85,7 +85,7 @@ pub enum ClientError {
         waited: Duration,
     },
     /// The daemon closed the connection without an answer.
-    #[error("the daemon on {} went away without an answer: {why}; see its log (journalctl -u runwatch)", .socket.display())]
+    #[error("the daemon on {} closed the connection without an answer: {why}; see its log (journalctl -u runwatch)", .socket.display())]
     Gone {
         /// Its socket.
         socket: PathBuf,
@@ -105,7 +105,7 @@ pub enum ClientError {
     #[error("{0}")]
     Write(io::Error),
     /// The answer is not one of a daemon's.
-    #[error("what listens on {} does not answer as a daemon does: {why}; see RUNWATCH_SOCKET", .socket.display())]
+    #[error("the server on {} does not answer as a daemon does: {why}; see RUNWATCH_SOCKET", .socket.display())]
     Broken {
         /// The socket.
         socket: PathBuf,
@@ -154,8 +154,8 @@ impl Client {
 
     /// Checks that the daemon answers at all. An error for an unknown request counts as an answer.
     async fn ping(&self) -> Result<(), ClientError> {
-        let answer = self.send(self.request(Method::GET, "ping"), "a sign of life", SIGN_OF_LIFE).await?;
-        self.read(answer, LARGEST_ERROR, "a sign of life", SIGN_OF_LIFE).await.map(|_| ())
+        let answer = self.send(self.request(Method::GET, "ping"), "an answer", SIGN_OF_LIFE).await?;
+        self.read(answer, LARGEST_ERROR, "an answer", SIGN_OF_LIFE).await.map(|_| ())
     }
 
     /// The daemon's status.

@@ -35,7 +35,7 @@ pub(super) async fn patiently<T>(
         match attempt().await {
             Err(DaemonError::Busy(error)) if Instant::now() < until => {
                 if !std::mem::replace(&mut said, true) {
-                    warn!("{error}; trying again for {}", crate::span::human(PATIENCE));
+                    warn!("{error}; retrying for {}", crate::span::human(PATIENCE));
                 }
             }
             result => return result.map(Some),

@@ -181,7 +181,7 @@ impl Daemon {
     /// Watches the discovered runs.
     pub(super) fn found(&mut self, found: Found) {
         if self.handle.is_in_trouble("discover") {
-            info!("new runs can be found again");
+            info!("new runs can be discovered again");
             self.handle.set_trouble("discover", None);
             self.soon();
         }
@@ -328,7 +328,7 @@ mod tests {
         let (store, other) = (SqliteStore::in_memory().unwrap(), SqliteStore::in_memory().unwrap());
         let seen = Seen::load(&config, &store, 0).await.unwrap();
         seen.carry_over(&other).await.unwrap();
-        assert!(!seen.known().has_listed, "nobody has has_listed yet");
+        assert!(!seen.known().has_listed, "nobody has listed yet");
         seen.remember(Some(at(5000)), &store).await.unwrap();
         seen.carry_over(&other).await.unwrap();
         // A list that was read earlier.

@@ -81,7 +81,7 @@ impl Listening {
         };
         match std::thread::Builder::new().name("socket".to_owned()).spawn(check) {
             Ok(_) => self.looking = Some(found),
-            Err(error) => warn!("cannot look whether the socket is still there: {error}"),
+            Err(error) => warn!("cannot check whether the socket still exists: {error}"),
         }
     }
 
@@ -118,7 +118,7 @@ impl Listening {
             Err(error) => {
                 let trouble = format!("the socket {path} is gone and cannot be made again: {error}");
                 if !was_in_trouble {
-                    error!("{trouble}; trying again until it works");
+                    error!("{trouble}; still trying");
                 }
                 self.handle.set_trouble("socket", Some(trouble));
                 return !was_in_trouble;

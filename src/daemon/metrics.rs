@@ -65,58 +65,47 @@ impl Metrics {
             .set(seconds(crate::clock::wall()));
         let took = HistogramOpts::new(
             "runwatch_delivery_duration_seconds",
-            "How long attempts to tell an event took.",
+            "Duration of delivery attempts in seconds.",
         );
         let oldest = Opts::new(
             "runwatch_oldest_pending_delivery_timestamp_seconds",
-            "When the oldest event was seen that is still to be told; absent if there is none.",
+            "When the oldest pending event was observed; absent if there is none.",
         );
         let last_poll = Opts::new(
             "runwatch_last_poll_timestamp_seconds",
-            "When a request to the API last came back; absent before the first.",
+            "When a request to the API last finished; absent before the first.",
         );
         let metrics = Self {
-            polls: counters(
-                "runwatch_polls_total",
-                "Requests to the API by what came of them.",
-                &["outcome"],
-            )?,
+            polls: counters("runwatch_polls_total", "Requests to the API by outcome.", &["outcome"])?,
             last_poll: register(&registry, GaugeVec::new(last_poll, &[]))?,
             runs: int_gauges(
                 "runwatch_runs",
-                "Known runs by the API's last word; UNSEEN before its first.",
+                "Known runs by their last status; UNSEEN before the first answer.",
                 &["status"],
             )?,
-            in_flight: int_gauge("runwatch_polls_in_flight", "Requests to the API under way.")?,
-            budget: int_gauge(
-                "runwatch_request_budget_per_minute",
-                "Requests to the API that a minute has room for.",
-            )?,
+            in_flight: int_gauge("runwatch_polls_in_flight", "Requests to the API in flight.")?,
+            budget: int_gauge("runwatch_request_budget_per_minute", "Request budget per minute.")?,
             budget_used: gauge(
                 "runwatch_request_budget_used_ratio",
-                "Share of the request budget that is spent now: at 1 runs wait for their turn.",
+                "Spent share of the request budget; at 1, runs wait.",
             )?,
             api_up: int_gauge("runwatch_api_up", "Whether the API can be reached.")?,
-            store_up: int_gauge("runwatch_store_up", "Whether what is seen can be recorded.")?,
+            store_up: int_gauge("runwatch_store_up", "Whether the store can be written.")?,
             config_accepted: int_gauge(
                 "runwatch_config_last_reload_successful",
                 "Whether the configuration was accepted when it was last read.",
             )?,
             deliveries: counters(
                 "runwatch_delivery_attempts_total",
-                "Attempts to tell an event by channel, outcome (delivered, retried, dead or superseded) and reason.",
+                "Delivery attempts by channel, outcome (delivered, retried, dead or superseded) and reason.",
                 &["channel", "outcome", "reason"],
             )?,
             delivery_seconds: register(
                 &registry,
                 HistogramVec::new(took.buckets(BUCKETS.to_vec()), &["channel"]),
             )?,
-            pending: int_gauges("runwatch_deliveries_pending", "Deliveries still to be made.", &["channel"])?,
-            dead: int_gauges(
-                "runwatch_deliveries_dead",
-                "Deliveries given up and remembered.",
-                &["channel"],
-            )?,
+            pending: int_gauges("runwatch_deliveries_pending", "Pending deliveries.", &["channel"])?,
+            dead: int_gauges("runwatch_deliveries_dead", "Deliveries given up.", &["channel"])?,
             oldest_pending: register(&registry, GaugeVec::new(oldest, &["channel"]))?,
             registry: registry.clone(),
             channels: Mutex::default(),

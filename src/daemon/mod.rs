@@ -126,7 +126,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
     let Some(mut listening) = listening else { return end(daemon, &state, None).await };
     let mut spool = Spool::open(daemon.config.daemon.watch_dir.clone(), Arc::clone(&daemon.handle)).await;
     let mut resume =
-        Resume::new().inspect_err(|error| warn!("a resumed machine will not be noticed: {error}")).ok();
+        Resume::new().inspect_err(|error| warn!("cannot detect when the machine resumes: {error}")).ok();
     let every = service::sign_of_life_every();
     let ticks = |every| {
         let mut ticks = interval(every);
@@ -189,7 +189,7 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
         }
     };
     if let Some(broken) = &broken {
-        error!("{broken}: stopping, to be started again by whoever watches over this process");
+        error!("{broken}: stopping, so that the service manager restarts the daemon");
     }
     end(daemon, &state, broken).await
 }
@@ -212,7 +212,7 @@ async fn close(store: &SqliteStore) {
     let why = match timeout(CLOSE, store.close()).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("it takes longer than {}", crate::span::human(CLOSE)),
+        Err(_) => format!("it took longer than {}", crate::span::human(CLOSE)),
     };
     warn!("cannot write the state into one file: {why}; runwatch.db-wal belongs to it until the next start");
 }
@@ -312,7 +312,7 @@ impl Daemon {
     }
 
     async fn resumed(&mut self, slept: Duration) {
-        info!("the machine has slept for {}; asking about everything", crate::span::human(slept));
+        info!("the machine was suspended for {}; polling every run", crate::span::human(slept));
         // The old connections are dead after a suspension, and requests on them would only time out.
         if let Ok(source) = client(&self.config) {
             self.source = source;
@@ -350,7 +350,7 @@ impl Daemon {
         tokio::spawn(async move {
             match store.purge(keep, kept, clock::wall()).await {
                 Ok(0) => {}
-                Ok(runs) => info!(runs, "forgot what ended long ago"),
+                Ok(runs) => info!(runs, "removed old runs from the state"),
                 Err(error) => warn!("cannot purge the state: {error}"),
             }
         });

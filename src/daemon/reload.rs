@@ -85,9 +85,7 @@ impl Daemon {
             parts.config = Arc::new(config.clone());
         });
         if let Err(error) = given_up {
-            warn!(
-                "cannot give up on what is for channels that are gone, trying again until it works: {error}"
-            );
+            warn!("cannot give up deliveries to removed channels: {error}; still trying");
             tokio::spawn(give_up_later(Arc::clone(&handle)));
         }
         if config.discover.is_none() && going == 0 {
@@ -99,8 +97,9 @@ impl Daemon {
         }
         (self.config, self.source, self.channels, self.seen) = (config, source, new_channels, seen);
         self.soon();
-        let looking = if self.config.discover.is_some() { ", looking for more" } else { "" };
-        let message = format!("{going} runs going{looking}, {ended} ended, {} channels", self.channels.len());
+        let discovery = if self.config.discover.is_some() { ", discovery on" } else { "" };
+        let message =
+            format!("{going} active runs{discovery}, {ended} ended, {} channels", self.channels.len());
         info!("the configuration was read again: {message}");
         announce_discovery(&self.config);
         Ok(message)
@@ -131,7 +130,7 @@ async fn give_up_later(handle: Arc<Handle>) {
         let Parts { store, config, .. } = handle.parts_now();
         let channels = config.channels.iter().map(|channel| channel.name.clone()).collect();
         let given_up = store.give_up_on_others(channels, crate::clock::wall()).await;
-        given_up.inspect_err(|error| debug!("cannot give up on what is for channels that are gone: {error}"))
+        given_up.inspect_err(|error| debug!("cannot give up deliveries to removed channels: {error}"))
     };
     until_done(give_up).await;
 }
@@ -142,7 +141,7 @@ async fn until_done<E, F: Future<Output = Result<usize, E>>>(mut attempt: impl F
         sleep(GIVE_UP_AGAIN).await;
         match attempt().await {
             Ok(0) => return,
-            Ok(count) => return info!(count, "gave up on what is for channels that are gone"),
+            Ok(count) => return info!(count, "gave up deliveries to removed channels"),
             Err(_) => {}
         }
     }

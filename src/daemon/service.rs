@@ -108,7 +108,7 @@ impl Manager {
         if self.shared.lock().messages.is_empty()
             && let Err(error) = self.shared.send(&NotifyState::Watchdog.to_string())
         {
-            debug!("the service manager did not take a sign of life: {error}");
+            debug!("the service manager did not accept a watchdog message: {error}");
         }
     }
 
@@ -126,7 +126,7 @@ impl Manager {
         // Without a runtime, the next state tries again.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         self.shared.lock().busy = true;
-        warn!("the service manager does not read its socket; trying again until it does");
+        warn!("the service manager does not read its socket; still trying");
         let shared = Arc::clone(&self.shared);
         runtime.spawn(async move {
             let mut pause = FIRST_PAUSE;
@@ -163,7 +163,7 @@ impl Shared {
         while let Some(message) = waiting.messages.front() {
             match self.send(&message.text) {
                 Err(error) if is_full(&error) => return false,
-                Err(error) => debug!("cannot tell the service manager: {error}"),
+                Err(error) => debug!("cannot notify the service manager: {error}"),
                 Ok(()) => {}
             }
             waiting.messages.pop_front();

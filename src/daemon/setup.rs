@@ -75,15 +75,15 @@ pub(super) fn announce(config: &Config, list: &Adopted, routes: &Routes) {
     announce_discovery(config);
     warn_of_unknown_channels(&list.watched, routes);
     for id in &list.forgotten {
-        info!(run_id = id.as_str(), "not watched any more: it is not in the configuration");
+        info!(run_id = id.as_str(), "no longer watched: it is not in the configuration");
     }
     if config.channels.is_empty() {
-        warn!("no channel is configured: nobody will be told; add a [[notify.…]] table");
+        warn!("no channel is configured, so nobody is notified; add a [[notify.…]] table");
     }
     let desktop = config.channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop { .. }));
     if desktop && session_bus().is_none() {
         warn!(
-            "a desktop channel is configured, and there is no session bus to show it on; a system service has \
+            "a desktop channel is configured, but there is no session bus to show it on; a system service has \
              none: run the daemon as a user service (systemd/user/runwatch.service)"
         );
     }
@@ -92,13 +92,13 @@ pub(super) fn announce(config: &Config, list: &Adopted, routes: &Routes) {
 /// Logs whether discovery is on, and which past runs are not notified.
 pub(super) fn announce_discovery(config: &Config) {
     let Some(discover) = &config.discover else { return };
-    info!("looking for runs every {}", span::human(discover.interval));
+    info!("discovering runs every {}", span::human(discover.interval));
     let (now, keep) = (clock::wall(), config.daemon.keep);
     if let Some(Since::At(at)) = discover.announce_past
         && at < told_from(keep, now)
     {
         warn!(
-            "what ended before {} is not told, whatever `announce_past` says: `keep` in [daemon] is {}",
+            "runs that ended before {} are not notified, whatever `announce_past` says: `keep` in [daemon] is {}",
             words::time(told_from(keep, now)),
             span::human(keep)
         );
@@ -114,7 +114,7 @@ pub(super) fn warn_of_unknown_channels(runs: &[Watched], routes: &Routes) {
             let run_id = run.subject.id.as_str();
             warn!(
                 run_id,
-                "it is to be told to channels that are not configured: {}; told to all if none is left",
+                "these channels of the run are not configured: {}; if it has no others, all channels are notified",
                 gone.join(", ")
             );
         }

@@ -151,7 +151,7 @@ impl Spool {
             }
             Came::Seen(None) => {
                 self.seen = None;
-                self.failed("the thread that looked at it has ended");
+                self.failed("its thread has ended");
                 self.again_at = Some(Instant::now() + AGAIN_AFTER);
             }
             Came::Again => {
@@ -164,7 +164,7 @@ impl Spool {
             Came::Hangs => {
                 self.hangs_at = Instant::now() + HANGS_AFTER;
                 let after = crate::span::human(HANGS_AFTER);
-                self.failed(&format!("it has not answered for {after}; is its file system there?"));
+                self.failed(&format!("no answer for {after}; is its file system mounted?"));
             }
         }
     }
@@ -207,7 +207,7 @@ impl Spool {
     fn failed(&self, why: &str) {
         let Some(dir) = &self.dir else { return };
         if !self.handle.is_in_trouble("watch_dir") {
-            error!("cannot watch the directory {}: {why}; trying again until it works", dir.display());
+            error!("cannot watch the directory {}: {why}; still trying", dir.display());
         }
         self.handle
             .set_trouble("watch_dir", Some(format!("cannot watch the directory {}: {why}", dir.display())));
@@ -230,7 +230,7 @@ impl Spool {
             Ok((batch, Ok(added))) => {
                 self.count += batch.len();
                 for run in added.runs.iter().filter(|run| run.finished.is_none()) {
-                    info!(run_id = run.id.as_str(), "watched for a file");
+                    info!(run_id = run.id.as_str(), "added to the watch list by a file");
                 }
                 return self.add();
             }
@@ -245,7 +245,7 @@ impl Spool {
             }
         };
         let again = crate::span::human(AGAIN_AFTER);
-        warn!("cannot add what the watched directory has, trying again in {again}: {refusal}");
+        warn!("cannot add runs from the watched directory, retrying in {again}: {refusal}");
         self.again_at = Some(Instant::now() + AGAIN_AFTER);
     }
 }

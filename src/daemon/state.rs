@@ -223,9 +223,9 @@ fn write_anew(dir: &Path, original: &Original<'_>) -> Result<Option<Aside>, Stat
         .map_err(|error| StateError::Failed(cannot(dir, &error)))?;
     put_in_place(dir)?;
     if written.is_some() {
-        warn!("everything that was recorded has been written into a new {}", path.display());
+        warn!("all recorded data was written to a new {}", path.display());
     }
-    let aside = aside.map(|path| Aside { what: "the file that took the place of the state", path });
+    let aside = aside.map(|path| Aside { what: "the file that replaced the state", path });
     if let Some(aside) = &aside {
         warn!("{aside}");
     }
@@ -251,7 +251,7 @@ fn write_new<T>(
             Ok(Some(written))
         }
         Err(error) if error.kind == StoreErrorKind::Corrupt => {
-            error!("what was in the state cannot be saved: {error}; beginning a new one from what is known");
+            error!("cannot save the data of the state: {error}; starting a new state from memory");
             Ok(None)
         }
         Err(error) => Err(failed(&error)),

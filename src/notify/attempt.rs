@@ -186,7 +186,7 @@ impl Context {
         let mut pause = STORE_PAUSE;
         while let Err(error) = outbox.release(&rows, owner, wall(), &self.channel.fingerprint).await {
             let channel = &self.channel.name;
-            warn!(%channel, "{channel}: cannot give back deliveries that wait, trying again: {error}");
+            warn!(%channel, "{channel}: cannot release waiting deliveries, retrying: {error}");
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_STORE_PAUSE);
         }
@@ -296,7 +296,7 @@ impl Context {
                     let about = about(claimed, None);
                     error!(
                         %channel, event_id = %claimed.event_id,
-                        "cannot record an attempt ({channel}, {about}), trying again: {error}"
+                        "cannot record an attempt ({channel}, {about}), retrying: {error}"
                     );
                 }
             }

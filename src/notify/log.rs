@@ -66,7 +66,7 @@ impl Notifier for Log {
                 Ok(Err(_)) => "the log has no room for the line: nobody reads it".to_owned(),
                 Err(_) => {
                     let bound = crate::span::human(TIMEOUT);
-                    format!("the log did not take the line within {bound}: nobody reads it")
+                    format!("the log did not accept the line within {bound}: nobody reads it")
                 }
             };
             Err(NotifyError::retryable(why))

@@ -47,7 +47,7 @@ impl Message {
             EventKind::RunStalled => (format!("Run {run} has stalled"), Urgency::Normal),
             EventKind::RunOverdue => (format!("Run {run} is overdue"), Urgency::Normal),
             EventKind::ApiUnreachable if data.reason.as_deref() == Some("list_failed") => {
-                ("New DataFramer runs cannot be found".to_owned(), Urgency::Critical)
+                ("New DataFramer runs cannot be discovered".to_owned(), Urgency::Critical)
             }
             EventKind::ApiUnreachable if data.reason.as_deref() == Some("throttled") => {
                 ("The DataFramer API throttles requests".to_owned(), Urgency::Critical)
@@ -60,7 +60,7 @@ impl Message {
             }
             EventKind::DeliveryFailed => {
                 let channel = data.channel.as_deref().unwrap_or("?");
-                (format!("The channel {channel} could not be told"), Urgency::Critical)
+                (format!("Delivery to the channel {channel} failed"), Urgency::Critical)
             }
             EventKind::Test => ("runwatch test".to_owned(), Urgency::Low),
         };
@@ -152,7 +152,7 @@ fn body(kind: EventKind, data: &EventData) -> String {
         EventKind::ApiUnreachable => Some(match (data.reason.as_deref(), since(data)) {
             (Some("key_refused"), at) => format!("The API refuses the key{}.", since_words(at)),
             (Some("list_failed"), at) => {
-                format!("The list of runs could not be had{}; see the log.", since_words(at))
+                format!("Fetching the list of runs has failed{}; see the log.", since_words(at))
             }
             (Some("throttled"), at) => {
                 format!("It has answered nothing but 429 (too many requests){}.", since_words(at))

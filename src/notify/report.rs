@@ -46,21 +46,21 @@ impl Context {
                 self.count(AttemptOutcome::Superseded, took);
                 return info!(
                     %channel, %event_id, run_id,
-                    "{channel}: {about} is not tried again, since the run has ended: {error}"
+                    "{channel}: {about} is not retried, because the run has ended: {error}"
                 );
             }
             Finished::Requeued => {
                 self.count(AttemptOutcome::Retried, took);
                 return info!(
                     %channel, %event_id, run_id,
-                    "{channel}: {about} is tried again at once, since the channel was configured anew: {error}"
+                    "{channel}: {about} is retried at once, because the channel was reconfigured: {error}"
                 );
             }
             Finished::Abandoned => {
                 self.count(AttemptOutcome::Exhausted, took);
                 return warn!(
                     %channel, %event_id, run_id,
-                    "{channel}: {about} is given up, since the channel is not configured any more: {error}"
+                    "{channel}: {about} is given up, because the channel was removed: {error}"
                 );
             }
         }
@@ -70,7 +70,7 @@ impl Context {
             }
             (Outcome::Retry { at, .. }, _) => {
                 let again = human(self.until(*at));
-                warn!(%channel, %event_id, run_id, attempt, "{channel}: {about}: {error}; trying again in {again}");
+                warn!(%channel, %event_id, run_id, attempt, "{channel}: {about}: {error}; retrying in {again}");
             }
             (Outcome::Postponed { .. }, _) => self.say_held(verdict, error),
             (Outcome::Dead { .. }, AttemptOutcome::Disabled) => {
@@ -84,7 +84,7 @@ impl Context {
             (Outcome::Dead { .. }, AttemptOutcome::Undeliverable) => {
                 error!(
                     %channel, %event_id, run_id, attempt,
-                    "{channel}: {about} is given up, since it can never be delivered there: {error}"
+                    "{channel}: {about} is given up, because it can never be delivered there: {error}"
                 );
             }
             (Outcome::Dead { .. }, _) => {
@@ -106,7 +106,7 @@ impl Context {
         if before.is_some_and(|at| at.elapsed() < SAME_HOLD) {
             debug!(%channel, "{channel}: nothing is sent for {wait}: {error}");
         } else {
-            warn!(%channel, "{channel}: nothing is sent for {wait}, and more slowly then: {error}");
+            warn!(%channel, "{channel}: nothing is sent for {wait}, and more slowly after that: {error}");
         }
     }
 

@@ -267,13 +267,13 @@ impl Worker {
         let due = match due {
             Ok(Ok(due)) => due,
             Ok(Err(error)) => {
-                warn!(%channel, "cannot read what is to be sent to {channel}: {error}");
+                warn!(%channel, "cannot read due deliveries to {channel}: {error}");
                 self.ask_at = Some(now + self.store_pause);
                 self.store_pause = (self.store_pause * 2).min(LONGEST_STORE_PAUSE);
                 return;
             }
             Err(panic) => {
-                error!(%channel, "reading what is to be sent to {channel} panicked: {panic}");
+                error!(%channel, "reading due deliveries to {channel} panicked: {panic}");
                 self.ask_at = Some(now + self.store_pause);
                 return;
             }

@@ -256,7 +256,7 @@ impl Shared {
         if snapshot.ended_after.is_some() {
             return json(
                 StatusCode::BAD_REQUEST,
-                &serde_json::json!({ "error": "Only a run that is going can be canceled." }),
+                &serde_json::json!({ "error": "Only an active run can be canceled." }),
             );
         }
         let age = self.age(&timeline);

@@ -65,7 +65,7 @@ impl FromStr for Fault {
             "truncate" => FaultKind::Truncate,
             "html" => FaultKind::Html,
             status => FaultKind::Status(status.parse().ok().filter(|code| (300..600).contains(code)).ok_or_else(
-                || format!("`{status}` is no fault; expected reset, truncate, html or an HTTP status from 300 to 599"),
+                || format!("`{status}` is not a fault; expected reset, truncate, html or an HTTP status from 300 to 599"),
             )?),
         };
         let number: Option<f64> = match share.strip_suffix('%') {
@@ -74,7 +74,7 @@ impl FromStr for Fault {
         };
         match number.filter(|share| (0.0..=1.0).contains(share)) {
             Some(share) => Ok(Self { kind, share }),
-            None => Err(format!("`{share}` is no share; expected something like 5% or 0.05")),
+            None => Err(format!("`{share}` is not a share; expected something like 5% or 0.05")),
         }
     }
 }

@@ -137,14 +137,14 @@ impl FromStr for SimRun {
         let mut pairs = text.split(',').map(|pair| pair.split_once('=').unwrap_or(("id", pair)));
         let id = pairs.clone().find(|(key, _)| *key == "id").ok_or("there is no id in it")?.1;
         let mut run = Self::new(id.parse().map_err(|error: crate::run::RunIdError| error.to_string())?);
-        let number = |value: &str| value.parse().map_err(|_| format!("`{value}` is no number"));
+        let number = |value: &str| value.parse().map_err(|_| format!("`{value}` is not a number"));
         let time = |value: &str| span::parse_or_zero(value).map_err(|error| error.to_string());
         pairs.try_for_each(|(key, value)| {
             match key {
                 "id" => {}
                 "end" => {
                     run.end = RunStatus::parse(Some(value)).terminal().ok_or(format!(
-                        "`{value}` is no end; expected succeeded, failed or canceled"
+                        "`{value}` is not an end; expected succeeded, failed or canceled"
                     ))?;
                 }
                 "samples" => run.samples = number(value)?,

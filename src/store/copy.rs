@@ -69,7 +69,7 @@ pub fn copy_unused(database: &Path, to: &Path) -> Result<(), StoreError> {
     let open_file = |path: &Path| OpenOptions::new().read(true).custom_flags(NO_SURPRISE).open(path);
     let file = open_file(database).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
-        let message = format!("{} is no file", database.display());
+        let message = format!("{} is not a file", database.display());
         return Err(StoreError { kind: StoreErrorKind::Unusable, message });
     }
     // One of SQLite's own locks. Held until the file is closed.

@@ -32,7 +32,7 @@ fn a_port_that_is_released_soon_is_waited_for() {
     let api = Stub::with([]);
     let (home, port) = with_busy_port(&api);
     let mut daemon = home.spawn();
-    let _log = read_until(&mut daemon, "trying again");
+    let _log = read_until(&mut daemon, "retrying for");
     drop(port);
     home.wait_for("READY=1");
     stop(daemon);
@@ -54,7 +54,7 @@ fn a_daemon_that_waits_for_a_port_can_be_stopped() {
     let api = Stub::with([]);
     let (home, _port) = with_busy_port(&api);
     let mut daemon = home.spawn();
-    let _log = read_until(&mut daemon, "trying again");
+    let _log = read_until(&mut daemon, "retrying for");
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code, Some(0));
 }
@@ -66,7 +66,7 @@ fn a_state_that_cannot_be_kept_there_is_a_mistake_at_once() {
     std::fs::write(home.state(), "a file where the directory should be").unwrap();
     let ended = home.run(&["daemon"]);
     assert_eq!(ended.code, Some(78), "{ended:?}");
-    assert!(!ended.stderr.contains("trying again"), "{ended:?}");
+    assert!(!ended.stderr.contains("retrying for"), "{ended:?}");
 }
 
 #[test]

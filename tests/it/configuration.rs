@@ -196,7 +196,7 @@ fn a_daemon_needs_a_file_and_a_command_does_not() {
         let Some(command) = ordinary(command(args)) else { return };
         let output = command.run();
         assert_eq!(output.code, Some(78), "{args:?}: {output:?}");
-        assert!(output.stderr.contains("cannot look for the configuration file"), "{args:?}: {output:?}");
+        assert!(output.stderr.contains("cannot search for the configuration file"), "{args:?}: {output:?}");
     }
     chmod(&hidden, 0o700);
 }
@@ -289,7 +289,7 @@ fn a_proxy_that_the_api_needs_must_be_one() {
         let output = check.env(variable, "http://u:Kq8zX91vvT@proxy:port").config("").run();
         assert_eq!(output.code, Some(code), "{output:?}");
         let kind = if code == 0 { "warning" } else { "error" };
-        assert!(output.stderr.contains(&format!("{kind}: {variable} names no proxy")), "{output:?}");
+        assert!(output.stderr.contains(&format!("{kind}: {variable} is not a proxy")), "{output:?}");
         assert!(!output.stderr.contains("Kq8zX"), "{output:?}");
     }
 }

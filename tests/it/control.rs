@@ -215,7 +215,7 @@ fn a_reload_takes_all_of_a_configuration_or_nothing() {
     home.run(&["add", "added"]);
     home.configure(&format!("{}[[run]]\nid = \"b\"\nname = \"second\"\n", webhook(&new, "")));
     let reloaded = home.run(&["reload"]);
-    assert_eq!(reloaded.stdout, "reloaded: 2 runs going, 0 ended, 1 channels\n", "{reloaded:?}");
+    assert_eq!(reloaded.stdout, "reloaded: 2 active runs, 0 ended, 1 channels\n", "{reloaded:?}");
     assert_eq!(runs(), ["added", "b"]);
     let (status, body) = ask(&home.socket(), "GET /v1/status");
     assert!(status == 200 && body.contains("\"going\":2"), "{body}");
@@ -311,7 +311,7 @@ fn a_run_whose_channel_is_gone_is_told_to_the_others() {
     let told: serde_json::Value = serde_json::from_slice(&new.next().body).unwrap();
     assert_eq!(told["type"], "run.failed");
     let log = stop(daemon);
-    assert!(log.contains("channels that are not configured: old"), "{log}");
+    assert!(log.contains("channels of the run are not configured: old"), "{log}");
 }
 
 #[test]

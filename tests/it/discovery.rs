@@ -186,16 +186,19 @@ fn an_api_without_a_list_is_said_at_once_and_forgotten_when_it_has_one() {
     account.world.set_course("named", created(1, &["PROCESSING"]));
     account.world.set_temper(Temper { list_missing: true, ..Temper::default() });
     let daemon = account.home.start();
-    account.home.wait_for("new runs cannot be found");
+    account.home.wait_for("new runs cannot be discovered");
     let (code, troubles) = ask(&account.home.socket(), "GET /readyz");
-    assert!(code == 503 && troubles.contains("new runs cannot be found"), "{code} {troubles}");
+    assert!(code == 503 && troubles.contains("new runs cannot be discovered"), "{code} {troubles}");
     let (_, status) = ask(&account.home.socket(), "GET /v1/status");
-    assert!(status.contains("new runs cannot be found"), "{status}");
+    assert!(status.contains("new runs cannot be discovered"), "{status}");
     account.world.set_temper(Temper::default());
-    while account.home.wait_for("STATUS=1 run").contains("cannot be found") {}
+    while account.home.wait_for("STATUS=1 run").contains("cannot be discovered") {}
     assert_eq!(ask(&account.home.socket(), "GET /readyz").0, 200);
     let log = stop(daemon);
-    assert!(log.contains("looking for runs every 1s") && log.contains("new runs cannot be found"), "{log}");
+    assert!(
+        log.contains("discovering runs every 1s") && log.contains("new runs cannot be discovered"),
+        "{log}"
+    );
 }
 
 #[test]

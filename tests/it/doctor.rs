@@ -106,7 +106,7 @@ fn says_how_the_daemons_configuration_and_the_file_differ() {
     let shown = file.display().to_string();
     let output = doctor(&home, &[]).run();
     assert_eq!((output.code, wrong(&output).len()), (Some(0), 0), "{output:?}");
-    assert!(output.stdout.contains(&format!("ok      configuration: {shown} is in force\n")), "{output:?}");
+    assert!(output.stdout.contains(&format!("ok      configuration: {shown} is in use\n")), "{output:?}");
     // The same file, named: that is still about the daemon.
     let output = doctor(&home, &["--config", &shown]).run();
     assert_eq!((output.code, wrong(&output).len()), (Some(0), 0), "{output:?}");
@@ -129,7 +129,7 @@ fn says_how_the_daemons_configuration_and_the_file_differ() {
     let output = doctor(&home, &[]).run();
     assert_eq!(output.code, Some(0), "{output:?}");
     assert!(
-        output.stdout.contains(" is in force again, after a reload was refused\n        to have "),
+        output.stdout.contains(" is in use again, after a reload was refused\n        to clear "),
         "{output:?}"
     );
 
@@ -155,7 +155,7 @@ fn beside_a_stopped_daemon_only_the_daemon_is_wrong() {
     daemon.signal(rustix::process::Signal::CONT);
     assert_eq!(output.code, Some(78), "{output:?}");
     let [silent] = wrong(&output)[..] else { panic!("{output:?}") };
-    assert!(silent.starts_with("daemon: ") && silent.contains("waited 5s for a sign of life"), "{silent}");
+    assert!(silent.starts_with("daemon: ") && silent.contains("waited 5s for an answer"), "{silent}");
     assert!(output.stdout.contains("systemctl restart runwatch\n"), "{output:?}");
     // Its state directory is not this user's.
     assert!(!output.stdout.contains("state: "), "{output:?}");

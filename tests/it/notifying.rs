@@ -76,10 +76,7 @@ fn a_receiver_that_fails_is_tried_again_with_the_same_id_and_body() {
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
     assert_eq!(first.body, second.body);
     assert!(is_signed(&second, SECRET));
-    assert!(
-        output.stderr.contains("answered 500") && output.stderr.contains("trying again in 5"),
-        "{output:?}"
-    );
+    assert!(output.stderr.contains("answered 500") && output.stderr.contains("retrying in 5"), "{output:?}");
 }
 
 #[test]
@@ -202,7 +199,7 @@ fn a_command_that_fails_says_why_and_is_tried_again() {
         script(dir.path(), "if [ $RUNWATCH_ATTEMPT = 1 ]; then echo 'no \u{1b}[31mluck' >&2; exit 3; fi\n");
     let config = format!("[[notify.command]]\ncommand = [{path:?}]\n");
     let output = runwatch(&["watch", ID]).api(&api()).quick(&config).run();
-    assert!(output.stderr.contains("failed (exit status: 3): no [31mluck; trying again in 5"), "{output:?}");
+    assert!(output.stderr.contains("failed (exit status: 3): no [31mluck; retrying in 5"), "{output:?}");
     assert!(!output.stderr.contains("could not deliver"), "{output:?}");
 }
 

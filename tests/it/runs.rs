@@ -54,7 +54,7 @@ fn a_list_that_cannot_be_had_is_no_empty_list() {
         (error(500), 7, "500"),
         (page(200), 7, "web page"),
         (json(&LIST[..LIST.len() / 2]), 7, "it breaks off"),
-        (json("{}"), 7, "it is no list"),
+        (json("{}"), 7, "it is not a list"),
     ] {
         // No pause is so short that there is time for a second one.
         let stub = Stub::with([answer]);

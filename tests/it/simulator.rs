@@ -170,9 +170,9 @@ fn the_demo_shows_three_ends_and_verifies_three_webhooks() {
 #[test]
 fn wrong_descriptions_are_refused_in_words() {
     for (args, said) in [
-        (["--run", "id=r,end=paused"], "`paused` is no end"),
+        (["--run", "id=r,end=paused"], "`paused` is not an end"),
         (["--run", "samples=3"], "there is no id"),
-        (["--fault", "boom"], "`boom` is no fault"),
+        (["--fault", "boom"], "`boom` is not a fault"),
         (["--retry-after", "-5s"], "negative"),
         (["--speed", "0"], "from 0.001"),
         (["--listen", "0.0.0.0:0"], "this machine only"),

@@ -74,7 +74,7 @@ fn a_daemon_that_is_stopped_is_found_out_in_seconds() {
         let doctor = args == ["doctor"];
         assert_eq!(output.code, Some(if doctor { 78 } else { 69 }), "{args:?}: {output:?}");
         let said = if doctor { &output.stdout } else { &output.stderr };
-        let silent = format!("{} does not answer: waited 5s for a sign of life", home.socket().display());
+        let silent = format!("{} does not answer: waited 5s for an answer", home.socket().display());
         assert!(said.contains(&silent), "{args:?}: {output:?}");
     }
 }
@@ -177,7 +177,7 @@ fn a_daemon_that_goes_away_is_no_daemon() {
     serve(&path, |stream| stream.shutdown(std::net::Shutdown::Both).unwrap());
     let output = ask(&path, &["list"]);
     assert_eq!(output.code, Some(69), "{output:?}");
-    assert!(output.stderr.contains("went away without an answer"), "{output:?}");
+    assert!(output.stderr.contains("closed the connection without an answer"), "{output:?}");
     // One that was killed has left its socket.
     let path = dir.path().join("left");
     drop(UnixListener::bind(&path).unwrap());

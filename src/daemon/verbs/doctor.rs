@@ -22,7 +22,7 @@ impl Handle {
         let surroundings = Surroundings::Daemon { state_dir: self.state_dir.clone() };
         let checks = async { tokio::join!(examine(&config, &surroundings), self.configuration(&config)) };
         let (mut findings, configuration) = timeout(BOUND, checks).await.map_err(|_| {
-            Refusal::Unavailable(format!("the checks did not end within {}", span::human(BOUND)))
+            Refusal::Unavailable(format!("the checks did not finish within {}", span::human(BOUND)))
         })?;
         findings.insert(0, configuration);
         // The configuration's problems were just checked.
@@ -50,11 +50,11 @@ impl Handle {
         match read {
             Ok(config) if is_same(&config, in_force) && refused => Finding::absent(
                 "configuration",
-                format!("{file} is in force again, after a reload was refused"),
+                format!("{file} is in use again, after a reload was refused"),
             )
-            .with_remedy(format!("to have that forgotten: {reload}")),
+            .with_remedy(format!("to clear this: {reload}")),
             Ok(config) if is_same(&config, in_force) => {
-                Finding::well("configuration", format!("{file} is in force"))
+                Finding::well("configuration", format!("{file} is in use"))
             }
             Ok(_) => Finding::absent("configuration", format!("{file} has changed since the daemon read it"))
                 .with_remedy(format!(
@@ -63,7 +63,7 @@ impl Handle {
             Err(problems) => Finding::wrong(
                 "configuration",
                 format!(
-                    "{file} has a mistake, and what was read before stays in force: {}",
+                    "{file} has a mistake, and the earlier configuration stays in use: {}",
                     problems.lines().next().unwrap_or_default().trim_start_matches("error: ")
                 ),
                 format!("`runwatch config check` shows every mistake; then: {reload}"),
@@ -75,13 +75,13 @@ impl Handle {
 /// What to do about one of the daemon's problems.
 fn remedy(about: &str) -> &'static str {
     match about {
-        "api" | "discover" => "see the API above; the daemon goes on asking",
+        "api" | "discover" => "see the API above; the daemon keeps polling",
         "key" => "put a valid key where the daemon reads it, then: systemctl restart runwatch",
         "store" => {
             "check the disk and the rights of the state directory; the daemon tries again every 5 seconds"
         }
         "aside" => "nothing, unless you need the old file: it was kept",
-        "socket" => "take away what is in its place, or restart the daemon (systemctl restart runwatch)",
+        "socket" => "remove the file in its place, or restart the daemon (systemctl restart runwatch)",
         "watch_dir" => "make the directory, and let the daemon's user read it",
         _ => "see its log (journalctl -u runwatch)",
     }

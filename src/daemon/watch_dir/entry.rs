@@ -82,7 +82,7 @@ impl Warnings {
         }
         if before <= WARNED_ONE_BY_ONE && self.lately > WARNED_ONE_BY_ONE {
             warn!(
-                "more entries of the watched directory are ignored: they are no files, or their names no run ids"
+                "more entries of the watched directory are ignored: they are not files, or their names are not run ids"
             );
         }
         if is_all {
