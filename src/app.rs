@@ -1,8 +1,9 @@
-//! Joins the two halves, watching and notifying, and ends them in order.
+//! Joins polling and notifying, and stops them in order.
 //!
-//! `watch`, `wait`, `demo` and the daemon are the same road: they differ in the store, in who looks at the updates, and in
-//! when they end. Owns the supervision of both halves and the order of the stop: scheduler with its polls and commits,
-//! then deliveries (bounded), then the store. `lifeline` notices a half that ends by itself, `channels` makes the ways out.
+//! `watch`, `wait`, `demo` and the daemon all use this. They differ in the store, in who receives the updates, and in
+//! when they end. Supervises both halves and owns the order of the stop: the scheduler with its polls and commits, then
+//! deliveries (within a limit), then the store. `lifeline` detects a half that ends by itself, and `channels` creates
+//! the channels.
 
 mod channels;
 mod lifeline;
@@ -29,34 +30,34 @@ pub use channels::{channel, default_desktop, fingerprint, routes};
 
 use lifeline::Lifelines;
 
-/// How long each part of a stop may take beside the deliveries.
+/// Maximum time for each part of a stop, without the deliveries.
 const PART_BOUND: Duration = Duration::from_secs(5);
 
-/// The halves, as errors name them.
+/// The names of the halves in errors.
 const SCHEDULER: &str = "the scheduler";
 const DELIVERY: &str = "the delivery of notifications";
 
-/// What to watch and how.
+/// What to watch, and how.
 pub struct Plan {
-    /// For the scheduler.
+    /// The scheduler's settings.
     pub settings: Settings,
-    /// The runs to begin with.
+    /// The initial runs.
     pub runs: Vec<Watched>,
-    /// The ways out.
+    /// The notification channels.
     pub channels: Vec<Channel>,
-    /// When outages were told that may go on.
+    /// When lasting outages were notified.
     pub outages_told: OutagesTold,
 }
 
-/// Both halves at work.
+/// Polling and notifying, running.
 pub struct Running {
-    /// What happens, as it happens.
+    /// Updates as they happen.
     pub updates: mpsc::UnboundedReceiver<Update>,
-    /// Every attempt to tell, as it is made.
+    /// Delivery attempts as they finish.
     pub attempts: mpsc::UnboundedReceiver<AttemptReport>,
-    /// What the scheduler can be asked.
+    /// Commands to the scheduler.
     pub commands: mpsc::Sender<Command>,
-    /// Other channels.
+    /// New sets of channels.
     pub channels: mpsc::Sender<Vec<Channel>>,
     lifelines: Lifelines,
     scheduler: JoinHandle<Vec<FinalRun>>,
@@ -67,24 +68,24 @@ pub struct Running {
     outbox: Arc<dyn Outbox>,
 }
 
-/// What is left when both halves have ended.
+/// The results when both halves have ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The account of every run.
+    /// The final state of every run.
     pub runs: Vec<FinalRun>,
-    /// What could not be told, for want of time or for good; or why that cannot be said.
+    /// Deliveries that were not made, or why that is unknown.
     pub undelivered: Result<Vec<Undelivered>, AppError>,
 }
 
-/// A half of the program broke. Never a verdict on a run.
+/// A half of the program failed. Never a verdict on a run.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// A task that must not end by itself has ended.
+    /// A task ended that must not end by itself.
     #[error("{what} {how}; this is a bug in runwatch")]
     Ended {
-        /// Which.
+        /// The task.
         what: &'static str,
-        /// By a panic, or otherwise.
+        /// How it ended: by a panic, or otherwise.
         how: &'static str,
     },
     /// A task panicked.
@@ -93,7 +94,7 @@ pub enum AppError {
     /// The store failed at the end.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
-    /// A part did not end within its time.
+    /// A part did not end in time.
     #[error("{0} did not end in time")]
     Stuck(&'static str),
 }
@@ -133,28 +134,28 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
 }
 
 impl Running {
-    /// Waits until a half ends by itself; for ever if neither does. The process must end then: alone, neither is of use, and
-    /// the other one does not show it.
+    /// Waits until a half ends by itself; for ever if neither does. The process must end then, because one half alone
+    /// is useless and does not show it.
     pub fn failed(&self) -> impl Future<Output = AppError> + use<> {
         self.lifelines.failed()
     }
 
-    /// Polls every run that has not ended once more, and waits until that is done, `bound` at most.
+    /// Polls every active run once more, and waits for that, for `bound` at most.
     pub async fn final_poll(&self, bound: Duration) {
         let (reply, done) = oneshot::channel();
         if self.commands.send(Command::FinalPoll(reply)).await.is_ok() {
-            // Out of time is as done as done.
+            // A timeout counts as done.
             let _ = timeout(bound, done).await;
         }
     }
 
-    /// Whether there is anything still to be told.
+    /// Whether there are deliveries that can still be made.
     pub async fn is_delivering(&self) -> bool {
         let undelivered = self.outbox.undelivered().await.unwrap_or_default();
         undelivered.iter().any(|left| left.due_at.is_some())
     }
 
-    /// Ends both halves without a word to the store, which is of no use any more; gives what is known of every run.
+    /// Ends both halves without using the store, which has failed. Returns the state of every run.
     pub async fn abandon(&mut self) -> Vec<FinalRun> {
         self.lifelines.may_end();
         self.stop_polling.cancel();
@@ -169,8 +170,8 @@ impl Running {
         })
     }
 
-    /// Ends both halves in order: no more polls, then deliveries for up to `bound`, or until `hurry` is cancelled.
-    /// Retries that are due later than `retries_for` from now are not waited for. The whole of it is bounded.
+    /// Stops both halves in order: no more polls, then deliveries for up to `bound`, or until `hurry` is cancelled.
+    /// Does not wait for retries that are due later than `retries_for` from now. The total time is limited.
     pub async fn stop(
         mut self,
         retries_for: Duration,
@@ -180,17 +181,17 @@ impl Running {
         let failure = self.lifelines.failure();
         self.lifelines.may_end();
         self.stop_polling.cancel();
-        // Whatever became of the one half, the other is ended in order too: what was recorded is told.
+        // Even if one half failed, the other stops in order, so that recorded events are delivered.
         let runs = bounded(SCHEDULER, &mut self.scheduler).await;
         let now = Instant::now();
-        // Not `send`: that is lost where the workers have not begun to listen.
+        // Not `send`, which does nothing before the workers have subscribed.
         self.drain.send_replace(Some(now + retries_for));
         let delivered = tokio::select! {
             ended = timeout_at(now + bound, &mut self.delivery) => ended.ok(),
             () = hurry.cancelled() => None,
         };
         if let Some(ended) = delivered {
-            // What became of one that ended by itself is known.
+            // The end of a half that ended by itself is already known.
             ended.or_else(|error| if failure.is_some() { Ok(()) } else { Err(error) })?;
         } else {
             self.stop_delivering.cancel();
@@ -208,7 +209,7 @@ impl Running {
     }
 }
 
-/// Waits for a task, for a while.
+/// Waits for a task, up to a limit.
 async fn bounded<T>(what: &'static str, task: &mut JoinHandle<T>) -> Result<T, AppError> {
     if let Ok(ended) = timeout(PART_BOUND, &mut *task).await {
         return Ok(ended?);
@@ -234,7 +235,7 @@ pub fn api_settings(config: &Config) -> ApiSettings {
     }
 }
 
-/// How the scheduler is to go about it, from the configuration, for a command: all is kept for its report.
+/// The scheduler's settings for a command, from the configuration. Keeps everything for the final report.
 pub fn poll_settings(
     config: &Config,
     routes: watch::Receiver<Routes>,

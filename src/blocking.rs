@@ -1,20 +1,19 @@
-//! Runs work that blocks on a thread of its own, for the few places that need one now and then.
+//! Runs blocking work on a new thread, for the few places that need this occasionally.
 //!
-//! Not tokio's `spawn_blocking`: that panics when the machine is short of threads, and here it is an error like another, of
-//! the one call that needed the thread. What has to work at all times has its own thread from the start instead, as the
-//! store does.
+//! Not tokio's `spawn_blocking`, which panics if the machine is short of threads. Here, that is an error of the one
+//! call that needs a thread. Parts that must always work start their own thread early, as the store does.
 
 use std::io;
 
 use tokio::sync::oneshot;
 
-/// Runs `work` on a new thread of this name. An error is that the thread could not be started, or that `work` panicked.
+/// Runs `work` on a new thread of this name. Fails if the thread cannot be started, or if `work` panics.
 pub async fn run<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (reply, answer) = oneshot::channel();
-    // Whoever waits for it may give up meanwhile.
+    // The caller may be gone.
     let run = move || drop(reply.send(work()));
     std::thread::Builder::new()
         .name(name.to_owned())

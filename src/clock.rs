@@ -1,4 +1,4 @@
-//! Reads the two clocks, here and nowhere else.
+//! Reads the two clocks. No other file does.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use tokio::time::Instant;
 
 use crate::run::Moment;
 
-/// This moment on both clocks.
+/// The current time on both clocks.
 pub fn now() -> Moment {
     Moment { mono: Instant::now(), wall: wall() }
 }
 
-/// A wall clock, for parts whose waits outlive the process: a test can move it.
+/// A wall clock, for waits that outlast the process. Tests can set it.
 pub type WallClock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// The wall clock, to the microsecond (what the API uses).
+/// The wall clock, to the microsecond, as the API uses.
 pub fn wall() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)

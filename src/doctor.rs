@@ -1,7 +1,7 @@
-//! What can be wrong around a watch: key, API, clocks, desktop, state and channels, each looked at without telling anybody.
+//! Checks what can be wrong around a watch: key, API, clocks, desktop, state and channels. Sends no notification.
 //!
-//! Looked at from where it matters: a daemon makes these checks in its own surroundings (`daemon::verbs::doctor`), since what
-//! another user's environment has says nothing of it. `runwatch doctor` makes them where no daemon answers.
+//! The checks run where they matter. A daemon makes them in its own environment (`daemon::verbs::doctor`), because
+//! another user's environment says nothing about it. `runwatch doctor` makes them itself if no daemon answers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,35 +19,35 @@ use crate::notify::desktop;
 use crate::run::{DoubtKind, RunId};
 use crate::span;
 
-/// More than this between two clocks spoils signatures and the times in messages.
+/// Maximum difference between two clocks. A larger one breaks signatures and the times in messages.
 const MOST_SKEW: Duration = Duration::from_secs(30);
 
-/// How long a connection to a webhook's host may take.
+/// Maximum time to connect to a webhook's host.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// How long one check may take. One that hangs must not take the others along.
+/// Maximum time of one check, so that a hanging one does not block the others.
 const BOUND: Duration = Duration::from_secs(40);
 
-/// How long looking at files may take: a file system can hang.
+/// Maximum time to check files, because a file system can hang.
 const FILES: Duration = Duration::from_secs(5);
 
 /// An id that no run has.
 const NO_RUN: &str = "00000000-0000-0000-0000-000000000000";
 
-/// Whose surroundings are looked at.
+/// Whose environment is checked.
 #[derive(Debug, Clone)]
 pub enum Surroundings {
-    /// The daemon's own: all that the configuration names must be there.
+    /// The daemon's own: everything that the configuration names must exist.
     Daemon {
-        /// Where it keeps its state.
+        /// Its state directory.
         state_dir: PathBuf,
     },
-    /// Those of a command, beside a daemon that cannot be asked. It has its own key, secrets and directories: what is not here
-    /// is not wrong.
+    /// A command's, while the daemon does not answer. The daemon has its own key, secrets and directories, so something
+    /// missing here is not wrong.
     BesideDaemon,
-    /// Those of a command, and there is no daemon.
+    /// A command's, without a daemon.
     Command {
-        /// Where a daemon of this user would keep its state.
+        /// The state directory of a daemon of this user.
         state_dir: Option<PathBuf>,
     },
 }
@@ -58,15 +58,15 @@ impl Surroundings {
     }
 }
 
-/// What was found, before it is put into words for the socket.
+/// The result of a check, before it is converted for the socket.
 enum State {
-    /// All is well; what was found.
+    /// Fine; details.
     Well(String),
-    /// It is not there, and may not have to be.
+    /// Missing, which may be fine.
     Absent(String),
-    /// It is not there, need not be, and what to do if it should.
+    /// Missing, which is fine; and what to do if it should be there.
     Missing(String, String),
-    /// Something is wrong, and what to do about it.
+    /// A problem, and what to do about it.
     Wrong(String, String),
 }
 
@@ -79,11 +79,11 @@ fn finding(what: impl Into<String>, state: State) -> Finding {
     }
 }
 
-/// Looks at everything that a configuration points to.
+/// Checks everything that a configuration refers to.
 pub async fn examine(config: &Config, surroundings: &Surroundings) -> Vec<Finding> {
     let channels = async {
         let mut findings = Vec::new();
-        // Side by side: each that cannot be reached takes its time.
+        // In parallel, because each unreachable one takes its full time.
         let mut looked = tokio::task::JoinSet::new();
         for (at, channel) in config.channels.iter().cloned().enumerate() {
             let (config, beside_daemon) = (config.clone(), surroundings.beside_daemon());
@@ -112,7 +112,7 @@ pub async fn examine(config: &Config, surroundings: &Surroundings) -> Vec<Findin
         match surroundings {
             Surroundings::Daemon { state_dir } => Some(state(Some(state_dir.clone())).await),
             Surroundings::Command { state_dir } => Some(state(state_dir.clone()).await),
-            // The daemon's is somewhere else.
+            // The daemon's state is elsewhere.
             Surroundings::BesideDaemon => None,
         }
     };
@@ -130,7 +130,7 @@ fn too_late(what: &str) -> Finding {
     finding(what, State::Wrong(found, "check the network, and request_timeout in [api]".to_owned()))
 }
 
-/// The key, the API and the clocks, by one request about a run that is not there.
+/// Checks the key, the API and the clocks with one request about a run that does not exist.
 async fn api(config: &Config, beside_daemon: bool) -> Vec<Finding> {
     if let Err(error) = config.api.key.read() {
         let is_absent = matches!(config.api.key, KeySource::Environment(None));
@@ -209,9 +209,9 @@ async fn api(config: &Config, beside_daemon: bool) -> Vec<Finding> {
     findings
 }
 
-/// The list of all runs, and which of them would be found.
+/// Fetches the list of all runs, and counts those that discovery would find.
 async fn discover(config: &Config, discover: &Discover) -> Option<Finding> {
-    // Without a key there is nothing to add to what was said of it.
+    // A missing key was reported already.
     let client = ApiClient::new(&app::api_settings(config)).ok()?;
     let now = clock::wall();
     let going = |listed: &Listed| listed.run.status.terminal().is_none();
@@ -270,7 +270,7 @@ fn hangs() -> std::io::Error {
     )
 }
 
-/// Whether a directory is there; an error if it is and cannot be written, or cannot be made.
+/// Whether a directory exists; an error if it cannot be written or created.
 fn writable(dir: &Path) -> std::io::Result<bool> {
     use rustix::fs::{Access, access};
     if dir.is_dir() {
@@ -282,7 +282,7 @@ fn writable(dir: &Path) -> std::io::Result<bool> {
     Ok(false)
 }
 
-/// A channel, without telling anything through it.
+/// Checks a channel without sending anything through it.
 async fn channel(config: &Config, configured: &ConfiguredChannel, beside_daemon: bool) -> Finding {
     let what = format!("channel {}", configured.name);
     let try_it = || format!("try it: runwatch notify test {}", configured.name);
@@ -328,7 +328,7 @@ async fn channel(config: &Config, configured: &ConfiguredChannel, beside_daemon:
     finding(what, state)
 }
 
-/// Connects to a webhook's host and asks nothing of its path: the receiver is not bothered.
+/// Connects to a webhook's host without sending a request, so that the receiver is not disturbed.
 async fn reach(url: &reqwest::Url, ca_file: Option<&Path>) -> Result<(), String> {
     let host = url.origin().ascii_serialization();
     let builder = http::client_builder(url, ca_file).map_err(|error| error.to_string())?;

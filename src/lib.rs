@@ -1,6 +1,6 @@
-//! runwatch, the library behind the binary: watches DataFramer runs to their end, and says so.
+//! The runwatch library, used by the binary: watches DataFramer runs until they end, and notifies.
 //!
-//! The road the data takes, one module a stage:
+//! The path of the data, one module per stage:
 //!
 //! ```text
 //! config ─▶ watch list ─▶ poll::scheduler ─▶ api ─▶ run::observe ─▶ store ══▶ notify::delivery ─▶ notifiers
@@ -8,23 +8,24 @@
 //!                                                                    ONE transaction)   record)
 //! ```
 //!
-//! The double arrow is the only bridge between the half that watches and the half that notifies: a row in the outbox.
+//! The double arrow is the only link between polling and notifying: a row in the outbox.
 //!
-//! Who may import whom (a test keeps it true):
+//! Allowed imports (checked by a test):
 //!
-//! - [`run`] imports nothing of ours.
-//! - [`blocking`], [`clock`], [`http`], [`secret`], [`small_file`] and [`span`] import nothing but `run`; `http` imports
-//!   `blocking`, `secret` and `small_file` too.
-//! - [`api`] and [`store`] import `run`. They do not know each other.
-//! - [`notify`] imports `run` and `store`: it lives off the outbox.
+//! - [`run`] imports no other module.
+//! - [`blocking`], [`clock`], [`http`], [`secret`], [`small_file`] and [`span`] import only `run`; `http` also imports
+//!   `blocking`, `secret` and `small_file`.
+//! - [`api`] and [`store`] import `run`, but not each other.
+//! - [`notify`] imports `run` and `store`, because it reads the outbox.
 //! - [`poll`] imports `api`, `run` and `store`.
-//! - [`config`] imports `run`, from `notify` the settings that stand beside each notifier, and from `poll` its settings.
-//! - `sim`, the simulator, imports `run` and the small modules above: it knows nothing of the half that watches.
-//! - [`words`] imports `poll` and `run`: what happens, in words.
-//! - [`control`] imports `run` and `store`, and the small modules above: what goes over the daemon's socket, and both of its sides.
-//! - [`doctor`] imports the configuration and what it points to: `api`, `app`, `config`, `control` and `notify`.
-//! - [`app`] joins the two halves, [`daemon`] puts them on a durable store and serves the socket, and [`cli`] is the edge:
-//!   nothing imports it.
+//! - [`config`] imports `run`, the settings of each notifier from `notify`, and the settings of `poll`.
+//! - `sim`, the simulator, imports `run` and the small modules above. It knows nothing about polling.
+//! - [`words`] imports `poll` and `run`: it words updates for people.
+//! - [`control`] imports `run`, `store` and the small modules above: the messages on the daemon's socket, and both of
+//!   its sides.
+//! - [`doctor`] imports the configuration and what it refers to: `api`, `app`, `config`, `control` and `notify`.
+//! - [`app`] joins polling and notifying, [`daemon`] runs them on a durable store and serves the socket, and [`cli`] is
+//!   the edge: nothing imports it.
 pub mod api;
 pub mod app;
 pub mod blocking;
@@ -46,5 +47,5 @@ pub mod span;
 pub mod store;
 pub mod words;
 
-/// A boxed future, for traits that are used behind a pointer.
+/// A boxed future, for traits that are used as trait objects.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

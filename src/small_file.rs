@@ -1,7 +1,7 @@
-//! Reads a whole small file that a person named: a configuration, a key, a bundle of certificates.
+//! Reads a whole small file that the user named: a configuration, a key, a bundle of certificates.
 //!
-//! Owns the rule that reading never hangs and never fills the memory: a pipe, a device or a directory in the file's place is an
-//! error at once. Used wherever such a file is read. (A file system that hangs is not its business: read off the runtime.)
+//! Reading never hangs and never fills the memory: a pipe, a device or a directory instead of a file is an error at
+//! once. Used wherever such a file is read. (A file system can still hang, so call this off the runtime.)
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -10,17 +10,17 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
 
-/// The largest configuration or bundle of certificates, in bytes.
+/// Maximum size of a configuration or a bundle of certificates, in bytes.
 pub const LARGE: u64 = 16 * 1024 * 1024;
 
-/// The largest key, secret or URL, in bytes.
+/// Maximum size of a key, secret or URL, in bytes.
 pub const SMALL: u64 = 64 * 1024;
 
 /// The bytes of a regular file of at most `limit` bytes.
 pub fn read(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // Before it is opened: opening a device can do something.
+    // Checked before opening, because opening a device can have side effects.
     check(&std::fs::metadata(path)?)?;
-    // Should a pipe have taken its place, opening it would wait for a writer.
+    // A pipe may have replaced the file; a normal open would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(open(path, flags, Mode::empty())?);
     check(&file.metadata()?)?;
@@ -38,7 +38,7 @@ pub fn read_text(path: &Path, limit: u64) -> io::Result<String> {
         .map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8 text"))
 }
 
-/// Refuses what a library is going to read by itself, if it is there and no regular file.
+/// Checks a file that a library will read: if it exists, it must be a regular file.
 pub fn check_if_there(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

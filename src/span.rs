@@ -1,16 +1,16 @@
-//! Lengths of time as people write and read them: "30s", "5m", "2h", "1h 30m".
+//! Durations as people write and read them: "30s", "5m", "2h", "1h 30m".
 
 use std::time::Duration;
 
 use jiff::{SpanRelativeTo, Unit};
 
-/// The longest time that can be set, ten years: long enough for anything, short enough that sums cannot overflow.
+/// Maximum duration, ten years: long enough for every use, and short enough that sums do not overflow.
 pub const MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Why a text is no length of time.
+/// Why a text is not a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpanError {
-    /// Not understood at all.
+    /// Not a duration at all.
     #[error("`{0}` is not a length of time; expected a number and a unit, such as \"30s\", \"5m\" or \"2h\"")]
     Unreadable(String),
     /// A number alone could be seconds or milliseconds.
@@ -19,7 +19,7 @@ pub enum SpanError {
     /// Below zero.
     #[error("`{0}` is negative; expected a length of time above zero, such as \"30s\"")]
     Negative(String),
-    /// Zero where something must pass.
+    /// Zero where that is not allowed.
     #[error("`{0}` is no time at all; expected a length of time above zero, such as \"30s\"")]
     Zero(String),
     /// Beyond [`MAX`].
@@ -27,7 +27,7 @@ pub enum SpanError {
     TooLong(String),
 }
 
-/// Reads a length of time above zero, up to ten years.
+/// Parses a duration above zero, up to ten years.
 pub fn parse(text: &str) -> Result<Duration, SpanError> {
     match parse_or_zero(text)? {
         Duration::ZERO => Err(SpanError::Zero(text.to_owned())),
@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<Duration, SpanError> {
     }
 }
 
-/// Reads a length of time, zero included, up to ten years.
+/// Parses a duration from zero to ten years.
 pub fn parse_or_zero(text: &str) -> Result<Duration, SpanError> {
     let trimmed = text.trim();
     if trimmed.parse::<f64>().is_ok_and(|number| number != 0.0) {
@@ -57,7 +57,7 @@ pub fn parse_or_zero(text: &str) -> Result<Duration, SpanError> {
     }
 }
 
-/// jiff refuses digits beyond its own range: that is too long, not unreadable.
+/// jiff rejects numbers beyond its own range. Those are too long, not unreadable.
 fn unreadable(text: &str) -> SpanError {
     let digits = text.chars().take_while(char::is_ascii_digit).count();
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit()).trim();
@@ -68,7 +68,7 @@ fn unreadable(text: &str) -> SpanError {
     }
 }
 
-/// A length of time in its two largest units, such as `2h 5m`, `9m 3s`, `4.2s` or `350ms`.
+/// A duration in its two largest units, such as `2h 5m`, `9m 3s`, `4.2s` or `350ms`.
 pub fn human(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);

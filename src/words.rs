@@ -1,4 +1,4 @@
-//! The words for people about what happens, shared by everything that shows it.
+//! Wording of updates for people, shared by all displays.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::poll::{RunView, Update};
 use crate::run::{DoubtKind, Ending, Progress, RunStatus, Terminal};
 use crate::span;
 
-/// Where a run stands, in one line without its name.
+/// A run's status in one line, without its name.
 pub fn standing(run: &RunView) -> String {
     let state = &run.state;
     let status = state.status.as_ref().map_or("not seen yet", RunStatus::as_str);
@@ -36,7 +36,7 @@ pub fn partial(run: &RunView) -> Option<String> {
     Some(format!("warning: {} SUCCEEDED with {failed}{of} samples failed", run.subject.label()))
 }
 
-/// What is to be said of an update that is not about a run's progress.
+/// The message for an update that is not about a run's progress.
 pub fn notice(update: &Update) -> Option<String> {
     Some(match update {
         Update::Run(..) | Update::WatchList | Update::Found(_) => return None,
@@ -75,7 +75,7 @@ pub fn notice(update: &Update) -> Option<String> {
     })
 }
 
-/// A moment as people read it: UTC, to the second.
+/// A time for people: UTC, to the second.
 pub fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
@@ -86,12 +86,12 @@ pub fn left(run: &RunView) -> Option<String> {
     (!left.is_zero()).then(|| format!("about {} left", span::human(round(left))))
 }
 
-/// An estimate does not have milliseconds.
+/// An estimate has no milliseconds.
 pub fn round(duration: Duration) -> Duration {
     Duration::from_secs(duration.as_secs() + u64::from(duration.subsec_nanos() > 0))
 }
 
-/// Samples as `193/200, 7 failed`; nothing where the API counts none.
+/// Samples as `193/200, 7 failed`; `None` if the API gives no counts.
 pub fn samples(progress: Progress) -> Option<String> {
     let completed = progress.completed?;
     let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! From a configured channel to one that delivers.
+//! Creates a notification channel from its configuration.
 //!
-//! Owns what each kind gets (concurrency, time), and the fingerprint that stands for how a channel is configured. Called at the
-//! start and at a reload, by the daemon and by commands.
+//! Owns the limits of each kind (concurrency, timeout), and the fingerprint of a channel's configuration. Used by the
+//! daemon at start and reload, and by commands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::secret::KnownSecrets;
 use crate::small_file;
 use crate::store::{ChannelName, Route, Routes};
 
-/// Deliveries under way at once, by kind: machines take several, a person one after the other.
+/// Maximum number of deliveries in flight, by kind: machines accept several, people read one at a time.
 const WEBHOOK_CONCURRENCY: usize = 8;
 const COMMAND_CONCURRENCY: usize = 4;
 
 /// Grace on top of a notifier's own timeout before its attempt is aborted.
 const ATTEMPT_MARGIN: Duration = Duration::from_secs(2);
 
-/// Builds a channel. Nothing is sent yet.
+/// Creates a channel. Sends nothing.
 pub fn channel(configured: &ConfiguredChannel, config: &Config) -> Result<Channel, SetupError> {
     let retry_delays = &config.retry_delays;
     config.known.learn(|redactor| configured.kind.know(redactor));
@@ -68,11 +68,12 @@ pub fn channel(configured: &ConfiguredChannel, config: &Config) -> Result<Channe
     })
 }
 
-/// What stands for how a channel is configured: a digest, so that no secret is in it. It is made of what the configuration
-/// comes to, contents of files included, and never of names in the code: it is kept in the state and must outlast upgrades.
+/// The fingerprint of a channel's configuration: a digest, so that it contains no secret. It covers the effective
+/// configuration, including the contents of files, but no names in the code. It is stored in the state, so upgrades
+/// must not change it.
 pub fn fingerprint(kind: &ChannelKind) -> Result<Arc<str>, SetupError> {
     let mut digest = Context::new(&SHA256);
-    // The length keeps ("ab", "c") apart from ("a", "bc").
+    // The length makes ("ab", "c") differ from ("a", "bc").
     let mut add = |part: &[u8]| {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part);
@@ -109,7 +110,8 @@ pub fn fingerprint(kind: &ChannelKind) -> Result<Arc<str>, SetupError> {
     Ok(format!("2:{}", short(&digest.finish())).into())
 }
 
-/// The fingerprint that versions before schema 4 gave to the same configuration, byte for byte: what they disabled stays so.
+/// The fingerprint that versions before schema 4 gave to the same configuration, byte for byte, so that channels
+/// disabled by them stay disabled.
 fn former_fingerprint(kind: &ChannelKind, retry_delays: &[Duration]) -> String {
     let shown = match kind {
         ChannelKind::Webhook { url, secrets, ca_file } => format!(
@@ -135,7 +137,7 @@ fn former_fingerprint(kind: &ChannelKind, retry_delays: &[Duration]) -> String {
     short(&digest.finish())
 }
 
-/// What a signing secret makes stands for it.
+/// Represents a signing secret by a signature made with it.
 fn mark_of(secret: &crate::notify::SigningSecret) -> String {
     secret.sign("fingerprint", 0, b"")
 }
@@ -147,8 +149,7 @@ fn short(digest: &Digest) -> String {
     format!("{:016x}{:016x}", hex(&digest[..8]), hex(&digest[8..16]))
 }
 
-/// The desktop, for a person who sits at it and has configured nothing: shown once or not at all. `taken` are the names
-/// that channels have already.
+/// The desktop channel for a user who configured none: one attempt only. `taken` are the names already in use.
 pub fn default_desktop(taken: &[ConfiguredChannel]) -> Channel {
     let free = |name: &&&str| taken.iter().all(|channel| *channel.name != ***name);
     let name = ["desktop", "default-desktop", "runwatch-default-desktop"].iter().find(free);
@@ -166,7 +167,7 @@ pub fn default_desktop(taken: &[ConfiguredChannel]) -> Channel {
     }
 }
 
-/// Who is told what: by these channels, and by more of any name and events.
+/// The routes to these channels, and to `more` of any names and events.
 pub fn routes<'c>(
     channels: impl IntoIterator<Item = &'c ConfiguredChannel>,
     more: impl IntoIterator<Item = (ChannelName, Option<Vec<EventKind>>)>,
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_the_same_for_ever() {
-        // A change of these would make every channel look changed after an upgrade.
+        // If these values changed, an upgrade would make every channel look changed.
         for (kind, expected) in [
             (ChannelKind::Log, "2:0ac0da0ca9b81c2940663d38a1030e10"),
             (webhook("https://h.example/x", &[ONE], None), "2:d8cca040e119581b658eaceb305f1048"),
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_fingerprints_of_older_versions_are_known() {
-        // Out of a state that one of them wrote (tests/fixtures/state/v3.db).
+        // From a state that such a version wrote (tests/fixtures/state/v3.db).
         let gone = webhook("http://127.0.0.1:8499/gone", &[], None);
         let known = "b53091473204773427fc1b589574b5fb";
         assert_eq!(former_fingerprint(&gone, &RetrySchedule::suggested()), known);
@@ -225,7 +226,7 @@ mod tests {
             ChannelKind::Log,
         ];
         let delays = [Duration::from_secs(1), Duration::from_millis(2500)];
-        // Those versions showed the arguments of a command.
+        // Those versions included the arguments of a command.
         let say = command("say", &["a \"b\"", ""], 30);
         assert_eq!(former_fingerprint(&say, &delays), "29a21ee43d6feed27285a6aeff11da5e");
         for kind in &all {

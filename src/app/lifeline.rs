@@ -1,7 +1,6 @@
-//! Long-lived tasks that must not end by themselves: if one does, by a panic or otherwise, whoever runs them learns of it and
-//! which one it was.
+//! Long-lived tasks that must not end by themselves: if one does, by a panic or otherwise, the owner learns which.
 //!
-//! Owns that one fact. What follows from it (the process ends, visibly) is the caller's.
+//! Only detects it. The caller decides what to do: end the process visibly.
 
 use std::sync::Arc;
 
@@ -18,13 +17,13 @@ pub(super) struct Lifelines {
 
 #[derive(Debug, Default)]
 struct State {
-    /// From now on they may end.
+    /// Whether they may end now.
     may_end: bool,
-    /// The first that ended before.
+    /// The first that ended too early.
     ended: Option<(&'static str, bool)>,
 }
 
-/// Ends with its task.
+/// Dropped with its task.
 struct Lifeline {
     what: &'static str,
     lifelines: Lifelines,
@@ -47,18 +46,18 @@ impl Lifelines {
         })
     }
 
-    /// The tasks are being stopped.
+    /// The tasks are being stopped and may end.
     pub(super) fn may_end(&self) {
         self.shared.send_modify(|state| state.may_end = true);
     }
 
-    /// What ended that should not have, if anything has.
+    /// The task that ended too early, if any.
     pub(super) fn failure(&self) -> Option<AppError> {
         let (what, panicked) = self.shared.borrow().ended?;
         Some(AppError::Ended { what, how: if panicked { "panicked" } else { "ended by itself" } })
     }
 
-    /// Waits until something ends that should not; for ever if nothing does.
+    /// Waits until a task ends too early; for ever if none does.
     pub(super) fn failed(&self) -> impl Future<Output = AppError> + use<> {
         let (lifelines, mut changes) = (self.clone(), self.shared.subscribe());
         async move {
@@ -66,7 +65,7 @@ impl Lifelines {
                 if let Some(error) = lifelines.failure() {
                     return error;
                 }
-                // The sender is in `lifelines`: this does not fail.
+                // The sender is in `lifelines`, so this cannot fail.
                 let _ = changes.changed().await;
             }
         }
