@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use runwatch::run::{Progress, RunStatus, Subject};
-use runwatch::sim::{Settings, SimRun, Simulator};
+use runwatch::sim::{SimRun, Simulator, SimulatorSettings};
 use runwatch::store::{Origin, RunStore as _, SqliteStore, Watched};
 
 /// The release binary.
@@ -18,7 +18,7 @@ pub fn runtime() -> tokio::runtime::Runtime {
 
 /// A simulated API with these runs.
 pub fn simulate(runtime: &tokio::runtime::Runtime, runs: Vec<SimRun>) -> Simulator {
-    runtime.block_on(Simulator::start(Settings { runs, ..Settings::default() })).unwrap()
+    runtime.block_on(Simulator::start(SimulatorSettings { runs, ..SimulatorSettings::default() })).unwrap()
 }
 
 /// A process that ends with its scope.

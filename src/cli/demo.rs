@@ -21,7 +21,7 @@ use crate::app;
 use crate::config::{self, ChannelKind, Config, ConfiguredChannel, ConfiguredRun, SecretUrl};
 use crate::notify::{SigningSecret, verify};
 use crate::run::event::Payload;
-use crate::sim::{Delivered, Receiver, Settings, SimRun, Simulator};
+use crate::sim::{Delivered, Receiver, SimRun, Simulator, SimulatorSettings};
 
 /// `runwatch demo`.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ async fn demo(out: &Out, args: &DemoArgs) -> Result<Exit, Exit> {
         Exit::Internal
     };
     let runs = simulate::three_runs(args.length);
-    let settings = Settings { runs: runs.clone(), ..Settings::default() };
+    let settings = SimulatorSettings { runs: runs.clone(), ..SimulatorSettings::default() };
     let simulator = Simulator::start(settings).await.map_err(|error| cannot(&error))?;
     let secret = new_secret().map_err(|error| cannot(&error))?;
     let checked = secret.clone();

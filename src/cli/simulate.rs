@@ -13,7 +13,7 @@ use super::signals::Signals;
 use super::{out, setup};
 use crate::run::{RunId, Terminal};
 use crate::secret::Secret;
-use crate::sim::{Fault, Faults, RetryAfter, Settings, SimRun, Simulator};
+use crate::sim::{Fault, Faults, RetryAfter, SimRun, Simulator, SimulatorSettings};
 use crate::span;
 
 /// `runwatch simulate`.
@@ -80,7 +80,7 @@ pub(super) async fn run(args: &SimulateArgs) -> Exit {
         return Exit::Usage;
     }
     let runs = if args.runs.is_empty() { three_runs(Duration::from_secs(30)) } else { args.runs.clone() };
-    let settings = Settings {
+    let settings = SimulatorSettings {
         listen: args.listen,
         runs: runs.clone(),
         faults: Faults { faults: args.faults.clone(), latency: args.latency, retry_after: args.retry_after },

@@ -17,14 +17,14 @@ use super::{Proxy, SetupError, build, builder, is_http2, proxy_for, read_extra};
 pub struct Generation(u64);
 
 /// Adds one client's own settings.
-type Settings = Box<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
+type Configure = Box<dyn Fn(ClientBuilder) -> ClientBuilder + Send + Sync>;
 
 /// A client for one host.
 pub struct Pool {
     target: Url,
     extra: Vec<Certificate>,
     proxy: Option<Proxy>,
-    settings: Settings,
+    settings: Configure,
     current: Mutex<(Generation, Client)>,
 }
 

@@ -30,7 +30,7 @@ const REMEMBERED: usize = 100_000;
 
 /// What to simulate.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct SimulatorSettings {
     /// The address to listen on; port 0 chooses a free one.
     pub listen: SocketAddr,
     /// The runs, oldest first.
@@ -45,7 +45,7 @@ pub struct Settings {
     pub speed: f64,
 }
 
-impl Default for Settings {
+impl Default for SimulatorSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -82,7 +82,7 @@ pub struct Simulator {
 
 #[derive(Debug)]
 struct Shared {
-    settings: Settings,
+    settings: SimulatorSettings,
     started: Instant,
     started_wall: Timestamp,
     changing: Mutex<Changing>,
@@ -101,7 +101,7 @@ struct Changing {
 
 impl Simulator {
     /// Starts the server.
-    pub async fn start(settings: Settings) -> io::Result<Self> {
+    pub async fn start(settings: SimulatorSettings) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             started: Instant::now(),
             started_wall: clock::wall(),

@@ -12,7 +12,7 @@ mod receiver;
 mod scenario;
 mod serve;
 
-pub use api::{Request, Settings, Simulator};
+pub use api::{Request, Simulator, SimulatorSettings};
 pub use faults::{Fault, Faults, RetryAfter};
 pub use receiver::{Delivered, Receiver};
 pub use scenario::SimRun;

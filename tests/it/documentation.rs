@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use runwatch::sim::{Settings, Simulator};
+use runwatch::sim::{Simulator, SimulatorSettings};
 
 use crate::support::bin::runwatch;
 use crate::support::body::run;
@@ -131,7 +131,9 @@ fn example(line: &str) -> String {
 fn every_command_is_accepted_as_it_is_written() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let runs = ["id=r,duration=0s"].map(|run| run.parse().unwrap()).to_vec();
-    let simulator = runtime.block_on(Simulator::start(Settings { runs, ..Settings::default() })).unwrap();
+    let simulator = runtime
+        .block_on(Simulator::start(SimulatorSettings { runs, ..SimulatorSettings::default() }))
+        .unwrap();
     let mut count = 0;
     for (page, text) in pages() {
         for (number, block) in blocks(&text, "sh") {

@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use runwatch::sim::{Settings, Simulator};
+use runwatch::sim::{Simulator, SimulatorSettings};
 
 use crate::support::bin::runwatch;
 use crate::support::body::run;
@@ -30,7 +30,9 @@ fn the_official_sdk_reads_the_simulator() {
         "id=5eed0000-0000-4000-8000-000000000002,queue=60s",
     ];
     let runs = runs.map(|run| run.parse().unwrap()).to_vec();
-    let simulator = runtime.block_on(Simulator::start(Settings { runs, ..Settings::default() })).unwrap();
+    let simulator = runtime
+        .block_on(Simulator::start(SimulatorSettings { runs, ..SimulatorSettings::default() }))
+        .unwrap();
     let program = r#"
 import sys
 from dataframer import Dataframer

@@ -6,7 +6,7 @@ use std::time::Duration;
 use runwatch::api::{ApiClient, ApiSettings, PollErrorKind, RunSource as _};
 use runwatch::run::{DoubtKind, RunId, RunStatus};
 use runwatch::secret::Secret;
-use runwatch::sim::{Faults, RetryAfter, Settings, SimRun, Simulator};
+use runwatch::sim::{Faults, RetryAfter, SimRun, Simulator, SimulatorSettings};
 use rustix::process::Signal;
 
 use crate::support::bin::runwatch;
@@ -14,7 +14,7 @@ use crate::support::body::fixture;
 
 async fn simulate(runs: &[&str]) -> Simulator {
     let runs = runs.iter().map(|text| text.parse::<SimRun>().unwrap()).collect();
-    Simulator::start(Settings { runs, ..Settings::default() }).await.unwrap()
+    Simulator::start(SimulatorSettings { runs, ..SimulatorSettings::default() }).await.unwrap()
 }
 
 fn client(simulator: &Simulator, key: &'static str) -> ApiClient {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Mutex;
 
-use runwatch::sim::{Settings, SimRun, Simulator};
+use runwatch::sim::{SimRun, Simulator, SimulatorSettings};
 
 use crate::support::bin::{Output, runwatch};
 
@@ -57,7 +57,8 @@ async fn the_worst_of_each_pair_decides_in_every_mode() {
         "id=active,duration=9h",
     ];
     let runs = runs.iter().map(|text| text.parse::<SimRun>().unwrap()).collect();
-    let simulator = Simulator::start(Settings { runs, ..Settings::default() }).await.unwrap();
+    let simulator =
+        Simulator::start(SimulatorSettings { runs, ..SimulatorSettings::default() }).await.unwrap();
     let modes: [&[&str]; 5] = [
         &["watch", "--grace", "0s"],
         &["watch", "--any", "--grace", "0s"],
