@@ -11,7 +11,8 @@ use ring::digest::{Context, Digest, SHA256};
 use crate::config::{ChannelKind, Config, ConfiguredChannel};
 use crate::http::SetupError;
 use crate::notify::{
-    Channel, Command, CommandSettings, Desktop, Log, Notifier, RetrySchedule, Webhook, WebhookSettings,
+    Channel, CommandNotifier, CommandSettings, Desktop, Log, Notifier, RetrySchedule, Webhook,
+    WebhookSettings,
 };
 use crate::run::EventKind;
 use crate::secret::KnownSecrets;
@@ -47,9 +48,12 @@ pub fn channel(configured: &ConfiguredChannel, config: &Config) -> Result<Channe
             ("desktop", Arc::new(Desktop::default()), 1, crate::notify::desktop::TIMEOUT)
         }
         ChannelKind::Log => ("log", Arc::new(Log), 1, crate::notify::log::TIMEOUT),
-        ChannelKind::Command(settings) => {
-            ("command", Arc::new(Command::new(settings.clone())), COMMAND_CONCURRENCY, settings.timeout)
-        }
+        ChannelKind::Command(settings) => (
+            "command",
+            Arc::new(CommandNotifier::new(settings.clone())),
+            COMMAND_CONCURRENCY,
+            settings.timeout,
+        ),
     };
     Ok(Channel {
         name: configured.name.clone(),

@@ -57,11 +57,11 @@ impl fmt::Debug for CommandSettings {
 
 /// Runs a program for each event.
 #[derive(Debug)]
-pub struct Command {
+pub struct CommandNotifier {
     settings: CommandSettings,
 }
 
-impl Command {
+impl CommandNotifier {
     /// Creates the channel. Starts nothing.
     pub fn new(settings: CommandSettings) -> Self {
         Self { settings }
@@ -134,7 +134,7 @@ impl Command {
     }
 }
 
-impl Notifier for Command {
+impl Notifier for CommandNotifier {
     fn send<'a>(&'a self, notice: &'a Notice) -> BoxFuture<'a, Result<(), NotifyError>> {
         Box::pin(self.run(notice))
     }
@@ -225,7 +225,7 @@ mod tests {
             arguments: Vec::new(),
             timeout: Duration::from_secs(1),
         };
-        let command = Command::new(settings).prepared(&notice);
+        let command = CommandNotifier::new(settings).prepared(&notice);
         let ours = |(name, value): (&OsStr, Option<&OsStr>)| {
             let name = name.to_str()?.strip_prefix("RUNWATCH_")?.to_owned();
             Some((name, value?.to_str()?.to_owned()))

@@ -30,7 +30,7 @@ use crate::run::{EventId, printable};
 use crate::secret::{KnownSecrets, Redactor};
 use crate::store::ChannelName;
 
-pub use command::{Command, CommandSettings};
+pub use command::{CommandNotifier, CommandSettings};
 pub use delivery::{AttemptOutcome, AttemptReport, Dispatcher};
 pub use desktop::{Desktop, session_bus};
 pub use log::Log;
