@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::api::{Answer, Listed, Listing, PollError, RunSource, Wanted};
 use runwatch::poll::{Alerts, Command, Mode, Scheduler, Settings, Update, Watched};
-use runwatch::run::{Change, Patience, Progress, Run, RunId, RunStatus, Subject};
+use runwatch::run::{Patience, Progress, Run, RunChange, RunId, RunStatus, Subject};
 use runwatch::store::{Routes, SqliteStore};
 use tokio::time::Instant;
 
@@ -74,7 +74,7 @@ pub(super) fn watch(traces: &[Trace], many: usize, mode: Mode, price: f64, reque
         let mut delays = Vec::new();
         // The last ones would be fewer and fewer, and long.
         while many + delays.len() <= traces.len() {
-            if let Some(Update::Run(run, Change::Ended)) = updates.recv().await {
+            if let Some(Update::Run(run, RunChange::Ended)) = updates.recv().await {
                 let id = &run.subject.id;
                 let ended = account.begun.lock().unwrap()[id].as_secs_f64() + account.traces[id].end;
                 if delays.len() == many {

@@ -23,7 +23,7 @@ use crate::config::{Config, ConfiguredChannel};
 use crate::notify::{Channel, Message};
 use crate::poll::{FINAL_POLL, OutagesTold, Update, Watched};
 use crate::run::event::Payload;
-use crate::run::{Change, Ending, Patience, RunId, RunState, Subject};
+use crate::run::{Ending, Patience, RunChange, RunId, RunState, Subject};
 use crate::store::{SqliteStore, Undelivered};
 use crate::{clock, span};
 
@@ -191,7 +191,7 @@ impl Watch<'_> {
                     // The scheduler is gone: `stop` finds out why.
                     let Some(update) = update else { return Cut::AllEnded };
                     view.update(&update);
-                    let Update::Run(run, Change::Ended) = &update else { continue };
+                    let Update::Run(run, RunChange::Ended) = &update else { continue };
                     going = going.saturating_sub(1);
                     if let Some(cut) = self.end_when.is_met_by(&run.state) {
                         return cut;

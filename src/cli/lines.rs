@@ -9,7 +9,7 @@ use super::foreground::View;
 use super::out::Out;
 use crate::poll::{RunView, Update};
 use crate::run::text::one_line;
-use crate::run::{Change, Progress, RunId};
+use crate::run::{Progress, RunChange, RunId};
 use crate::span;
 use crate::words;
 
@@ -66,15 +66,15 @@ impl Lines {
         (self.print)(&format!("{} {}", words::time(crate::clock::wall()), one_line(text)));
     }
 
-    fn run(&mut self, run: &RunView, change: Change) {
+    fn run(&mut self, run: &RunView, change: RunChange) {
         let tenth = tenth(run.state.progress);
         let before = self.shown.insert(run.subject.id.clone(), (run.clone(), tenth));
         let passed_a_tenth = before.is_some_and(|(_, before)| before.is_some() && before != tenth);
-        if change >= Change::Status || passed_a_tenth {
+        if change >= RunChange::Status || passed_a_tenth {
             self.print(&format!("{} {}", run.subject.label(), words::standing(run)));
         }
         self.trouble(run);
-        if change == Change::Ended
+        if change == RunChange::Ended
             && let Some(warning) = words::partial(run)
         {
             self.print(&warning);
@@ -180,17 +180,17 @@ mod tests {
         RunView { subject, state, per_second: None, expected_end: None, trouble: None, polls: 1 }
     }
 
-    fn update(view: RunView, change: Change) -> Update {
+    fn update(view: RunView, change: RunChange) -> Update {
         Update::Run(Box::new(view), change)
     }
 
     #[tokio::test]
     async fn one_line_a_change() {
         let (mut lines, printed) = lines(1);
-        lines.update(&update(run("PENDING", 0, 0), Change::Status));
-        lines.update(&update(run("PROCESSING", 1, 0), Change::Status));
+        lines.update(&update(run("PENDING", 0, 0), RunChange::Status));
+        lines.update(&update(run("PROCESSING", 1, 0), RunChange::Status));
         for completed in 2..=41 {
-            lines.update(&update(run("PROCESSING", completed, 0), Change::Progress));
+            lines.update(&update(run("PROCESSING", completed, 0), RunChange::Progress));
         }
         let expected = [
             "nightly PENDING 0/200",
@@ -206,7 +206,7 @@ mod tests {
         let (mut lines, printed) = lines(1);
         let mut view = run("SUCCEEDED", 193, 7);
         view.state.ended = Some(Ending::Finished(Terminal::Succeeded));
-        lines.update(&update(view, Change::Ended));
+        lines.update(&update(view, RunChange::Ended));
         let expected = [
             "nightly SUCCEEDED 193/200, 7 failed",
             "warning: nightly SUCCEEDED with 7 of 200 samples failed",
@@ -220,14 +220,14 @@ mod tests {
         let trouble = |times| {
             let mut view = run("PROCESSING", 5, 0);
             view.trouble = Some(crate::poll::Trouble { message: "500 Internal Server Error".into(), times });
-            update(view, Change::None)
+            update(view, RunChange::None)
         };
-        lines.update(&update(run("PROCESSING", 5, 0), Change::Status));
+        lines.update(&update(run("PROCESSING", 5, 0), RunChange::Status));
         for times in 1..5 {
             lines.update(&trouble(times));
         }
         lines.tick();
-        lines.update(&update(run("PROCESSING", 5, 0), Change::None));
+        lines.update(&update(run("PROCESSING", 5, 0), RunChange::None));
         let expected = [
             "nightly PROCESSING 5/200",
             "nightly: 500 Internal Server Error; still trying",
@@ -242,7 +242,7 @@ mod tests {
         let (mut lines, printed) = lines(2);
         let start = Instant::now();
         tokio::time::advance(Duration::from_secs(50)).await;
-        lines.update(&update(run("PROCESSING", 5, 0), Change::Status));
+        lines.update(&update(run("PROCESSING", 5, 0), RunChange::Status));
         assert_eq!(lines.next_tick(), Some(start + Duration::from_secs(110)));
         tokio::time::advance(Duration::from_secs(60)).await;
         lines.tick();

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::foreground::View;
 use super::out::{self, Out};
 use crate::poll::{RunView, Update};
-use crate::run::{Change, Ending, RunId, RunStatus, Subject, Terminal};
+use crate::run::{Ending, RunChange, RunId, RunStatus, Subject, Terminal};
 use crate::span;
 use crate::words::{self, samples};
 
@@ -94,9 +94,9 @@ impl Progress {
         padded(subject.label(), self.name_width)
     }
 
-    fn run(&mut self, run: &RunView, change: Change) {
+    fn run(&mut self, run: &RunView, change: RunChange) {
         let Some(at) = self.index.get(&run.subject.id).copied() else { return };
-        if change < Change::Ended {
+        if change < RunChange::Ended {
             if let Some((_, view)) = self.rows.get_mut(&at) {
                 *view = Some(run.clone());
             }

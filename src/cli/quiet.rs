@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::foreground::View;
 use super::out::Out;
 use crate::poll::Update;
-use crate::run::Change;
+use crate::run::RunChange;
 use crate::run::text::one_line;
 use crate::words;
 
@@ -34,7 +34,7 @@ impl Quiet {
 impl View for Quiet {
     fn update(&mut self, update: &Update) {
         match update {
-            Update::Run(run, Change::Ended) => {
+            Update::Run(run, RunChange::Ended) => {
                 if self.ends {
                     let end = format!("{} {}", run.subject.label(), words::standing(run));
                     self.out.say(&one_line(&end));

@@ -52,7 +52,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::notify::Channel;
 use crate::poll::{Command, Counters, OutagesTold, Update};
-use crate::run::{Change, DoubtKind, RunId};
+use crate::run::{DoubtKind, RunChange, RunId};
 use crate::store::{Routes, SqliteStore, StoreError};
 
 /// Maximum wait for deliveries in flight when the daemon stops. The next start makes the retries.
@@ -390,7 +390,7 @@ impl Daemon {
     fn updated(&mut self, update: Update) {
         let words = crate::words::notice(&update).unwrap_or_default();
         match update {
-            Update::Run(run, change) if change >= Change::Status => {
+            Update::Run(run, change) if change >= RunChange::Status => {
                 let run_id = run.subject.id.as_str();
                 let run_name = run.subject.name.as_deref();
                 let status = run.state.status.as_ref().map(crate::run::RunStatus::as_str);

@@ -12,7 +12,8 @@ use super::slot::Slot;
 use super::update::Trouble;
 use crate::api::{Answer, PollError, PollErrorKind};
 use crate::run::{
-    Change, Details, DoubtKind, Event, EventKind, Moment, Observation, RunState, Subject, Transition, observe,
+    Details, DoubtKind, Event, EventKind, Moment, Observation, RunChange, RunState, Subject, Transition,
+    observe,
 };
 
 /// An answer or error that took this long counts as slow. Slow runs get only their share of the polls in flight.
@@ -38,7 +39,7 @@ impl Verdict {
     /// The events to send.
     pub(super) fn events(&self, source: &str, subject: &Subject, now: Moment) -> Vec<Event> {
         let state = &self.transition.state;
-        let ending = state.ended.filter(|_| self.transition.change == Change::Ended).map(|ending| {
+        let ending = state.ended.filter(|_| self.transition.change == RunChange::Ended).map(|ending| {
             Event::of_ending(source, subject, ending, state, self.details.as_deref(), now.wall)
         });
         let warnings = self
@@ -76,7 +77,7 @@ pub(super) fn answered(
     slot.outlook.observe(&transition.state, now);
     let prior = prior_of(&transition.state);
     let remaining = slot.outlook.remaining(&transition.state, prior.as_ref(), now);
-    let moved = transition.change >= Change::Status;
+    let moved = transition.change >= RunChange::Status;
     let pause = slot.pace.after_answer(&settings.policy, moved, remaining);
     let doubt = transition.new_doubt.map(|kind| (kind, format!("the API gave the status {status}")));
     // Only an answer shows that a run has stalled: during an outage it may have finished unseen.
@@ -109,7 +110,7 @@ pub(super) fn failed(
         PollErrorKind::Doubt(kind) => {
             observe(before, &Observation::Doubt(kind, error.said_by()), now, &settings.patience)
         }
-        _ => Transition { state: before.clone(), change: Change::None, new_doubt: None },
+        _ => Transition { state: before.clone(), change: RunChange::None, new_doubt: None },
     };
     let doubt = transition.new_doubt.filter(|_| transition.state.ended.is_none());
     // The deadline has to be noticed even if the API answers but says nothing about the run.
@@ -124,7 +125,7 @@ pub(super) fn failed(
 /// The run is held back and overdue. `due` is its next poll.
 pub(super) fn held(slot: &Slot, due: Instant, settings: &Settings, now: Moment) -> Verdict {
     let state = slot.watched.state.clone();
-    let mut transition = Transition { state, change: Change::None, new_doubt: None };
+    let mut transition = Transition { state, change: RunChange::None, new_doubt: None };
     let warnings = overdue(slot, &mut transition.state, &settings.alerts, now);
     let pause = due.saturating_duration_since(now.mono);
     Verdict { transition, pause, details: None, warnings, show: false, doubt: None }

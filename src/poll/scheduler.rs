@@ -28,7 +28,7 @@ use super::slots::Slots;
 use super::update::{FinalRun, RunView, Update, Updates};
 use crate::api::{Answer, Listing, PollError, PollErrorKind, RunSource};
 use crate::clock;
-use crate::run::{Change, Moment, RunId, Transition};
+use crate::run::{Moment, RunChange, RunId, Transition};
 use crate::store::{RunStore, Watched};
 
 /// The asker's number for the list, which belongs to no run.
@@ -508,14 +508,14 @@ impl Scheduler {
         if let Some((kind, message)) = doubt {
             self.tell(Update::Doubt { subject: subject.clone(), kind, message });
         }
-        if transition.change >= Change::Status || !events.is_empty() {
+        if transition.change >= RunChange::Status || !events.is_empty() {
             judge::log_warnings(&events, subject);
             let run = Watched { state: transition.state.clone(), ..slot.watched.clone() };
             let draft = Draft { run: Some(run), events, moment: None };
             let transition = Box::new(transition);
             self.recorder.commit(draft, Recording::Run { index, transition, pause });
         } else {
-            if transition.change == Change::Progress {
+            if transition.change == RunChange::Progress {
                 self.recorder.save_soon(index);
             }
             self.believe(index, &transition, pause, show);
@@ -575,7 +575,7 @@ impl Scheduler {
                 slot.log_next_poll(why, due.saturating_duration_since(now.mono));
             }
         }
-        if (show || transition.change > Change::None)
+        if (show || transition.change > RunChange::None)
             && let Some(slot) = self.slots.get(index)
         {
             self.tell(Update::Run(Box::new(self.view(slot, now)), transition.change));

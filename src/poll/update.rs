@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::health::{Down, Up};
 use crate::api::Listed;
-use crate::run::{Change, DoubtKind, RunState, Subject};
+use crate::run::{DoubtKind, RunChange, RunState, Subject};
 use crate::store::{StoreError, Watched};
 
 /// Where updates go. Nothing is dropped. A reader in this process that falls behind costs memory.
@@ -20,7 +20,7 @@ pub type Updates = mpsc::UnboundedSender<Update>;
 #[derive(Debug, Clone)]
 pub enum Update {
     /// A run changed, or its polls began or stopped failing.
-    Run(Box<RunView>, Change),
+    Run(Box<RunView>, RunChange),
     /// An answer raised a doubt of a new kind about a run.
     Doubt {
         /// The run.

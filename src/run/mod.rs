@@ -26,7 +26,7 @@ pub use spec::SpecId;
 pub use state::{Ending, RunState};
 pub use status::{RunStatus, Terminal};
 pub use text::printable;
-pub use transition::{Change, Observation, Transition, observe};
+pub use transition::{Observation, RunChange, Transition, observe};
 
 /// One moment, read once and passed in. `mono` measures durations; `wall` is for people and records.
 #[derive(Debug, Clone, Copy)]

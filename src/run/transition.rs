@@ -23,14 +23,14 @@ pub struct Transition {
     /// The new state.
     pub state: RunState,
     /// The most important change.
-    pub change: Change,
+    pub change: RunChange,
     /// The kind of a doubt that began with this answer. Worth one warning.
     pub new_doubt: Option<DoubtKind>,
 }
 
 /// What an answer changed, from least to most important.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
+pub enum RunChange {
     /// Nothing.
     None,
     /// A count changed.
@@ -45,7 +45,7 @@ pub enum Change {
 pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Patience) -> Transition {
     let mut next = state.clone();
     if state.ended.is_some() {
-        return Transition { state: next, change: Change::None, new_doubt: None };
+        return Transition { state: next, change: RunChange::None, new_doubt: None };
     }
     let (mut change, doubt) = match seen {
         Observation::Answer(run) => {
@@ -56,9 +56,9 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
         }
         // A page decides nothing, so it does not replace an earlier doubt either.
         Observation::Doubt(_, Authority::Page) if state.doubt.is_some() => {
-            return Transition { state: next, change: Change::None, new_doubt: None };
+            return Transition { state: next, change: RunChange::None, new_doubt: None };
         }
-        Observation::Doubt(kind, said_by) => (Change::None, Some((*kind, *said_by))),
+        Observation::Doubt(kind, said_by) => (RunChange::None, Some((*kind, *said_by))),
     };
     next.doubt = doubt.map(|(kind, said_by)| Doubt::grown(state.doubt, kind, said_by, now.mono));
     if next.ended.is_none() {
@@ -66,7 +66,7 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
     }
     if next.ended.is_some() {
         next.ended_at = Some(now.wall);
-        change = Change::Ended;
+        change = RunChange::Ended;
     }
     if next.moved_at() != state.moved_at() {
         next.stalled_told_at = None;
@@ -77,8 +77,8 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
 }
 
 /// Copies an answer into the record. Fields missing in the answer keep their values.
-fn take_in(state: &mut RunState, run: &Run, now: Moment) -> Change {
-    let mut change = Change::None;
+fn take_in(state: &mut RunState, run: &Run, now: Moment) -> RunChange {
+    let mut change = RunChange::None;
     let mut progress = run.progress;
     progress.total = progress.total.or(state.progress.total);
     if progress != state.progress {
@@ -86,12 +86,12 @@ fn take_in(state: &mut RunState, run: &Run, now: Moment) -> Change {
             state.progress_at = Some(now.wall);
         }
         state.progress = progress;
-        change = Change::Progress;
+        change = RunChange::Progress;
     }
     if state.status.as_ref() != Some(&run.status) {
         state.status = Some(run.status.clone());
         state.changed_at = Some(now.wall);
-        change = Change::Status;
+        change = RunChange::Status;
     }
     state.created_at = run.created_at.or(state.created_at);
     state.completed_at = run.completed_at.or(state.completed_at);
@@ -140,8 +140,11 @@ mod tests {
     /// Applies observations at seconds from the start, and returns the last transition.
     fn play(patience: &Patience, seen: &[(u64, Observation)]) -> Transition {
         let start = Instant::now();
-        let mut last =
-            Transition { state: RunState::new(Timestamp::UNIX_EPOCH), change: Change::None, new_doubt: None };
+        let mut last = Transition {
+            state: RunState::new(Timestamp::UNIX_EPOCH),
+            change: RunChange::None,
+            new_doubt: None,
+        };
         for (at, observation) in seen {
             let now = Moment {
                 mono: start + Duration::from_secs(*at),
@@ -276,7 +279,7 @@ mod tests {
         }
         let last = play(&PATIENCE, &[(0, answer("PROCESSING", 3)), (1, bare)]);
         assert_eq!(last.state.progress, Progress { completed: Some(4), failed: Some(0), total: Some(10) });
-        assert_eq!(last.change, Change::Progress);
+        assert_eq!(last.change, RunChange::Progress);
     }
 
     fn any_observation() -> impl Strategy<Value = Observation> {

@@ -35,7 +35,7 @@ async fn delays(watch: &mut Watch, ends: &[u64]) -> Vec<f64> {
     let mut late = Vec::new();
     for _ in ends {
         let run = loop {
-            if let runwatch::poll::Update::Run(run, runwatch::run::Change::Ended) =
+            if let runwatch::poll::Update::Run(run, runwatch::run::RunChange::Ended) =
                 watch.updates.recv().await.unwrap()
             {
                 break run;

@@ -11,7 +11,7 @@ use runwatch::api::{Answer, Listed, Listing, PollError, PollErrorKind, RunSource
 use runwatch::poll::{
     Alerts, Command, Curve, FinalRun, Found, Mode, Policy, Scheduler, Settings, Update, Watched,
 };
-use runwatch::run::{Change, DoubtKind, Ending, Patience, Progress, Run, RunId, RunStatus, Subject};
+use runwatch::run::{DoubtKind, Ending, Patience, Progress, Run, RunChange, RunId, RunStatus, Subject};
 use runwatch::store::{Outbox as _, Route, Routes, RunStore, SqliteStore};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -250,7 +250,7 @@ impl Watch {
     /// Waits until a run has ended; gives how.
     pub async fn ended(&mut self) -> Ending {
         loop {
-            if let Update::Run(run, Change::Ended) = self.updates.recv().await.unwrap() {
+            if let Update::Run(run, RunChange::Ended) = self.updates.recv().await.unwrap() {
                 return run.state.ended.unwrap();
             }
         }
