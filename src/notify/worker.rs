@@ -119,17 +119,17 @@ impl Worker {
         self.stop().await;
     }
 
-    /// Breaks off what is under way. Attempts that are broken off stay claimed; the store's next owner takes them up.
+    /// Cancels everything in flight. Cancelled attempts stay claimed, and the store's next owner continues with them.
     async fn stop(&mut self) {
         self.claims.shutdown().await;
         self.sends.abort_all();
         while let Some(sent) = self.sends.join_next().await {
-            // What has come back is recorded.
+            // Attempts that have finished are recorded.
             if sent.is_ok() {
                 self.sent(sent);
             }
         }
-        // If the store does not answer, it does not now.
+        // If the store does not answer in time, these records are lost, and their deliveries are repeated.
         let _ = timeout(LAST_RECORDS, async { while self.records.join_next().await.is_some() {} }).await;
         self.records.shutdown().await;
     }

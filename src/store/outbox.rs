@@ -23,7 +23,7 @@ use crate::run::EventId;
 
 /// Number of times in a row that the process may end during a delivery before its retry is delayed. A delivery that
 /// kills the process must not block the others.
-const BORNE_CUT_OFFS: u32 = 20;
+const CUT_OFFS_BEFORE_WAIT: u32 = 20;
 
 /// The first such delay, doubled each time, and the longest; in microseconds.
 const FIRST_WAIT: i64 = 60 * 1_000_000;
@@ -34,9 +34,9 @@ pub(super) fn take_back(db: &Connection, now: Timestamp) -> rusqlite::Result<()>
     db.execute(
         "UPDATE deliveries SET owner = NULL, lease_until = NULL, cut_off = cut_off + 1, due_at = iif(cut_off + 1 < ?2, \
          due_at, max(due_at, ?1 + min(?3 << min(cut_off + 1 - ?2, 20), ?4))) WHERE owner NOT NULL",
-        params![micros(now), BORNE_CUT_OFFS, FIRST_WAIT, LONGEST_WAIT],
+        params![micros(now), CUT_OFFS_BEFORE_WAIT, FIRST_WAIT, LONGEST_WAIT],
     )?;
-    // The end of a run leaves alone what somebody has claimed.
+    // Claimed warnings were not superseded when their run ended, so do it now.
     supersede(db, "cut_off > 0", Vec::new(), By::Row, now).map(|_| ())
 }
 
