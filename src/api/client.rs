@@ -75,7 +75,7 @@ pub enum SetupError {
 /// The API over HTTP.
 pub struct ApiClient {
     http: Pool,
-    /// The list. A run's URL is made of it for each request: parsing a whole URL takes a tenth of a poll.
+    /// URL of the list. A run's URL is built from it, because parsing a whole URL takes a tenth of a poll's time.
     runs: Url,
     key: RwLock<HeaderValue>,
     /// Knows all keys used so far and the custom headers, because an answer may repeat the request.

@@ -96,7 +96,7 @@ pub(super) fn credential_or(path: &Path, env: Environment<'_>) -> PathBuf {
     credential.filter(|path| path.exists()).unwrap_or_else(|| path.to_owned())
 }
 
-/// Whether this user may not read a file.
+/// Whether this user is not allowed to read a file.
 pub(super) fn is_denied(path: &Path) -> bool {
     small_file::read(path, small_file::SMALL)
         .is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied)

@@ -102,7 +102,7 @@ mod tests {
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/nowhere", &file).unwrap();
         assert_eq!(locate(None, &[]), found(&file));
-        // So does a broken link to the directory: its file system may not be mounted yet.
+        // A broken link to the directory counts too, because its file system may not be mounted yet.
         std::fs::remove_dir_all(file.parent().unwrap()).unwrap();
         std::os::unix::fs::symlink("/nowhere", file.parent().unwrap()).unwrap();
         assert_eq!(locate(None, &[]), found(&file));

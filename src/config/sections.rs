@@ -175,7 +175,7 @@ fn check_header(name: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks the key's file that the configuration or a flag names: whether it can be read, and by whom. Gives the key to use.
+/// Checks the key's file that the configuration or a flag names: whether it can be read, and by whom. Returns the key's source.
 fn check_key(
     key: KeySource,
     in_file: Option<(PathBuf, Range<usize>)>,
@@ -207,7 +207,7 @@ fn check_key(
         problems.error(span, error, "");
         return key;
     }
-    // The service's key is not for every user of the machine, who may have one of their own.
+    // Users may not read the service's key, and can use a key of their own.
     if let own @ KeySource::Environment(Some(_)) = KeySource::find(None, env) {
         problems.warning(Some(span), error, "the key in DATAFRAMER_API_KEY is used instead");
         own

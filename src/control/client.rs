@@ -232,7 +232,7 @@ impl Client {
         }
     }
 
-    /// The error for a copy of the state that is none.
+    /// The error for a received file that is not a copy of the state.
     pub fn no_state(&self) -> ClientError {
         self.broken("what it sent is no copy of a state".to_owned())
     }

@@ -39,7 +39,7 @@ const AHEAD: usize = 16;
 /// Maximum number of sends without a record. As many may be sent again after a crash.
 const UNRECORDED: usize = 128;
 
-/// How long what was sent may take to be recorded when the worker is stopped: what is not, is sent again.
+/// Maximum wait for records in progress when the worker stops. Deliveries without a record are sent again.
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 
 /// The worker of one channel.
@@ -51,7 +51,7 @@ pub(super) struct Worker {
     /// Deliveries claimed but not sent yet, in order.
     ready: VecDeque<Prepared>,
     claims: JoinSet<Result<Due, StoreError>>,
-    /// What is being claimed was asked for before the channel was held or ended.
+    /// Whether the claim in progress began before the channel was held or ended.
     is_outdated: bool,
     sends: JoinSet<Sent>,
     /// Each returns whether more deliveries may be due now.
@@ -393,7 +393,7 @@ async fn due(context: &Context, limit: usize) -> Result<Due, StoreError> {
     let claimed: Vec<_> = claimed?.into_iter().map(held).collect();
     let claims = limit > 0;
     let more = claims && (claimed.len() == limit || next.is_err());
-    // What was claimed is sent, whatever can be said of what is next.
+    // Send the claimed deliveries even if the next due time cannot be read.
     let next = if claimed.is_empty() { next? } else { next.unwrap_or_default() };
     let next = next.map(|due| Duration::try_from(due.duration_since(wall())).unwrap_or_default());
     Ok(Due { claims, claimed, more, next })

@@ -90,8 +90,8 @@ pub(super) fn fingerprint(db: &Connection, channel: &str) -> rusqlite::Result<Op
         .optional()
 }
 
-/// Gives up pending deliveries whose channel has gone, among the rows in `scope` (a condition on `deliveries`, with its
-/// parameters). One that is being sent is left alone. Gives how many.
+/// Gives up pending deliveries to removed channels, among the rows in `scope` (a condition on `deliveries`, with its
+/// parameters). Leaves out those that are being sent. Returns how many.
 pub(super) fn give_up(
     db: &Connection,
     scope: &str,

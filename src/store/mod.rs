@@ -286,8 +286,8 @@ pub trait Outbox: Send + Sync + 'static {
         settlement: Settlement,
     ) -> BoxFuture<'a, Result<Finished, StoreError>>;
 
-    /// Gives back claims (`id`, `claim`) for which nothing was sent to a channel of this `fingerprint`. They stay due, and no
-    /// attempt is counted; but what the end of its run has overtaken is settled, and so is what is for a channel that has gone.
+    /// Releases claims (`id`, `claim`) whose deliveries were not sent to a channel with this `fingerprint`. They stay due,
+    /// and no attempt is counted. Settles those that the end of their run supersedes, and those of removed channels.
     fn release<'a>(
         &'a self,
         claims: &'a [(i64, i64)],

@@ -249,7 +249,7 @@ fn finish(
     Ok((if superseded { Finished::Superseded } else { verdict }, gives_work))
 }
 
-/// Gives a row back for which nothing was sent. What has become of its channel and of its run meanwhile left it alone.
+/// Releases a row whose delivery was not sent, and settles it if its run ended or its channel was removed meanwhile.
 fn release(
     db: &Connection,
     id: i64,
