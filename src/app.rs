@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::api::{ApiSettings, RunSource};
 use crate::clock;
 use crate::config::Config;
-use crate::notify::delivery::Drain;
+use crate::notify::delivery::{Drain, Made};
 use crate::notify::{AttemptReport, Channel, Dispatcher};
 use crate::poll::{Command, FinalRun, OutagesTold, Scheduler, Settings, Update, Watched};
 use crate::run::Patience;
@@ -65,6 +65,8 @@ pub struct Running {
     delivery: JoinHandle<()>,
     stop_delivering: CancellationToken,
     drain: Drain,
+    /// Deliveries that were made but not recorded.
+    pub made: Made,
     outbox: Arc<dyn Outbox>,
 }
 
@@ -124,6 +126,7 @@ pub fn start<S: RunStore + Outbox>(plan: Plan, source: Arc<dyn RunSource>, store
         commands,
         channels,
         drain: delivery.drain(),
+        made: delivery.made(),
         scheduler: lifelines.spawn(SCHEDULER, scheduler.run(stop_polling.clone())),
         delivery: lifelines.spawn(DELIVERY, delivery.run(stop_delivering.clone())),
         lifelines,

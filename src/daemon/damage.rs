@@ -86,6 +86,8 @@ impl Daemon {
         let carried: Vec<_> = known.into_iter().map(|run| run.watched).collect();
         store.add(carried.clone()).await.map_err(|error| store_failed(&error))?;
         store.save(carried).await.map_err(|error| store_failed(&error))?;
+        let made = self.running.made.unrecorded();
+        store.were_made(made, clock::wall()).await.map_err(|error| store_failed(&error))?;
         self.seen.carry_over(&store).await.map_err(|error| store_failed(&error))?;
         let list = list(&self.config, &store).await?;
         let channels = self.channels.iter().map(|channel| channel.name.clone()).collect();

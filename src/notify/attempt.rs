@@ -19,7 +19,7 @@ use super::report::about;
 use super::{Channel, Notice, NotifyError, Retry};
 use crate::clock::WallClock;
 use crate::run::event::Payload;
-use crate::run::{Event, EventKind};
+use crate::run::{Event, EventId, EventKind};
 use crate::store::{
     ChannelName, Claimed, Finished, Follows, Outbox, Outcome, Owner, Routes, Settlement, StoreError,
 };
@@ -43,6 +43,19 @@ pub(super) struct Shared {
     /// Rows that this process has claimed and not settled, even if their leases ended. Prevents sending a delivery
     /// again because the store was unavailable.
     pub(super) in_hand: Mutex<HashSet<i64>>,
+    pub(super) made: Made,
+}
+
+/// Deliveries that were made but not yet recorded. Cheap to clone. Those still in it when the workers have ended are to be
+/// recorded in the store that takes over.
+#[derive(Debug, Clone, Default)]
+pub struct Made(Arc<Mutex<HashSet<(EventId, ChannelName)>>>);
+
+impl Made {
+    /// The event and the channel of each.
+    pub fn unrecorded(&self) -> Vec<(EventId, ChannelName)> {
+        lock(&self.0).iter().cloned().collect()
+    }
 }
 
 /// What the attempts of one channel share.
@@ -174,8 +187,14 @@ impl Context {
 
     /// Records an attempt, and then logs it.
     pub(super) async fn settle(&self, one: &Prepared, verdict: &Verdict, took: Duration) {
+        let made = (verdict.reported == AttemptOutcome::Delivered)
+            .then(|| (one.claimed.event_id.clone(), self.channel.name.clone()));
+        lock(&self.shared.made.0).extend(made.clone());
         // Nothing is logged as delivered or given up before that is recorded.
         let finished = self.record(&one.claimed, verdict).await;
+        if let Some(made) = made {
+            lock(&self.shared.made.0).remove(&made);
+        }
         self.say(one, verdict, finished, took);
     }
 

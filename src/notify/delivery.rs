@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::Channel;
+pub use super::attempt::Made;
 use super::attempt::{Context, Shared};
 use super::worker::Worker;
 use crate::clock::WallClock;
@@ -88,13 +89,26 @@ impl Dispatcher {
     ) -> Self {
         // Unique among the owners of a store: the process id and its start time.
         let owner = Owner(format!("{}-{}", std::process::id(), wall().as_microsecond()).into());
-        let shared = Shared { outbox, owner, wall, routes, reports: None, in_hand: Mutex::default() };
+        let shared = Shared {
+            outbox,
+            owner,
+            wall,
+            routes,
+            reports: None,
+            in_hand: Mutex::default(),
+            made: Made::default(),
+        };
         Self { shared: Arc::new(shared), channels, drain: watch::Sender::new(None), changes: None }
     }
 
     /// The handle that ends the workers.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
+    }
+
+    /// The deliveries made but not recorded, while the workers run and after they have ended.
+    pub fn made(&self) -> Made {
+        self.shared.made.clone()
     }
 
     /// Sends every attempt there.

@@ -10,7 +10,7 @@ use super::order::{By, KIND, supersede};
 use super::row::{micros, timestamp};
 use super::runs::find_run;
 use super::{ChannelName, Route, SqliteStore, StoreError, Watched};
-use crate::run::RunId;
+use crate::run::{EventId, RunId};
 
 /// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,6 +243,25 @@ impl SqliteStore {
         let count = self.queue.call(resend).await?;
         self.filled.send_modify(|count| *count += 1);
         Ok(count)
+    }
+
+    /// Records deliveries that were made, of these events to these channels. Nobody may be sending from this store yet.
+    pub async fn were_made(
+        &self,
+        made: Vec<(EventId, ChannelName)>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let record = move |db: &rusqlite::Connection| {
+            let mut record = db.prepare_cached(
+                "UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, cut_off = 0, owner = NULL, \
+                 lease_until = NULL, settled_at = ?3 WHERE event_id = ?1 AND channel = ?2 AND state = 'pending'",
+            )?;
+            for (event, channel) in made {
+                record.execute(params![event.as_str(), channel, micros(now)])?;
+            }
+            Ok(())
+        };
+        self.queue.call(record).await
     }
 
     /// Whether the store has any delivery for a channel of this name.

@@ -41,7 +41,7 @@ async fn what_was_sent_is_recorded_when_the_workers_are_stopped_and_a_store_that
             stage.end(&run).await;
         }
         let slow = Faulty::new(Arc::clone(&stage.store), |_| Ok(())).slow(Duration::ZERO, finishing);
-        let workers = stage.deliver_from(Arc::new(slow), &receiver);
+        let (workers, _) = stage.deliver_from(Arc::new(slow), &receiver);
         sleep(SECOND / 4).await;
         stage.cancel.cancel();
         timeout(4 * SECOND, workers).await.expect("within what a stop allows").unwrap();
@@ -85,4 +85,29 @@ async fn what_was_claimed_is_sent_although_the_store_cannot_say_what_is_next() {
     drop(stage.deliver_from(Arc::new(store), &receiver));
     sleep(5 * SECOND).await;
     assert_eq!(receiver.came().len(), 1, "it does not wait for the end of its lease");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_and_could_not_be_recorded_is_known_when_the_workers_have_ended() {
+    let stage = Stage::new();
+    let receiver = Receiver::new(|notice, _| match notice.payload.data.run_id.as_ref() {
+        Some(run) if run.as_str() == "r01" => Err(NotifyError::retryable("500")),
+        _ => Ok(()),
+    });
+    for run in names(2) {
+        stage.end(&run).await;
+    }
+    let broken = Faulty::new(Arc::clone(&stage.store), |call| match call {
+        Call::Finish => Err(StoreError { kind: StoreErrorKind::Corrupt, message: "as scripted".into() }),
+        _ => Ok(()),
+    });
+    let (workers, made) = stage.deliver_from(Arc::new(broken), &receiver);
+    sleep(SECOND).await;
+    stage.cancel.cancel();
+    workers.await.unwrap();
+    assert_eq!(made.unrecorded().len(), 1);
+    // Whoever goes on with another store records it there.
+    stage.store.were_made(made.unrecorded(), (stage.wall)()).await.unwrap();
+    let fates: Vec<_> = stage.fates().await.into_iter().map(|(_, state, _)| state).collect();
+    assert_eq!(fates, [DeliveryState::Delivered, DeliveryState::Pending]);
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use runwatch::BoxFuture;
 use runwatch::clock::WallClock;
+use runwatch::notify::delivery::Made;
 use runwatch::notify::{Channel, Dispatcher, Notice, Notifier, NotifyError, Retry, RetrySchedule};
 use runwatch::run::{Ending, Event, EventKind, RunId, RunState, Subject, Terminal};
 use runwatch::secret::KnownSecrets;
@@ -95,7 +96,11 @@ impl Stage {
         drop(self.deliver_from(Arc::clone(&self.store) as _, receiver));
     }
 
-    pub(crate) fn deliver_from(&self, outbox: Arc<dyn Outbox>, receiver: &Arc<Receiver>) -> JoinHandle<()> {
+    pub(crate) fn deliver_from(
+        &self,
+        outbox: Arc<dyn Outbox>,
+        receiver: &Arc<Receiver>,
+    ) -> (JoinHandle<()>, Made) {
         let channel = Channel {
             name: "ops".into(),
             kind: "fake",
@@ -110,7 +115,8 @@ impl Stage {
         };
         let routes = Routes::new([Route { channel: "ops".into(), events: None }]).fixed();
         let delivery = Dispatcher::new(outbox, vec![channel], routes, Arc::clone(&self.wall));
-        tokio::spawn(delivery.run(self.cancel.clone()))
+        let made = delivery.made();
+        (tokio::spawn(delivery.run(self.cancel.clone())), made)
     }
 
     async fn commit(&self, run: &str, make: impl FnOnce(&Subject, &mut RunState, Timestamp) -> Event) {
