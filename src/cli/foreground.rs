@@ -203,7 +203,8 @@ impl Watch<'_> {
                 // `stop` says what failed.
                 _ = &mut failed => return Cut::AllEnded,
                 signal = signals.next() => return Cut::Signal(signal),
-                () = out.closed() => return Cut::NobodyReads,
+                // Beside a result, progress is worth nothing: only the readers of both streams count.
+                () = out.closed(), if self.shown == Shown::OnStdout => return Cut::NobodyReads,
                 gone = readers.gone() => return gone,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return Cut::Deadline,
                 () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => view.tick(),

@@ -23,6 +23,7 @@ mod github;
 mod guess;
 mod help;
 mod journal;
+mod jsonl;
 mod lines;
 mod list;
 mod logging;

@@ -10,11 +10,11 @@ use super::safe;
 use super::verdict::Judged;
 use crate::run::RunState;
 use crate::run::text::one_line;
-use crate::span;
 use crate::words::samples;
+use crate::{clock, span};
 
 /// The version of the JSON object. New fields may come without a new version; nothing is taken away or changed.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -47,6 +47,26 @@ struct RunReport<'a> {
 
 /// The JSON object, on one line. `url` gives the API's address of a run.
 pub(super) fn json(judged: &[Judged], overall: Exit, url: impl Fn(&Judged) -> Option<String>) -> String {
+    line(&report(judged, overall, url))
+}
+
+/// The last line of `--output jsonl`: the same object as an event.
+pub(super) fn verdict_event(
+    judged: &[Judged],
+    overall: Exit,
+    url: impl Fn(&Judged) -> Option<String>,
+) -> String {
+    #[derive(Serialize)]
+    struct Verdict<'a> {
+        event: &'static str,
+        time: Timestamp,
+        #[serde(flatten)]
+        report: Report<'a>,
+    }
+    line(&Verdict { event: "verdict", time: clock::wall(), report: report(judged, overall, url) })
+}
+
+fn report(judged: &[Judged], overall: Exit, url: impl Fn(&Judged) -> Option<String>) -> Report<'_> {
     let run = |judged: &Judged| {
         let body = judged.run.body.as_deref().and_then(|body| std::str::from_utf8(body).ok());
         body.and_then(|body| RawValue::from_string(minified(body)).ok())
@@ -69,9 +89,7 @@ pub(super) fn json(judged: &[Judged], overall: Exit, url: impl Fn(&Judged) -> Op
             run: run(judged),
         }
     });
-    let report =
-        Report { version: VERSION, verdict: overall.word(), exit_code: overall.code(), runs: runs.collect() };
-    line(&report)
+    Report { version: VERSION, verdict: overall.word(), exit_code: overall.code(), runs: runs.collect() }
 }
 
 /// JSON on one line, safe to show. Structs of strings and numbers always serialise; the fallback is valid JSON all the same.

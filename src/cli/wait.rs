@@ -10,13 +10,14 @@ use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
 use super::flags::{Global, Pacing, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
+use super::jsonl::Jsonl;
 use super::lines::Lines;
 use super::out::{self, Out};
 use super::quiet::Quiet;
 use super::readers::Shown;
 use super::safe::in_github;
 use super::threshold::Threshold;
-use super::verdict::{self, Gate, judge};
+use super::verdict::{self, Gate, Judged, judge};
 use super::{github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
@@ -73,6 +74,8 @@ pub enum WaitOutput {
     Text,
     /// One JSON object
     Json,
+    /// One JSON object per event, as it happens
+    Jsonl,
     /// Annotations, outputs and a step summary for GitHub Actions
     Github,
 }
@@ -118,8 +121,10 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
                 out.commands(&github::could_not_begin(exit));
                 github::write_files(&[], exit, Duration::ZERO)?;
             }
-            if output == WaitOutput::Json {
-                setup::print_result(&report::json(&[], exit, |_| None))?;
+            match output {
+                WaitOutput::Json => setup::print_result(&report::json(&[], exit, |_| None))?,
+                WaitOutput::Jsonl => setup::print_result(&report::verdict_event(&[], exit, |_| None))?,
+                WaitOutput::Text | WaitOutput::Github => {}
             }
             return Err(exit);
         }
@@ -144,10 +149,12 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         },
         began,
         timeout: args.timeout,
-        keep_bodies: output == WaitOutput::Json,
+        keep_bodies: matches!(output, WaitOutput::Json | WaitOutput::Jsonl),
         shown: Shown::OnBoth,
     };
-    let mut view: Box<dyn View> = if args.pacing.quiet {
+    let mut view: Box<dyn View> = if output == WaitOutput::Jsonl {
+        Box::new(Jsonl::new(out))
+    } else if args.pacing.quiet {
         Box::new(Quiet::on_stderr(out))
     } else {
         Box::new(Lines::on_stderr(out, watch.subjects().len()))
@@ -162,11 +169,11 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         out.error("the deadline passed; a longer --timeout may help");
     }
     // The annotations are commands; the rest must have none.
+    let url = |judged: &Judged| Some(client.run_url(&judged.run.watched.subject.id).into());
     let text = match output {
         WaitOutput::Text => out::on_stdout(&report::text(&judged)).into_owned(),
-        WaitOutput::Json => {
-            report::json(&judged, exit, |judged| Some(client.run_url(&judged.run.watched.subject.id).into()))
-        }
+        WaitOutput::Json => report::json(&judged, exit, url),
+        WaitOutput::Jsonl => report::verdict_event(&judged, exit, url),
         WaitOutput::Github => github::annotations(&judged, hint.is_some()),
     };
     if in_github && output != WaitOutput::Github {

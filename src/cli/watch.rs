@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
@@ -12,13 +12,14 @@ use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
 use super::flags::{Global, Pacing, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
+use super::jsonl::Jsonl;
 use super::lines::Lines;
 use super::out::Out;
 use super::progress::Progress;
 use super::quiet::Quiet;
 use super::readers::Shown;
-use super::setup;
-use super::verdict::{Gate, judge};
+use super::verdict::{Gate, Judged, judge};
+use super::{report, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::ChannelKind;
@@ -43,6 +44,10 @@ pub struct WatchArgs {
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
     pub(super) grace: Option<Duration>,
 
+    /// What to print on standard output
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: WatchOutput,
+
     #[command(flatten)]
     pacing: Pacing,
 
@@ -53,6 +58,15 @@ pub struct WatchArgs {
     /// Do not send notifications
     #[arg(long, conflicts_with = "notify")]
     pub(super) no_notify: bool,
+}
+
+/// What `watch` prints on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WatchOutput {
+    /// Progress for people
+    Text,
+    /// One JSON object per event, as it happens
+    Jsonl,
 }
 
 /// Watches runs to their end.
@@ -73,8 +87,14 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     let has_desktop = channels.iter().any(|channel| matches!(channel.kind, ChannelKind::Desktop { .. }));
     let extra = unasked && !has_desktop && desktop::is_there().await;
     let source = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
-    let how =
-        Choosing { asks: true, patience: args.timeout, timed_out: Exit::TimedOut, shown: Shown::OnStdout };
+    let for_machines = args.output == WatchOutput::Jsonl;
+    let url = source.clone();
+    let how = Choosing {
+        asks: !for_machines,
+        patience: args.timeout,
+        timed_out: Exit::TimedOut,
+        shown: Shown::OnStdout,
+    };
     let runs = choose(out, &config, &source, &args.choice, &how).await?;
     let watch = Watch {
         config: &config,
@@ -85,15 +105,24 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
         end_when: if args.any { EndWhen::Any } else { EndWhen::All },
         began,
         timeout: args.timeout,
-        keep_bodies: false,
+        keep_bodies: for_machines,
         shown: Shown::OnStdout,
     };
-    let mut view: Box<dyn View> =
-        if args.pacing.quiet { Box::new(Quiet::on_stdout(out)) } else { view(out, watch.subjects()) };
+    let mut view: Box<dyn View> = if for_machines {
+        Box::new(Jsonl::new(out))
+    } else if args.pacing.quiet {
+        Box::new(Quiet::on_stdout(out))
+    } else {
+        view(out, watch.subjects())
+    };
     let session = watch.run(out, source, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
     for judged in judged.iter().filter(|judged| judged.verdict == Exit::TimedOut) {
         out.error(format_args!("the deadline passed before {} ended", judged.run.watched.subject.label()));
+    }
+    if for_machines {
+        let url = |judged: &Judged| Some(url.run_url(&judged.run.watched.subject.id).into());
+        out.say(report::verdict_event(&judged, exit, url).trim_end());
     }
     // Everything has been said by now, or is stuck.
     out.finish();

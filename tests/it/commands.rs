@@ -54,7 +54,20 @@ fn every_command_has_help_and_a_man_page() {
     let dir = tempfile::tempdir().unwrap();
     let output = runwatch(&["man", dir.path().to_str().unwrap()]).run();
     assert_eq!(output.code, Some(0), "{output:?}");
-    for command in ["watch", "wait", "status", "daemon", "config check", "notify test", "simulate", "demo"] {
+    for command in [
+        "watch",
+        "wait",
+        "status",
+        "daemon",
+        "daemon status",
+        "config check",
+        "config init",
+        "config path",
+        "notify list",
+        "notify test",
+        "simulate",
+        "demo",
+    ] {
         let words: Vec<&str> = ["help"].into_iter().chain(command.split(' ')).collect();
         let help = runwatch(&words).run();
         assert!(help.code == Some(0) && help.stdout.contains("Usage:"), "{command}: {help:?}");

@@ -362,3 +362,63 @@ fn status_prints_a_line_a_run_in_the_order_asked_for() {
     let output = runwatch(&["status", "a", "b"]).api(&stub).quick("max_in_flight = 1\n").run();
     assert_eq!(output.stdout, "a PROCESSING 87/200, 2 failed\nb SUCCEEDED 193/200, 7 failed in 43m 59s\n");
 }
+
+#[test]
+fn jsonl_is_one_object_per_event_and_the_verdict_last() {
+    let answers = || {
+        let (going, more) = (run().samples(1, 0, 4), run().samples(2, 0, 4));
+        Stub::with([
+            going.ok(),
+            error(503),
+            error(503),
+            more.ok(),
+            run().samples(3, 1, 4).status("SUCCEEDED").ok(),
+        ])
+    };
+    let common = ["version", "event", "time"];
+    for args in [&["wait", ID, "--max-failed", "0"][..], &["watch", ID]] {
+        let stub = answers();
+        let output =
+            runwatch(&[args, &["--output", "jsonl"]].concat()).api(&stub).quick("batch = \"never\"\n").run();
+        let gated = args[0] == "wait";
+        assert_eq!(output.code, Some(if gated { 6 } else { 0 }), "{output:?}");
+        let lines: Vec<serde_json::Value> =
+            output.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut events: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
+        assert!(lines.iter().all(|line| common.iter().all(|key| !line[key].is_null())), "{output:?}");
+        // Trouble is said once, whatever is called trouble first: the run, or the whole API.
+        let warnings = events.iter().filter(|event| **event == "warning").count();
+        assert!(warnings >= 2, "{output:?}");
+        events.retain(|event| *event != "warning");
+        assert_eq!(events, ["snapshot", "change", "end", "verdict"], "{output:?}");
+        let of = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
+        assert_eq!(
+            (&of("snapshot")["run"]["id"], &of("snapshot")["run"]["samples_completed"]),
+            (&ID.into(), &1.into())
+        );
+        assert_eq!(of("end")["run"]["ended"], "finished");
+        let verdict = lines.last().unwrap();
+        assert_eq!(verdict["verdict"], if gated { "below_threshold" } else { "succeeded" });
+        assert_eq!(
+            (&verdict["runs"][0]["run"]["status"], &verdict["version"]),
+            (&"SUCCEEDED".into(), &1.into())
+        );
+    }
+    // A wait that cannot start has a verdict, too.
+    let output = runwatch(&["wait", ID, "-o", "jsonl"]).without("DATAFRAMER_API_KEY").run();
+    assert_eq!((output.code, &output.json()["event"]), (Some(78), &"verdict".into()), "{output:?}");
+}
+
+#[test]
+fn a_wait_goes_on_although_nobody_reads_its_events() {
+    let going = || run().samples(1, 0, 4).ok();
+    let stub = Stub::with([
+        going(),
+        run().samples(2, 0, 4).ok(),
+        run().samples(3, 0, 4).ok(),
+        run().status("FAILED").ok(),
+    ]);
+    let mut wait = runwatch(&["wait", ID, "-o", "jsonl"]).api(&stub).quick("batch = \"never\"\n").spawn();
+    drop(wait.take_stdout());
+    assert_eq!(wait.wait().code, Some(1));
+}
