@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -12,7 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use crate::support::bin::{Running, Runwatch, runwatch};
-use crate::support::daemon::port_in;
+use crate::support::daemon::connect_to_port;
 use crate::support::need;
 use crate::support::until::found;
 use crate::support::world::{Course, Point, Receipt, Temper, World};
@@ -94,7 +93,7 @@ impl Place {
     }
 
     pub fn get(&self, path: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(port_in(&self.log())).unwrap();
+        let (mut stream, _) = connect_to_port(|| self.log());
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();

@@ -120,7 +120,10 @@ impl Runwatch {
     /// As another user than root, who has the program and its home.
     pub fn of_user(self, uid: u32, setpriv: &std::path::Path) -> Self {
         let program = self.home.path().join("runwatch");
-        std::fs::copy(env!("CARGO_BIN_EXE_runwatch"), &program).unwrap();
+        // By a process of its own: a file that this one had open for writing may still be so in a child that another test is
+        // starting, and is then too busy to be run.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_runwatch")).arg(&program).status().unwrap();
+        assert!(copied.success());
         for entry in std::fs::read_dir(self.home.path()).unwrap() {
             std::os::unix::fs::chown(entry.unwrap().path(), Some(uid), Some(uid)).unwrap();
         }

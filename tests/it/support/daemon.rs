@@ -1,5 +1,6 @@
 //! A daemon on the built binary, with its state and socket in a directory of its own, and what it tells its service manager.
 
+use std::net::TcpStream;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use rustix::process::Signal;
 
 use super::bin::{Output, Running, runwatch};
 use super::stub::Stub;
-use super::until::until;
+use super::until::{found, until};
 
 /// Settings that make polling quick.
 const QUICK: &str = "[poll]\ninitial_interval = \"10ms\"\nmax_interval = \"20ms\"\nerror_initial_interval = \"10ms\"\n\
@@ -79,7 +80,8 @@ impl Home {
         let log = self.path("log");
         let daemon = self.prepared(&["daemon"]).env("NOTIFY_SOCKET", self.path("notify")).log(&log).spawn();
         self.wait_for("READY=1");
-        (daemon, port_in(&std::fs::read_to_string(log).unwrap()))
+        let (_, address) = connect_to_port(|| std::fs::read_to_string(&log).unwrap());
+        (daemon, address)
     }
 
     /// Starts a daemon that may never say that it is ready; waits until its socket answers.
@@ -135,12 +137,17 @@ impl Home {
     }
 }
 
-/// The address of the port that a daemon last served on, from its log.
+/// A connection to the port that a daemon last served on, and its address, from its log. The log may be a moment late.
 #[track_caller]
-pub fn port_in(log: &str) -> String {
-    let address =
-        log.rsplit_once("serving metrics on http://").and_then(|(_, rest)| rest.split_once("/metrics"));
-    address.unwrap_or_else(|| panic!("no port in the log: {log}")).0.to_owned()
+pub fn connect_to_port(log: impl Fn() -> String) -> (TcpStream, String) {
+    found("the daemon's port", || {
+        let log = log();
+        let address =
+            log.rsplit_once("serving metrics on http://").and_then(|(_, rest)| rest.split_once("/metrics"));
+        let (address, _) = address.ok_or_else(|| log.clone())?;
+        let stream = TcpStream::connect(address).map_err(|error| format!("{error}: {log}"))?;
+        Ok((stream, address.to_owned()))
+    })
 }
 
 /// Ends a daemon in order; gives its log.
