@@ -319,7 +319,7 @@ fn what_decides_the_exit_code_is_shown() {
     // Two runs end at once: whether one of them or both count, nobody is left to guess why.
     for _ in 0..20 {
         let ended = |status| run().status(status).ok();
-        let stub = Stub::with([ended("SUCCEEDED"), ended("FAILED")]);
+        let stub = Stub::then_forever([ended("SUCCEEDED")], ended("FAILED"));
         let output = runwatch(&["watch", "a", "b", "--any"]).api(&stub).quick("batch = \"never\"\n").run();
         let failed = output.stdout.contains("FAILED");
         assert_eq!(output.code, Some(i32::from(failed)), "{output:?}");
