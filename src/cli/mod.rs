@@ -1,10 +1,13 @@
 //! The command line: one file a verb.
 //!
 //! Owns everything that a person or a script sees. `args` is the definition, `exit` the contract; `foreground` drives what
-//! `watch`, `wait` and `demo` share, and `lines`, `progress`, `report` and `github` only receive.
+//! `watch`, `wait` and `demo` share, and `lines`, `progress`, `report`, `github`, `azure`, `junit` and `summary` only
+//! receive.
 
 mod add;
+mod annotations;
 mod args;
+mod azure;
 mod backup;
 mod block;
 mod check;
@@ -17,6 +20,7 @@ mod deliveries;
 mod demo;
 mod doctor;
 mod exit;
+mod files;
 mod flags;
 mod foreground;
 mod github;
@@ -24,6 +28,7 @@ mod guess;
 mod help;
 mod journal;
 mod jsonl;
+mod junit;
 mod lines;
 mod list;
 mod logging;
@@ -31,6 +36,7 @@ mod named;
 mod notify_list;
 mod notify_test;
 mod out;
+mod outputs;
 mod progress;
 mod quiet;
 mod readers;
@@ -46,6 +52,7 @@ mod signals;
 mod simulate;
 mod socket;
 mod status;
+mod summary;
 mod table;
 mod threshold;
 mod unit;

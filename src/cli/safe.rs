@@ -1,14 +1,17 @@
 //! What may reach the standard streams: the last look at every text before it is written.
 //!
 //! Texts are made safe where a foreign value is put into them (`run::text`); this is the net below, for what nobody thought
-//! of. It takes out what controls a terminal, and under GitHub Actions what the runner would execute. Used by `out` only,
-//! but for usage errors, which the command-line parser words.
+//! of. It takes out what controls a terminal, and under GitHub Actions and Azure Pipelines what their runners would execute.
+//! Used by `out` only, but for usage errors, which the command-line parser words.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use super::guess;
-use crate::run::text::{is_hidden, json_for_github, json_for_terminal, one_line, without_workflow_commands};
+use crate::run::text::{
+    is_hidden, json_for_azure, json_for_github, json_for_terminal, one_line, without_logging_commands,
+    without_workflow_commands,
+};
 
 /// Whether a runner of GitHub Actions reads what is printed.
 pub(super) fn in_github() -> bool {
@@ -16,15 +19,33 @@ pub(super) fn in_github() -> bool {
     *IN_GITHUB.get_or_init(|| std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true"))
 }
 
+/// Whether an agent of Azure Pipelines reads what is printed.
+pub(super) fn in_azure() -> bool {
+    static IN_AZURE: OnceLock<bool> = OnceLock::new();
+    *IN_AZURE.get_or_init(|| std::env::var("TF_BUILD").is_ok_and(|value| value.eq_ignore_ascii_case("true")))
+}
+
 /// Text as it may be written: its lines stay lines. Escape sequences for colours stay where `colours` are shown.
 pub(super) fn text(text: &str, colours: bool) -> Cow<'_, str> {
     let text = for_terminal(text, colours);
-    if in_github() { Cow::Owned(without_workflow_commands(&text)) } else { text }
+    if in_github() {
+        Cow::Owned(without_workflow_commands(&text))
+    } else if in_azure() {
+        Cow::Owned(without_logging_commands(&text))
+    } else {
+        text
+    }
 }
 
 /// JSON as it may be written: the same value.
 pub(super) fn json(json: &str) -> String {
-    if in_github() { json_for_github(json) } else { json_for_terminal(json) }
+    if in_github() {
+        json_for_github(json)
+    } else if in_azure() {
+        json_for_azure(json)
+    } else {
+        json_for_terminal(json)
+    }
 }
 
 /// Text without hidden characters, but for line ends, tabs and, where wanted, colours.

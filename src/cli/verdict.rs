@@ -179,6 +179,24 @@ fn cannot_check(flag: &str, field: &str) -> (Exit, String) {
     (Exit::Unknown, format!("cannot check {flag}: the API gave no {field}"))
 }
 
+/// Judged runs for the tests of those that show them.
+#[cfg(test)]
+pub(super) mod samples {
+    use super::*;
+    use crate::poll::Watched;
+    use crate::run::Subject;
+
+    pub(in super::super) fn judged(id: usize, verdict: Exit, failed: u64) -> Judged {
+        let mut state = RunState::new(jiff::Timestamp::UNIX_EPOCH);
+        state.progress = Progress { completed: Some(1), failed: Some(failed), total: None };
+        state.status = Some(RunStatus::Succeeded);
+        state.ended = Some(Ending::Finished(Terminal::Succeeded));
+        let subject = Subject { id: format!("r{id}").parse().unwrap(), name: None };
+        let run = FinalRun::new(Watched { state, ..Watched::new(subject, jiff::Timestamp::UNIX_EPOCH) });
+        Judged { run, verdict, reason: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,6 @@
 //! `runwatch wait`: a step of a CI job. People read standard error, machines standard output.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::choose::{Choice, Choosing, choose};
 use super::exit::Exit;
+use super::files::Files;
 use super::flags::{Global, Pacing, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
 use super::jsonl::Jsonl;
@@ -15,10 +17,10 @@ use super::lines::Lines;
 use super::out::{self, Out};
 use super::quiet::Quiet;
 use super::readers::Shown;
-use super::safe::in_github;
+use super::safe::{in_azure, in_github};
 use super::threshold::Threshold;
 use super::verdict::{self, Gate, Judged, judge};
-use super::{github, report, setup};
+use super::{azure, github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::{Config, ConfiguredChannel};
@@ -51,9 +53,18 @@ pub struct WaitArgs {
     #[arg(long)]
     pub(super) fail_fast: bool,
 
-    /// What to print on standard output [default: github under GitHub Actions, else text]
+    /// What to print on standard output [default: github under GitHub Actions, azure under Azure Pipelines, else
+    /// text]
     #[arg(short, long, value_name = "FORMAT")]
     pub(super) output: Option<WaitOutput>,
+
+    /// Write the result to a file as JUnit XML, one test case per run
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
+
+    /// Write a Markdown table of the runs to a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) summary: Option<PathBuf>,
 
     /// How long the API may not know an id before the wait for it ends [default: 1m]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = duration_or_zero)]
@@ -78,6 +89,8 @@ pub enum WaitOutput {
     Jsonl,
     /// Annotations, outputs and a step summary for GitHub Actions
     Github,
+    /// One line a run, and issues and output variables for Azure Pipelines
+    Azure,
 }
 
 /// Waits for runs, judges them, and prints the result.
@@ -111,7 +124,12 @@ async fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared
 
 async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
     let in_github = in_github();
-    let output = args.output.unwrap_or(if in_github { WaitOutput::Github } else { WaitOutput::Text });
+    let output = args.output.unwrap_or(match (in_github, in_azure()) {
+        (true, _) => WaitOutput::Github,
+        (false, true) => WaitOutput::Azure,
+        (false, false) => WaitOutput::Text,
+    });
+    let mut files = Files::open(args.junit.as_deref(), args.summary.as_deref())?;
     let began = tokio::time::Instant::now();
     let prepared = match prepare(out, global, args).await {
         Ok(prepared) => prepared,
@@ -124,8 +142,13 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
             match output {
                 WaitOutput::Json => setup::print_result(&report::json(&[], exit, |_| None))?,
                 WaitOutput::Jsonl => setup::print_result(&report::verdict_event(&[], exit, |_| None))?,
+                WaitOutput::Azure => {
+                    out::verbatim(&azure::could_not_begin(exit))
+                        .map_err(|error| setup::cannot_print(&error))?;
+                }
                 WaitOutput::Text | WaitOutput::Github => {}
             }
+            files.write(&[], exit)?;
             return Err(exit);
         }
     };
@@ -162,29 +185,36 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let mut session = watch.run(out, Arc::clone(&client) as _, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);
     // The lines of a result in text give the reasons themselves.
-    if output != WaitOutput::Text {
+    if !matches!(output, WaitOutput::Text | WaitOutput::Azure) {
         report::reasons(out, &judged);
     }
     if judged.iter().any(|judged| judged.verdict == Exit::TimedOut) {
         out.error("the deadline passed; a longer --timeout may help");
     }
+    let waited = began.elapsed();
     // The annotations are commands; the rest must have none.
     let url = |judged: &Judged| Some(client.run_url(&judged.run.watched.subject.id).into());
     let text = match output {
         WaitOutput::Text => out::on_stdout(&report::text(&judged)).into_owned(),
         WaitOutput::Json => report::json(&judged, exit, url),
         WaitOutput::Jsonl => report::verdict_event(&judged, exit, url),
-        WaitOutput::Github => github::annotations(&judged, hint.is_some()),
+        WaitOutput::Github => github::commands(&judged, hint.is_some()),
+        WaitOutput::Azure => {
+            let summary = args.summary.as_deref();
+            out::on_stdout(&report::text(&judged)).into_owned()
+                + &azure::commands(&judged, exit, waited, summary)
+        }
     };
     if in_github && output != WaitOutput::Github {
-        out.commands(github::annotations(&judged, hint.is_some()).trim_end());
+        out.commands(github::commands(&judged, hint.is_some()).trim_end());
     }
     // The files first: they are there even if nobody reads the rest.
-    let files = if in_github || output == WaitOutput::Github {
-        github::write_files(&judged, exit, began.elapsed())
+    let written = files.write(&judged, exit);
+    let written = if in_github || output == WaitOutput::Github {
+        github::write_files(&judged, exit, waited).and(written)
     } else {
-        Ok(())
+        written
     };
     setup::hand_over(out, &text, &mut session.signals).await?;
-    files.map(|()| exit)
+    written.map(|()| exit)
 }

@@ -12,6 +12,7 @@ mod alerts;
 mod architecture;
 mod backup;
 mod busy;
+mod ci;
 mod client;
 mod commands;
 mod configuration;

@@ -10,15 +10,25 @@ use super::is_hidden;
 /// The same JSON value with hidden characters escaped. JSON allows DEL, C1, bidirectional and zero-width characters in
 /// strings as they are.
 pub fn json_for_terminal(json: &str) -> String {
-    escaped(json, false)
+    escaped(json, |_, _| false)
 }
 
 /// The same JSON value, also safe from GitHub's runner: see `super::github`.
 pub fn json_for_github(json: &str) -> String {
-    escaped(json, true)
+    escaped(json, |before, c| match c {
+        ':' => before.ends_with(':'),
+        '[' => before.ends_with("##"),
+        _ => false,
+    })
 }
 
-fn escaped(json: &str, commands: bool) -> String {
+/// The same JSON value, in which Azure's agent finds no command: see `super::azure`.
+pub fn json_for_azure(json: &str) -> String {
+    escaped(json, |before, c| c == '#' && before.ends_with('#'))
+}
+
+/// `completes` says whether a character completes what must not be there, from what is before it.
+fn escaped(json: &str, completes: impl Fn(&str, char) -> bool) -> String {
     let mut out = String::with_capacity(json.len());
     let (mut in_string, mut after_backslash) = (false, false);
     for c in json.chars() {
@@ -27,13 +37,7 @@ fn escaped(json: &str, commands: bool) -> String {
             out.push(c);
             continue;
         }
-        let completes = commands
-            && match c {
-                ':' => out.ends_with(':'),
-                '[' => out.ends_with("##"),
-                _ => false,
-            };
-        if is_hidden(c) || completes {
+        if is_hidden(c) || completes(&out, c) {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
                 let _ = write!(out, "\\u{unit:04x}");
@@ -71,12 +75,14 @@ mod tests {
             let value = serde_json::json!({ key.as_str(): [text, { "a": key }], "b": null });
             let json = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
             let json = json.unwrap();
-            for safe in [json_for_github(&json), json_for_terminal(&json)] {
+            for safe in [json_for_github(&json), json_for_azure(&json), json_for_terminal(&json)] {
                 prop_assert_eq!(serde_json::from_str::<Value>(&safe).unwrap(), value.clone());
                 prop_assert!(!safe.chars().any(|c| is_hidden(c) && c != '\n'), "{safe:?}");
             }
             let safe = json_for_github(&json);
             prop_assert!(!safe.contains("::") && !safe.contains("##["), "{safe:?}");
+            let safe = json_for_azure(&json);
+            prop_assert!(!safe.contains("##"), "{safe:?}");
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Makes foreign text safe to show: one function per medium, used where the text is output.
 //!
 //! Owns the list of characters that must never reach a terminal, a log or a notification, and the escapes of each
-//! medium: one line ([`printable`]), JSON ([`json_for_terminal`]), GitHub's log and annotations, a Markdown table cell,
-//! and desktop markup. Foreign text comes from the API, a proxy, a receiver, a program, the command line or a file.
+//! medium: one line ([`printable`]), JSON ([`json_for_terminal`]), GitHub's and Azure's logs and
+//! annotations, a Markdown table cell, and desktop markup. Foreign text comes from the API, a proxy, a receiver, a program, the command line or a file.
 //! Secrets are removed elsewhere (`crate::secret`).
 
+mod azure;
 mod github;
 mod json;
 mod markdown;
@@ -12,8 +13,9 @@ mod markup;
 
 use std::borrow::Cow;
 
+pub use azure::{logging_data, without_logging_commands};
 pub use github::{annotation_data, annotation_property, without_workflow_commands};
-pub use json::{json_for_github, json_for_terminal};
+pub use json::{json_for_azure, json_for_github, json_for_terminal};
 pub use markdown::markdown_cell;
 pub use markup::desktop_markup;
 
@@ -113,6 +115,7 @@ mod samples {
                 "[",
                 "]",
                 "##[error]",
+                "##vso[task.complete]",
                 "::error::",
                 "::set-output name=a::",
                 "\\",

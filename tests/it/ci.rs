@@ -1,0 +1,136 @@
+//! What `wait` leaves for CI systems: JUnit XML, a summary, and commands for Azure's agent.
+
+use serde_json::json;
+
+use crate::support::bin::runwatch;
+use crate::support::body::run;
+use crate::support::stub::{Answer, Stub, answer};
+
+/// What nobody wants to be executed or read as markup.
+const HOSTILE: &str =
+    "x\r\n##vso[task.complete result=Succeeded]y]]><failure/>&amp;\u{1b}[31m\u{202e}\u{0}|![i](u)##[error]z";
+
+fn failed() -> Answer {
+    run().status("FAILED").samples(10, 2, 50).set("completed_at", json!("2026-11-20T09:01:00.123456Z")).ok()
+}
+
+fn succeeded() -> Answer {
+    run().status("SUCCEEDED").samples(193, 7, 200).set("completed_at", json!("2026-11-20T09:44:00Z")).ok()
+}
+
+#[test]
+fn the_files_have_every_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let (junit, summary) = (dir.path().join("runs.xml"), dir.path().join("runs.md"));
+    std::fs::write(&junit, "from before").unwrap();
+    let stub = Stub::with([succeeded(), failed()]);
+    let args = ["wait", "a", "b", "--junit", junit.to_str().unwrap(), "--summary", summary.to_str().unwrap()];
+    let output = runwatch(&args).api(&stub).quick("max_in_flight = 1\n").run();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    let report = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    assert_eq!((report.tests, report.failures, report.errors), (2, 1, 0), "{xml}");
+    let cases = &report.test_suites[0].test_cases;
+    assert_eq!([cases[0].name.as_str(), cases[1].name.as_str()], ["a", "b"]);
+    assert_eq!(cases[0].time.unwrap().as_secs(), 2639, "{xml}");
+    let property =
+        |name: &str| cases[1].properties.iter().find(|p| p.name.as_str() == name).map(|p| p.value.as_str());
+    assert_eq!(property("verdict"), Some("failed"));
+    assert_eq!(property("samples_completed"), Some("10"));
+    assert_eq!(property("number_of_samples"), Some("50"));
+    assert!(xml.contains(r#"type="failed""#), "{xml}");
+    let table = std::fs::read_to_string(&summary).unwrap();
+    assert!(table.contains("| a | SUCCEEDED | succeeded | 193 | 7 | 200 |"), "{table}");
+    assert!(table.contains("| b | FAILED | failed | 10 | 2 | 50 |"), "{table}");
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_refused_before_the_wait() {
+    let stub = Stub::with([]);
+    for option in ["--junit", "--summary"] {
+        let output = runwatch(&["wait", "a", option, "/no/such/folder/file"]).api(&stub).quick("").run();
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains("cannot write /no/such/folder/file: No such file"), "{output:?}");
+    }
+    assert_eq!(stub.asked().len(), 0);
+}
+
+#[test]
+fn a_wait_that_could_not_begin_leaves_a_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let junit = dir.path().join("runs.xml");
+    let output = runwatch(&["wait", "a", "--junit", junit.to_str().unwrap()])
+        .without("DATAFRAMER_API_KEY")
+        .env("TF_BUILD", "True")
+        .run();
+    assert_eq!(output.code, Some(78), "{output:?}");
+    let report =
+        quick_junit::Report::deserialize_from_str(&std::fs::read_to_string(&junit).unwrap()).unwrap();
+    assert_eq!((report.tests, report.errors), (1, 1));
+    assert!(
+        output
+            .stdout
+            .starts_with("##vso[task.logissue type=error]the wait could not begin: bad configuration\n"),
+        "{output:?}"
+    );
+    assert!(
+        output.stdout.contains("##vso[task.setvariable variable=verdict;isOutput=true]bad_configuration\n")
+    );
+}
+
+#[test]
+fn azure_gets_issues_and_variables_on_standard_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let summary = dir.path().join("runs.md");
+    let stub = Stub::with([succeeded(), failed()]);
+    let output = runwatch(&["wait", "a", "b", "--summary", summary.to_str().unwrap()])
+        .api(&stub)
+        .quick("max_in_flight = 1\n")
+        .env("TF_BUILD", "True")
+        .run();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let lines: Vec<&str> = output.stdout.lines().collect();
+    assert!(lines[0].starts_with("a SUCCEEDED 193/200"), "{output:?}");
+    assert!(lines[2].starts_with("##vso[task.logissue type=warning]a SUCCEEDED (193/200"), "{output:?}");
+    assert!(lines[3].starts_with("##vso[task.logissue type=error]b FAILED (10/50"), "{output:?}");
+    assert_eq!(lines[4], "##vso[task.setvariable variable=verdict;isOutput=true]failed");
+    assert_eq!(lines[10], format!("##vso[task.uploadsummary]{}", summary.display()));
+    assert!(!output.stderr.contains("##vso"), "{output:?}");
+    // What was asked for in JSON is JSON.
+    let stub = Stub::with([succeeded()]);
+    let output =
+        runwatch(&["wait", "a", "--output", "json"]).api(&stub).quick("").env("TF_BUILD", "True").run();
+    assert_eq!(output.json()["verdict"], "succeeded");
+}
+
+#[test]
+fn the_api_gives_no_commands_and_no_markup() {
+    let hostile = || run().status(HOSTILE).set("spec_name", HOSTILE.into()).ok();
+    let refused = |status| {
+        answer(status, &[("Content-Type", "application/json")], json!({ "detail": HOSTILE }).to_string())
+    };
+    for answer in [hostile(), refused(400), refused(403), refused(404), refused(500)] {
+        for format in ["azure", "text", "json"] {
+            let dir = tempfile::tempdir().unwrap();
+            let junit = dir.path().join("runs.xml");
+            let stub = Stub::then_forever([], answer.clone());
+            let args =
+                ["wait", "##vso[a]", "--timeout", "300ms", "--grace", "0s", "--output", format, "--junit"];
+            let output = runwatch(&[&args[..], &[junit.to_str().unwrap()]].concat())
+                .api(&stub)
+                .quick("")
+                .env("TF_BUILD", "True")
+                .run();
+            for line in output.stdout.lines().chain(output.stderr.lines()) {
+                let rest = line.strip_prefix("##vso[task.").filter(|rest| {
+                    rest.starts_with("logissue type=") || rest.starts_with("setvariable variable=")
+                });
+                assert!(!rest.unwrap_or(line).contains("##"), "{output:?}");
+            }
+            let xml = std::fs::read_to_string(&junit).unwrap();
+            let report = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+            assert_eq!((report.tests, report.errors + report.failures), (1, 1), "{xml}");
+            assert!(!xml.chars().any(|c| c != '\n' && runwatch::run::text::is_hidden(c)), "{xml:?}");
+        }
+    }
+}
