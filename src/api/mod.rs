@@ -27,6 +27,7 @@ use crate::run::{Authority, DoubtKind, Run, RunId};
 
 pub use client::{ApiClient, ApiSettings, SetupError};
 pub use list::{Listed, Skipped};
+pub use wire::spec_name;
 
 /// One answer about one run.
 #[derive(Debug, Clone, PartialEq)]

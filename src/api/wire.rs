@@ -132,6 +132,11 @@ fn details(body: &[u8]) -> Option<Box<Details>> {
     read(body).or_else(|| read(&repair::json(body)?))
 }
 
+/// The name of the run's spec in the body of an [`Answer`](super::Answer).
+pub fn spec_name(body: &[u8]) -> Option<String> {
+    details(body)?.spec_name.filter(|name| !name.is_empty())
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "an adapter for map_err")]
 fn not_json(error: serde_json::Error) -> NotARun {
     NotARun::NotJson(error.to_string())
@@ -339,6 +344,8 @@ mod tests {
             )
         };
         assert_eq!(run(body("PROCESSING").as_bytes(), "r").unwrap().details, None);
+        assert_eq!(spec_name(body("PROCESSING").as_bytes()).as_deref(), Some("a b"));
+        assert_eq!(spec_name(b"{\"spec_name\":\"\"}"), None);
         let details = run(body("FAILED").as_bytes(), "r").unwrap().details.unwrap();
         assert_eq!(details.spec_name.as_deref(), Some("a b"));
         assert_eq!((details.total_cost, details.generated_files), (Some(1.5), Some(2)));

@@ -177,7 +177,15 @@ mod tests {
         state.status = Some(RunStatus::parse(Some(status)));
         state.progress = Progress { completed: Some(completed), failed: Some(failed), total: Some(200) };
         let subject = Subject { id: "r1".parse().unwrap(), name: Some("nightly".into()) };
-        RunView { subject, state, per_second: None, expected_end: None, trouble: None, polls: 1 }
+        RunView {
+            subject,
+            spec_name: None,
+            state,
+            per_second: None,
+            expected_end: None,
+            trouble: None,
+            polls: 1,
+        }
     }
 
     fn update(view: RunView, change: RunChange) -> Update {

@@ -10,7 +10,7 @@ use super::prior::Prior;
 use super::settings::Settings;
 use super::slot::Slot;
 use super::update::Trouble;
-use crate::api::{Answer, PollError, PollErrorKind};
+use crate::api::{Answer, PollError, PollErrorKind, spec_name};
 use crate::run::{
     Details, DoubtKind, Event, EventKind, Moment, Observation, RunChange, RunState, Subject, Transition,
     observe,
@@ -67,6 +67,9 @@ pub(super) fn answered(
     let was_in_trouble = slot.trouble.take().is_some();
     slot.not_before = None;
     slot.seen_at = now.mono;
+    if settings.keep_ended && slot.spec_name.is_none() {
+        slot.spec_name = spec_name(&answer.body).map(Into::into);
+    }
     if settings.keep_bodies && !answer.body.is_empty() {
         slot.body = Some(answer.body);
     }

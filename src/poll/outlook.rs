@@ -31,6 +31,9 @@ const PRIOR_WEIGHT: f64 = 0.3;
 /// failures are noticed sooner, at the cost of requests for all other runs.
 const UNPREDICTED: f64 = 0.05;
 
+/// Minimum number of samples that a shown estimate is based on.
+const MEASURED: u64 = 2;
+
 /// Factor on the price of a request while neither counts nor earlier runs say anything. Without it, such runs take a
 /// third more requests than the others.
 const BLIND: f64 = 1.5;
@@ -170,9 +173,14 @@ impl Outlook {
             return Some(Counted::Settled(Guess::new(FINISHING.as_secs_f64(), FINISHING_SPREAD, silence)));
         }
         let (left, moved) = ((total - done) as f64, done.saturating_sub(before).max(1) as f64);
-        let likely = left / self.per_second()? - silence;
-        let rest = likely.max(SILENCE * silence).max(SHORTEST);
+        let (rate, seen) = (self.per_second()?, done.saturating_sub(before));
+        let needed = left / rate;
+        let rest = (needed - silence).max(SILENCE * silence).max(SHORTEST);
         let variance = COUNTED_SPREAD.powi(2) + SAMPLE_SPREAD.powi(2) * (1.0 / moved + 1.0 / left);
+        // While no sample comes, time alone brings the end closer by one sample at most. After a silence in which the
+        // run could have finished, the estimate means nothing.
+        let means_something = seen >= MEASURED && silence < needed;
+        let likely = if means_something { needed - silence.min(1.0 / rate) } else { 0.0 };
         Some(Counted::Left { guess: Guess::new(rest, variance.sqrt(), 0.0), likely })
     }
 }
@@ -182,7 +190,7 @@ impl Outlook {
 enum Counted {
     /// Every sample is settled.
     Settled(Guess),
-    /// The estimate for the samples left, and the seconds that they take at the speed so far.
+    /// The estimate for the samples left, and the seconds to show for them.
     Left { guess: Guess, likely: f64 },
 }
 
@@ -300,6 +308,19 @@ mod tests {
         let (outlook, state, now) = after(&[(0, 0), (10, 50), (20, 3)], 100);
         assert_eq!(outlook.remaining(&state, None, now).unwrap().expected(), None);
         assert_eq!(Outlook::default().remaining(&state, None, now), None, "before the first answer");
+    }
+
+    #[test]
+    fn an_estimate_needs_two_samples_and_does_not_count_down_while_none_comes() {
+        let (outlook, known, now) = after(&[(0, 0), (10, 1)], 10);
+        assert_eq!(outlook.remaining(&known, None, now).unwrap().expected(), None, "one sample");
+        let (outlook, known, now) = after(&[(0, 0), (10, 1), (20, 2)], 10);
+        let left = |after| {
+            let left = outlook.remaining(&known, None, later(now, after)).unwrap().expected();
+            left.map(|left| left.as_secs())
+        };
+        assert_eq!([left(0), left(5), left(10), left(79)], [Some(80), Some(75), Some(70), Some(70)]);
+        assert_eq!(left(80), None, "it could have finished by now");
     }
 
     #[test]

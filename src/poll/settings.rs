@@ -36,7 +36,7 @@ pub struct Settings {
     pub discovery: Option<Discovery>,
     /// Whether to keep the last answer about each run, for the report.
     pub keep_bodies: bool,
-    /// Whether to keep finished runs, for the report.
+    /// Whether to keep finished runs and the names of specs, for the report and the display.
     pub keep_ended: bool,
     /// Where polls are counted.
     pub counters: Arc<Counters>,

@@ -1,5 +1,6 @@
 //! One watched run: its state, and its stage between two polls.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub(super) struct Slot {
     pub(super) polls: u32,
     pub(super) trouble: Option<Trouble>,
     pub(super) body: Option<Bytes>,
+    /// The name of its spec, if the settings say to keep it.
+    pub(super) spec_name: Option<Arc<str>>,
     /// The API does not accept a poll of this run before this (`Retry-After`).
     pub(super) not_before: Option<Instant>,
     /// Nothing is recorded for this run before this unless a poll brings it, because the store failed.
@@ -77,6 +80,7 @@ impl Slot {
             polls: 0,
             trouble: None,
             body: None,
+            spec_name: None,
             not_before: None,
             quiet_until: None,
             stage: if active { Stage::Recording } else { Stage::Ended },
@@ -94,6 +98,7 @@ impl Slot {
         let state = &self.watched.state;
         RunView {
             subject: self.watched.subject.clone(),
+            spec_name: self.spec_name.clone(),
             per_second: self.outlook.per_second(),
             expected_end: self
                 .outlook

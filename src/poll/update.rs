@@ -64,6 +64,8 @@ pub struct Found {
 pub struct RunView {
     /// The run.
     pub subject: Subject,
+    /// The name of its spec, once it is known and if the settings keep it.
+    pub spec_name: Option<Arc<str>>,
     /// Its state.
     pub state: RunState,
     /// Recent samples per second.
