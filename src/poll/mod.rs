@@ -4,6 +4,7 @@
 //!
 //! - `schedule`, `outlook`, `guess` and `prior`: when to poll a run;
 //! - `lister` and `batch`: when to fetch the list of all runs;
+//! - `places`: which run may be polled while others hang;
 //! - `judge`: what an answer means for its run;
 //! - `account` (with `limiter`, `throttle`, `outage` and `health`): what it means for all runs;
 //! - `alerts`: when to warn.
@@ -25,6 +26,7 @@ mod limiter;
 mod lister;
 mod outage;
 mod outlook;
+mod places;
 mod prior;
 mod recorder;
 mod requests;

@@ -20,6 +20,7 @@ use super::histories::Histories;
 use super::judge::{self, Verdict};
 use super::lister::{Lister, Rules, Step, View};
 use super::outage::{Notice, Outage, OutagesTold};
+use super::places::{self, InFlight, Places};
 use super::recorder::{Done, Draft, Recorder, Recording};
 use super::requests::{Came, Polled, Requests};
 use super::settings::Settings;
@@ -44,6 +45,7 @@ pub struct Scheduler {
     recorder: Recorder,
     histories: Histories,
     final_poll: FinalPoll,
+    places: Places,
     updates: Updates,
     commands: mpsc::Receiver<Command>,
     /// Number of polls in a row that confirmed what a list said.
@@ -70,6 +72,7 @@ impl Scheduler {
             recorder: Recorder::new(Arc::clone(&store), settings.routes.clone(), settings.save_every),
             histories: Histories::new(store),
             final_poll: FinalPoll::default(),
+            places: Places::default(),
             updates,
             commands,
             confirmed: 0,
@@ -137,6 +140,37 @@ impl Scheduler {
             }
             self.poll(index);
         }
+        if let Some((at, run)) = self.place_to_free(now)
+            && at <= now
+        {
+            self.give_up_place(run, now);
+        }
+    }
+
+    /// If no place is free: the poll to cancel for the next run that does not hang, and when.
+    fn place_to_free(&self, now: Instant) -> Option<(Instant, u32)> {
+        if self.requests.polled_runs().count() < self.account.room(&self.settings) {
+            return None;
+        }
+        let unlimited = self.final_poll.is_under_way();
+        let budget_at = if unlimited { now } else { self.account.limiter.next_at(now) };
+        let needed_at = self.slots.next_due(false)?.max(budget_at);
+        let polls = self.requests.polled_runs().filter_map(|run| {
+            let slot = self.slots.get(run)?;
+            Some(InFlight { run, sent_at: slot.sent_at, slow: slot.slow })
+        });
+        self.places.give_up(polls).map(|(at, run)| (at.max(needed_at), run))
+    }
+
+    /// Cancels a poll that hangs. Its run is polled again as a slow one, after the runs that are due now.
+    fn give_up_place(&mut self, run: u32, now: Instant) {
+        let Some(slot) = self.slots.get_mut(run) else { return };
+        slot.slow = true;
+        slot.log_next_poll("its request hangs, and another run is due", Duration::ZERO);
+        if let Stage::Polling { task } = &slot.stage {
+            self.requests.abort(&task.clone());
+        }
+        self.slots.schedule(run, now);
     }
 
     /// When to wake up if nothing happens before; `None` if nothing is due.
@@ -145,8 +179,9 @@ impl Scheduler {
         let room = self.requests.polls() < self.account.room(&self.settings);
         let due = self.slots.next_due(self.room_for_slow()).filter(|_| room);
         let due = due.map(|due| due.max(self.account.limiter.next_at(now)));
+        let place = self.place_to_free(now).map(|(at, _)| at);
         let list = self.lister.wake_at(now, &self.view_for_list(now));
-        [due, list, self.recorder.save_at()].into_iter().flatten().min()
+        [due, place, list, self.recorder.save_at()].into_iter().flatten().min()
     }
 
     /// Reports what becomes due while the API accepts no requests. Returns when more is due.
@@ -171,10 +206,9 @@ impl Scheduler {
             return true;
         }
         let is_slow = |index: &u32| self.slots.get(*index).is_some_and(|slot| slot.slow);
-        let under_way = self.requests.polled_runs().filter(is_slow).count();
-        let (slow, active) = (self.slots.slow() + under_way, self.slots.active().max(1));
-        let most = if slow < active { self.settings.max_in_flight.saturating_sub(1) } else { usize::MAX };
-        under_way < (self.settings.max_in_flight * slow / active).min(most).max(1)
+        let in_flight = self.requests.polled_runs().filter(is_slow).count();
+        let (waiting, active) = (self.slots.slow(), self.slots.active());
+        places::room_for_slow(self.settings.max_in_flight, in_flight, waiting, active)
     }
 
     fn save_if_due(&mut self) {
@@ -449,6 +483,7 @@ impl Scheduler {
         slot.answered_meanwhile = self.lister.is_under_way();
         match polled {
             Ok(answer) => {
+                self.places.answered(now.mono.saturating_duration_since(slot.sent_at));
                 judge::polled(slot, now);
                 self.account.release(index);
                 self.answered_at = Some(now.mono);

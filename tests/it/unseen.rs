@@ -1,15 +1,19 @@
 //! No run is neglected: whatever the list does, and however many requests fail or hang, an active run is polled as
 //! often as its schedule says, as long as the API answers about it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use runwatch::api::PollErrorKind;
-use runwatch::poll::{Command, Curve, Mode, Policy, Settings};
+use runwatch::poll::{Command, Curve, FinalRun, Mode, Policy, Scheduler, Settings};
 use runwatch::run::{Ending, RunId, Terminal};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
-use crate::support::scripted::{Api, Watch, fails, going, listed, seconds, settings, status};
+use crate::support::scripted::{Api, Watch, fails, going, listed, seconds, settings, status, watched};
 
 fn max_interval(max: u64, price: f64) -> Policy {
     let curve = |max| Curve { initial: seconds(1).min(max), multiplier: 1.5, max, jitter: 0.0 };
@@ -99,27 +103,10 @@ async fn an_end_that_the_list_showed_is_confirmed_before_all_else() {
 
 #[tokio::test(start_paused = true)]
 async fn runs_whose_requests_hang_do_not_starve_the_others() {
-    let mut api = Hanging::new(40, 20);
-    api.inner.latency = Duration::from_millis(10);
-    let ids = api.answering.clone();
-    let source = std::sync::Arc::new(api);
-    let store = std::sync::Arc::new(runwatch::store::SqliteStore::in_memory().unwrap());
-    let (sender, _updates) = tokio::sync::mpsc::unbounded_channel();
-    let (_commands, receiver) = tokio::sync::mpsc::channel::<Command>(1);
     let policy = Policy { price: None, ..max_interval(10_000, 2.0) };
-    let settings = Settings { policy, requests_per_minute: 6000, ..settings() };
-    let mut scheduler = runwatch::poll::Scheduler::new(
-        settings,
-        std::sync::Arc::clone(&source) as _,
-        store,
-        sender,
-        receiver,
-    );
-    for id in source.inner.scripts.keys() {
-        scheduler.watch(crate::support::scripted::watched(id.clone()));
-    }
-    let cancel = tokio_util::sync::CancellationToken::new();
-    let task = tokio::spawn(scheduler.run(cancel.clone()));
+    let (source, cancel, task) =
+        Hanging::new(40, 20).watch(Settings { policy, requests_per_minute: 6000, ..settings() });
+    let ids = source.answering.clone();
     sleep(seconds(2000)).await;
     cancel.cancel();
     task.await.unwrap();
@@ -132,10 +119,48 @@ async fn runs_whose_requests_hang_do_not_starve_the_others() {
     assert!((2..100).contains(&hung), "and those are not forgotten: {hung}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn runs_whose_requests_hang_delay_no_first_poll_of_the_others() {
+    let policy = Policy { price: None, ..max_interval(10_000, 2.0) };
+    let settings = Settings { policy, requests_per_minute: 6000, ..settings() };
+    let (source, cancel, task) = Hanging::new(40, 20).watch(settings);
+    sleep(seconds(400)).await;
+    cancel.cancel();
+    task.await.unwrap();
+    let first = |id: &String| source.inner.times(id)[0];
+    let late = source.answering.iter().map(first).fold(0.0, f64::max);
+    assert!(late < 6.0, "first polled after {late} s");
+    assert!(source.most_in_flight.load(SeqCst) <= 8);
+    // What a poll cut short could not learn is learned with the full time.
+    for n in 0..40 {
+        let polls = source.inner.times(&format!("hangs{n:02}")).len();
+        assert!(polls >= 2, "{polls}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_is_slow_about_every_run_loses_few_polls() {
+    let mut api = Api::new();
+    for n in 0..100 {
+        api = api.with(&format!("r{n:03}"), |times, _| Ok(going(times as u64)));
+    }
+    api.latency = seconds(3);
+    let mut watch = Watch::start(api, Settings { requests_per_minute: 6000, ..settings() });
+    let (mut answers, end) = (0, Instant::now() + seconds(600));
+    while let Ok(Some(_)) = timeout(end.saturating_duration_since(Instant::now()), watch.updates.recv()).await
+    {
+        answers += 1;
+    }
+    let asked = watch.api.asked.lock().unwrap().len();
+    assert!(answers > 0 && asked - answers <= 110, "{asked} polls, {answers} answers");
+}
+
 /// An API that never answers about some runs, within half a minute.
 struct Hanging {
     inner: Api,
     answering: Vec<String>,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
 }
 
 impl Hanging {
@@ -148,7 +173,33 @@ impl Hanging {
         for id in &answering {
             inner = inner.with(id, |_, _| Ok(going(1)));
         }
-        Self { inner, answering }
+        inner.latency = Duration::from_millis(10);
+        Self { inner, answering, in_flight: AtomicUsize::new(0), most_in_flight: AtomicUsize::new(0) }
+    }
+
+    /// Watches them all, those that hang first.
+    fn watch(self, settings: Settings) -> (Arc<Self>, CancellationToken, JoinHandle<Vec<FinalRun>>) {
+        let source = Arc::new(self);
+        let store = Arc::new(runwatch::store::SqliteStore::in_memory().unwrap());
+        let (sender, _) = tokio::sync::mpsc::unbounded_channel();
+        let (_, receiver) = tokio::sync::mpsc::channel::<Command>(1);
+        let mut scheduler = Scheduler::new(settings, Arc::clone(&source) as _, store, sender, receiver);
+        let mut ids: Vec<&RunId> = source.inner.scripts.keys().collect();
+        ids.sort();
+        for id in ids {
+            scheduler.watch(watched(id.clone()));
+        }
+        let cancel = CancellationToken::new();
+        (Arc::clone(&source), cancel.clone(), tokio::spawn(scheduler.run(cancel)))
+    }
+}
+
+/// Counts a request in flight for as long as it lives, cancelled or not.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
     }
 }
 
@@ -158,6 +209,9 @@ impl runwatch::api::RunSource for Hanging {
         id: &'a RunId,
     ) -> runwatch::BoxFuture<'a, Result<runwatch::api::Answer, runwatch::api::PollError>> {
         Box::pin(async move {
+            let in_flight = self.in_flight.fetch_add(1, SeqCst) + 1;
+            let _counted = Counted(&self.in_flight);
+            self.most_in_flight.fetch_max(in_flight, SeqCst);
             let answer = self.inner.poll(id).await;
             if id.as_str().starts_with("hangs") {
                 sleep(seconds(30)).await;
