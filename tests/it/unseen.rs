@@ -13,7 +13,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::scripted::{Api, Watch, fails, going, listed, seconds, settings, status, watched};
+use crate::support::scripted::{
+    Api, Counted, Watch, fails, going, listed, seconds, settings, status, watched,
+};
 
 fn max_interval(max: u64, price: f64) -> Policy {
     let curve = |max| Curve { initial: seconds(1).min(max), multiplier: 1.5, max, jitter: 0.0 };
@@ -194,24 +196,13 @@ impl Hanging {
     }
 }
 
-/// Counts a request in flight for as long as it lives, cancelled or not.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, SeqCst);
-    }
-}
-
 impl runwatch::api::RunSource for Hanging {
     fn poll<'a>(
         &'a self,
         id: &'a RunId,
     ) -> runwatch::BoxFuture<'a, Result<runwatch::api::Answer, runwatch::api::PollError>> {
         Box::pin(async move {
-            let in_flight = self.in_flight.fetch_add(1, SeqCst) + 1;
-            let _counted = Counted(&self.in_flight);
-            self.most_in_flight.fetch_max(in_flight, SeqCst);
+            let _in_flight = Counted::new(&self.in_flight, &self.most_in_flight);
             let answer = self.inner.poll(id).await;
             if id.as_str().starts_with("hangs") {
                 sleep(seconds(30)).await;

@@ -95,10 +95,9 @@ impl RunSource for Api {
                 asked.push((at, id.clone()));
                 asked.iter().filter(|(_, asked)| asked == id).count()
             };
-            let flying = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
-            self.most_in_flight.fetch_max(flying, Ordering::SeqCst);
+            let in_flight = Counted::new(&self.in_flight, &self.most_in_flight);
             sleep(self.latency).await;
-            self.in_flight.fetch_sub(1, Ordering::SeqCst);
+            drop(in_flight);
             let width = self.body;
             self.scripts[id](times, at).map(|run| Answer { run, body: format!("{:width$}", "{}").into() })
         })
@@ -127,6 +126,22 @@ impl RunSource for Api {
     fn reload_key(&self) -> BoxFuture<'_, Result<(), String>> {
         self.reloads.fetch_add(1, Ordering::SeqCst);
         Box::pin(async { Ok(()) })
+    }
+}
+
+/// Counts a request in flight until it is dropped: a cancelled one does not go on.
+pub struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    pub fn new(count: &'a AtomicUsize, most: &AtomicUsize) -> Self {
+        most.fetch_max(count.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
