@@ -238,6 +238,11 @@ pub fn api_settings(config: &Config) -> ApiSettings {
     }
 }
 
+/// The API as the ids of its events name it.
+pub fn source(config: &Config) -> std::sync::Arc<str> {
+    config.api.base_url.as_str().trim_end_matches('/').into()
+}
+
 /// The scheduler's settings for a command, from the configuration. Keeps everything for the final report.
 pub fn poll_settings(
     config: &Config,
@@ -251,7 +256,7 @@ pub fn poll_settings(
         requests_per_minute: poll.requests_per_minute,
         max_in_flight: poll.max_in_flight as usize,
         patience,
-        source: config.api.base_url.as_str().trim_end_matches('/').into(),
+        source: source(config),
         routes,
         alerts: config.alerts,
         batch: poll.batch,

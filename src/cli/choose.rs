@@ -3,6 +3,7 @@
 //!
 //! Owns fetching that list with patience, too; `runs` prints it.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::{blocking, span, words};
 const OFFERED: usize = 20;
 
 /// Runs by name, or flags that choose them.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Choice {
     /// Run ids or run URLs, also with commas between them; `@FILE` or `-` (standard input) for a list with one per line
     #[arg(value_name = "RUN", value_parser = named)]
@@ -45,6 +46,23 @@ pub struct Choice {
     /// The active runs of the specs whose names match, such as 'nightly-*'
     #[arg(long, value_name = "GLOB", conflicts_with = "runs", value_parser = spec_glob)]
     spec: Option<Pattern>,
+}
+
+impl Choice {
+    /// Whether runs are named or chosen by a flag.
+    pub(super) fn is_made(&self) -> bool {
+        !self.runs.is_empty() || self.is_by_flags()
+    }
+
+    fn is_by_flags(&self) -> bool {
+        self.latest || self.mine.is_some() || self.spec.is_some()
+    }
+
+    /// The runs that these words name.
+    pub(super) fn of_words(words: &[OsString]) -> Result<Self, String> {
+        let runs: Result<_, _> = words.iter().map(|word| named(&word.to_string_lossy())).collect();
+        Ok(Self { runs: runs?, ..Self::default() })
+    }
 }
 
 /// How runs are chosen where none are named.
@@ -71,7 +89,7 @@ pub(super) async fn choose(
         return resolve(&choice.runs).await;
     }
     let asks = how.asks && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let by_flags = choice.latest || choice.mine.is_some() || choice.spec.is_some();
+    let by_flags = choice.is_by_flags();
     if !by_flags && !asks {
         out.error("which runs? Give their ids, or --latest, --mine or --spec (see `runwatch runs`)");
         return Err(Exit::Usage);

@@ -31,17 +31,23 @@ pub enum Exit {
     Config,
     /// 124
     TimedOut,
+    /// 126
+    CannotRun,
+    /// 127
+    NoCommand,
     /// 129
     HungUp,
     /// 130
     Interrupted,
     /// 143
     Terminated,
+    /// The exit code of the command after `--`, whatever it means by it. Not part of the contract.
+    Command(u8),
 }
 
 impl Exit {
     /// Every row of the contract, in the order of the codes.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Succeeded,
         Self::Failed,
         Self::Usage,
@@ -55,6 +61,8 @@ impl Exit {
         Self::Internal,
         Self::Config,
         Self::TimedOut,
+        Self::CannotRun,
+        Self::NoCommand,
         Self::HungUp,
         Self::Interrupted,
         Self::Terminated,
@@ -91,9 +99,12 @@ impl Exit {
             Self::Internal => 70,
             Self::Config => 78,
             Self::TimedOut => 124,
+            Self::CannotRun => 126,
+            Self::NoCommand => 127,
             Self::HungUp => 129,
             Self::Interrupted => 130,
             Self::Terminated => 143,
+            Self::Command(code) => code,
         }
     }
 
@@ -115,9 +126,12 @@ impl Exit {
             Self::Internal => "internal error",
             Self::Config => "bad configuration",
             Self::TimedOut => "the deadline passed",
+            Self::CannotRun => "the command after -- cannot be executed",
+            Self::NoCommand => "the command after -- was not found",
             Self::HungUp => "SIGHUP, or the terminal or connection was closed",
             Self::Interrupted => "SIGINT (Ctrl-C)",
             Self::Terminated => "SIGTERM",
+            Self::Command(_) => "the exit code of the command after --",
         }
     }
 
@@ -137,9 +151,12 @@ impl Exit {
             Self::Internal => "internal_error",
             Self::Config => "bad_configuration",
             Self::TimedOut => "timed_out",
+            Self::CannotRun => "cannot_run",
+            Self::NoCommand => "no_command",
             Self::HungUp => "hung_up",
             Self::Interrupted => "interrupted",
             Self::Terminated => "terminated",
+            Self::Command(_) => "command",
         }
     }
 
@@ -158,7 +175,10 @@ impl Exit {
         let row = |exit: &Self| format!("{:>5}  {}\n", exit.code(), exit.meaning());
         let rows: String = Self::ALL.iter().map(row).collect();
         let order: Vec<String> = Self::WORST_FIRST.iter().map(|exit| exit.code().to_string()).collect();
-        format!("{rows}\nWith several runs the worst decides, in this order: {}.\n", order.join(", "))
+        format!(
+            "{rows}\nIf the verdict is 0, the exit code of the command after -- decides.\nWith several runs the worst decides, in this order: {}.\n",
+            order.join(", ")
+        )
     }
 }
 

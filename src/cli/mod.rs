@@ -54,6 +54,7 @@ mod socket;
 mod status;
 mod summary;
 mod table;
+mod then;
 mod threshold;
 mod unit;
 mod verdict;

@@ -18,6 +18,7 @@ use super::out::{self, Out};
 use super::quiet::Quiet;
 use super::readers::Shown;
 use super::safe::{in_azure, in_github};
+use super::then::Then;
 use super::threshold::Threshold;
 use super::verdict::{self, Gate, Judged, judge};
 use super::{azure, github, report, setup};
@@ -28,7 +29,7 @@ use crate::run::{RunId, RunState};
 
 /// `runwatch wait`.
 #[derive(Debug, Args)]
-#[group(id = "which", required = true, multiple = true, args = ["runs", "latest", "mine", "spec"])]
+#[group(id = "which", required = true, multiple = true, args = ["runs", "latest", "mine", "spec", "command"])]
 pub struct WaitArgs {
     #[command(flatten)]
     choice: Choice,
@@ -76,6 +77,9 @@ pub struct WaitArgs {
     /// Also notify through these configured channels [default: none]
     #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
     pub(super) notify: Option<Vec<String>>,
+
+    #[command(flatten)]
+    then: Then,
 }
 
 /// What `wait` prints on standard output.
@@ -104,9 +108,12 @@ struct Prepared {
     channels: Vec<ConfiguredChannel>,
     client: Arc<ApiClient>,
     runs: Vec<RunId>,
+    then: Then,
 }
 
 async fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit> {
+    let (then, choice) = args.then.or_runs(&args.choice)?;
+    then.check()?;
     let mut config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     args.pacing.apply(&mut config);
     let channels = args.notify.as_deref().map(|names| setup::choose_channels(&config, names)).transpose()?;
@@ -118,8 +125,8 @@ async fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     let how =
         Choosing { asks: false, patience: args.timeout, timed_out: Exit::TimedOut, shown: Shown::OnBoth };
-    let runs = choose(out, &config, &client, &args.choice, &how).await?;
-    Ok(Prepared { config, channels: channels.unwrap_or_default(), client, runs })
+    let runs = choose(out, &config, &client, &choice, &how).await?;
+    Ok(Prepared { config, channels: channels.unwrap_or_default(), client, runs, then })
 }
 
 async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
@@ -152,7 +159,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
             return Err(exit);
         }
     };
-    let Prepared { config, channels, client, runs } = prepared;
+    let Prepared { config, channels, client, runs, then } = prepared;
     let hint = github::hint_about_timeout(args.timeout).filter(|_| in_github);
     if let Some(hint) = &hint {
         out.commands(hint);
@@ -216,5 +223,6 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         written
     };
     setup::hand_over(out, &text, &mut session.signals).await?;
-    written.map(|()| exit)
+    written?;
+    Ok(then.run(&judged, exit, session.cut, &app::source(&config), &mut session.signals).await)
 }

@@ -18,6 +18,7 @@ use super::out::Out;
 use super::progress::Progress;
 use super::quiet::Quiet;
 use super::readers::Shown;
+use super::then::Then;
 use super::verdict::{Gate, Judged, judge};
 use super::{report, setup};
 use crate::api::ApiClient;
@@ -58,6 +59,9 @@ pub struct WatchArgs {
     /// Do not send notifications
     #[arg(long, conflicts_with = "notify")]
     pub(super) no_notify: bool,
+
+    #[command(flatten)]
+    then: Then,
 }
 
 /// What `watch` prints on standard output.
@@ -76,6 +80,8 @@ pub(super) async fn run(out: &Out, global: &Global, args: &WatchArgs) -> Exit {
 
 async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exit> {
     let began = Instant::now();
+    let (then, choice) = args.then.or_runs(&args.choice)?;
+    then.check()?;
     let mut config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     args.pacing.apply(&mut config);
     let channels = match &args.notify {
@@ -95,7 +101,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
         timed_out: Exit::TimedOut,
         shown: Shown::OnStdout,
     };
-    let runs = choose(out, &config, &source, &args.choice, &how).await?;
+    let runs = choose(out, &config, &source, &choice, &how).await?;
     let watch = Watch {
         config: &config,
         runs: &runs,
@@ -115,7 +121,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     } else {
         view(out, watch.subjects())
     };
-    let session = watch.run(out, source, view.as_mut()).await?;
+    let mut session = watch.run(out, source, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
     for judged in judged.iter().filter(|judged| judged.verdict == Exit::TimedOut) {
         out.error(format_args!("the deadline passed before {} ended", judged.run.watched.subject.label()));
@@ -126,7 +132,10 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     }
     // Everything has been said by now, or is stuck.
     out.finish();
-    Ok(if exit == Exit::Succeeded && out.has_failed() { Exit::Internal } else { exit })
+    if exit == Exit::Succeeded && out.has_failed() {
+        return Ok(Exit::Internal);
+    }
+    Ok(then.run(&judged, exit, session.cut, &app::source(&config), &mut session.signals).await)
 }
 
 /// Live progress on a terminal, lines elsewhere.

@@ -1,7 +1,7 @@
 //! The command channel: runs the user's program, without a shell.
 //!
-//! Owns the `RUNWATCH_*` variables (`environment` decides what is inherited), standard input (the event as JSON) and
-//! the program's end. After the timeout, the whole process group is killed.
+//! Owns standard input (the event as JSON) and the program's end. `environment` decides which variables are inherited,
+//! and `variables` describes the event. After the timeout, the whole process group is killed.
 
 use std::fmt;
 use std::process::Stdio;
@@ -13,11 +13,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStderr};
 use tokio::time::timeout;
 
-use super::environment;
-use super::{LONGEST_ANSWER, Message, Notice, Notifier, NotifyError};
+use super::environment::{self, Program};
+use super::variables;
+use super::{LONGEST_ANSWER, Notice, Notifier, NotifyError};
 use crate::BoxFuture;
 use crate::run::printable;
-use crate::run::text::one_line;
 use crate::secret::REDACTED;
 
 /// How long to read standard error after the program has ended.
@@ -97,11 +97,6 @@ impl CommandNotifier {
     }
 
     fn prepared(&self, notice: &Notice) -> tokio::process::Command {
-        let data = &notice.payload.data;
-        let Message { title, body, .. } = Message::of(&notice.payload);
-        // For people to read; standard input has the original. (A NUL would prevent the start.)
-        let line = |text: &str| one_line(text).into_owned();
-        let count = |count: Option<u64>| count.map(|count| count.to_string());
         let mut command = tokio::process::Command::new(&self.settings.program);
         command
             .args(&self.settings.arguments)
@@ -110,26 +105,8 @@ impl CommandNotifier {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        command.env_clear().envs(environment::inherited(std::env::vars_os()));
-        for (name, value) in [
-            ("RUNWATCH_EVENT_ID", Some(notice.event_id.to_string())),
-            ("RUNWATCH_EVENT_TYPE", Some(notice.payload.kind.to_string())),
-            ("RUNWATCH_EVENT_TIMESTAMP", Some(notice.payload.timestamp.to_string())),
-            ("RUNWATCH_ATTEMPT", Some(notice.attempt.to_string())),
-            ("RUNWATCH_TITLE", Some(title)),
-            ("RUNWATCH_BODY", Some(body)),
-            ("RUNWATCH_RUN_ID", data.run_id.as_ref().map(ToString::to_string)),
-            ("RUNWATCH_RUN_NAME", data.run_name.as_deref().map(line)),
-            ("RUNWATCH_STATUS", data.status.as_ref().map(|status| line(status.as_str()))),
-            ("RUNWATCH_REASON", data.reason.as_deref().map(line)),
-            ("RUNWATCH_SAMPLES_COMPLETED", count(data.samples_completed)),
-            ("RUNWATCH_SAMPLES_FAILED", count(data.samples_failed)),
-            ("RUNWATCH_NUMBER_OF_SAMPLES", count(data.number_of_samples)),
-        ] {
-            if let Some(value) = value {
-                command.env(name, value);
-            }
-        }
+        command.env_clear().envs(environment::inherited(std::env::vars_os(), Program::Channel));
+        command.envs(variables::of_event(notice.event_id.as_str(), &notice.payload, notice.attempt));
         command
     }
 }

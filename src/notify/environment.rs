@@ -1,8 +1,8 @@
-//! The environment of a command channel's program.
+//! The environment of the programs that runwatch starts: command channels, and the command after `--` of `watch` and
+//! `wait`.
 //!
 //! Two rules apply. Variables for this process only (its secrets, its service manager) are removed. From all others,
-//! the user and password of every URL are removed, because a proxy's password does not concern the program. Used by
-//! `command`, the only file that starts a program.
+//! the user and password of every URL are removed, because a proxy's password does not concern the program.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -38,18 +38,32 @@ const OURS: [&str; 6] = [
     "RUNWATCH_LOG_FORMAT",
 ];
 
+/// What starts the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// A command channel, often of a service.
+    Channel,
+    /// A command line, `runwatch wait RUN -- PROGRAM`. It inherits `DATAFRAMER_*` too, as it would after `&&`, because it
+    /// often downloads the run's samples with the same key.
+    CommandLine,
+}
+
 /// The part of these variables that a program inherits.
-pub(super) fn inherited(
+pub fn inherited(
     variables: impl IntoIterator<Item = (OsString, OsString)>,
+    program: Program,
 ) -> impl Iterator<Item = (OsString, OsString)> {
-    variables.into_iter().filter(|(name, _)| is_inherited(name)).map(|(name, value)| {
+    variables.into_iter().filter(move |(name, _)| is_inherited(name, program)).map(|(name, value)| {
         let value = without_credentials(value.as_bytes(), is_proxy(&name));
         (name, OsString::from_vec(value))
     })
 }
 
-fn is_inherited(name: &OsStr) -> bool {
+fn is_inherited(name: &OsStr, program: Program) -> bool {
     let Some(name) = name.to_str() else { return true };
+    if program == Program::CommandLine && name.starts_with("DATAFRAMER_") {
+        return true;
+    }
     let is_ours = ["RUNWATCH_", "DATAFRAMER_"].iter().any(|prefix| name.starts_with(prefix));
     if is_ours { OURS.contains(&name) } else { !SERVICE_MANAGER.contains(&name) }
 }
@@ -124,7 +138,7 @@ mod tests {
 
     fn of(name: &str, value: &str) -> Option<String> {
         let variables = [(OsString::from(name), OsString::from(value))];
-        inherited(variables).next().map(|(_, value)| value.into_string().unwrap())
+        inherited(variables, Program::Channel).next().map(|(_, value)| value.into_string().unwrap())
     }
 
     #[test]
@@ -153,6 +167,19 @@ mod tests {
         ] {
             assert_eq!(of(name, "x").as_deref(), Some("x"), "{name}");
         }
+    }
+
+    #[test]
+    fn a_command_line_keeps_the_key_and_nothing_else() {
+        let of = |name: &str, value: &str| {
+            let variables = [(OsString::from(name), OsString::from(value))];
+            inherited(variables, Program::CommandLine).next().map(|(_, value)| value.into_string().unwrap())
+        };
+        assert_eq!(of("DATAFRAMER_API_KEY", "x").as_deref(), Some("x"));
+        for name in SERVICE_MANAGER.into_iter().chain(["RUNWATCH_EVENT_ID", "RUNWATCH_RUN_ID"]) {
+            assert_eq!(of(name, "x"), None, "{name}");
+        }
+        assert_eq!(of("HTTPS_PROXY", "http://u:p@proxy").as_deref(), Some("http://proxy"));
     }
 
     #[test]
@@ -194,7 +221,7 @@ mod tests {
     #[test]
     fn what_is_not_text_goes_through() {
         let value = OsString::from_vec(b"\xff http://u:\xfe@h/\xff".to_vec());
-        let (_, value) = inherited([("X".into(), value)]).next().unwrap();
+        let (_, value) = inherited([("X".into(), value)], Program::Channel).next().unwrap();
         assert_eq!(value.as_bytes(), b"\xff http://h/\xff");
     }
 

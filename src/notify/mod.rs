@@ -7,13 +7,14 @@ mod attempt;
 mod command;
 pub mod delivery;
 pub mod desktop;
-mod environment;
+pub mod environment;
 pub mod log;
 mod message;
 mod pace;
 mod report;
 mod retry;
 mod signature;
+pub mod variables;
 pub mod webhook;
 mod worker;
 

@@ -64,6 +64,7 @@ mod supervision;
 mod support;
 mod systemd;
 mod terminal;
+mod then;
 mod throttling;
 mod torture;
 mod unseen;
