@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use super::alerts::{Alerts, Warning};
 use super::prior::Prior;
 use super::settings::Settings;
-use super::slot::Slot;
+use super::slot::{Confirm, Slot};
 use super::update::Trouble;
 use crate::api::{Answer, PollError, PollErrorKind, spec_name};
 use crate::run::{
-    Details, DoubtKind, Event, EventKind, Moment, Observation, RunChange, RunState, Subject, Transition,
-    observe,
+    Authority, Details, DoubtKind, Event, EventKind, Moment, Observation, RunChange, RunState, Subject,
+    Transition, observe,
 };
 
 /// An answer or error that took this long counts as slow. Slow runs get only their share of the polls in flight.
@@ -52,7 +52,7 @@ impl Verdict {
 
 /// A poll of the run was answered.
 pub(super) fn polled(slot: &mut Slot, now: Moment) {
-    slot.confirm = false;
+    slot.confirm = Confirm::Nothing;
     slot.slow = now.mono.saturating_duration_since(slot.sent_at) >= HANGS;
 }
 
@@ -100,7 +100,14 @@ pub(super) fn failed(
     slot.trouble = Some(Trouble { message: error.message.as_str().into(), times });
     slot.not_before = error.retry_after.map(|wait| now.mono + wait);
     let mut pause = slot.pace.after_error(&settings.policy, error.retry_after);
-    slot.confirm &= !matches!(error.kind, PollErrorKind::Doubt(_));
+    if matches!(error.kind, PollErrorKind::Doubt(_)) {
+        slot.confirm = match (slot.confirm, error.said_by()) {
+            (Confirm::End | Confirm::Disputed, Authority::Api) => Confirm::Disputed,
+            // A page of something on the way says nothing about the run.
+            (Confirm::End, _) => Confirm::End,
+            _ => Confirm::Nothing,
+        };
+    }
     let took = now.mono.saturating_duration_since(slot.sent_at);
     slot.slow = error.kind == PollErrorKind::Transient && took >= SLOW;
     if slot.slow && answered_at.is_some_and(|at| at > slot.sent_at) {

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use super::batch::{Costs, Mode};
 use super::schedule::{Pace, Policy};
 use super::settings::Settings;
-use super::slot::Stage;
+use super::slot::{Confirm, Stage};
 use super::slots::Slots;
 use super::update::Found;
 use crate::api::{Listed, Listing, PollError, PollErrorKind, Wanted};
@@ -126,7 +126,7 @@ pub(super) enum Step {
     /// Use the list's entry as an answer for the run.
     Observe { run: u32, said: Box<Run> },
     /// Poll a run next to confirm what the list says.
-    Confirm { run: u32 },
+    Confirm { run: u32, confirm: Confirm },
 }
 
 /// The lister's state.
@@ -240,19 +240,22 @@ impl Lister {
             steps.push(Step::Found(Found { runs, newest: listing.newest, generation: discovery.generation }));
         }
         let took = now.saturating_duration_since(self.asked_at);
-        let unconfirmed = view.slots.iter().filter(|(_, slot)| slot.confirm).count();
+        let unconfirmed = view.slots.iter().filter(|(_, slot)| slot.confirm.goes_first()).count();
         let mut details = DETAILS.saturating_sub(unconfirmed);
         let mut found: HashMap<RunId, Run> = listing.runs.into_iter().map(|one| (one.id, one.run)).collect();
         for (run, slot) in view.slots.iter().filter(|(_, slot)| slot.is_active()) {
             let asked = matches!(slot.stage, Stage::Listing);
             // The list was not fetched for this run: use only news about it, and respect its pauses.
-            if !asked && (slot.answered_meanwhile || slot.due().is_none() || slot.confirm) {
+            if !asked && (slot.answered_meanwhile || slot.due().is_none() || slot.confirm.goes_first()) {
                 continue;
             }
             let is_due = slot.due().is_some_and(|at| at <= now);
             let id = &slot.watched.subject.id;
-            // A run with failing polls is polled when it is due, unless the list says that it has finished.
-            if !asked && slot.trouble.is_some() && !is_due && found.get(id).is_none_or(is_active) {
+            // A run with failing polls is polled when it is due, unless the list says that it has finished. If the
+            // API itself disputes that, the polls keep their backoff.
+            let is_disputed = slot.confirm == Confirm::Disputed;
+            let nothing_new = || is_disputed || found.get(id).is_none_or(is_active);
+            if !asked && slot.trouble.is_some() && !is_due && nothing_new() {
                 continue;
             }
             let seen = found.remove(id);
@@ -269,11 +272,12 @@ impl Lister {
             match seen.filter(is_active) {
                 Some(_) if !detailed && details > 0 => {
                     details -= 1;
-                    steps.push(Step::Confirm { run });
+                    steps.push(Step::Confirm { run, confirm: Confirm::Details });
                 }
                 Some(said) => steps.push(Step::Observe { run, said: Box::new(said) }),
                 // A list can miss a run that exists. Confirm only a run that is due or finished.
-                None if asked || has_ended => steps.push(Step::Confirm { run }),
+                None if has_ended => steps.push(Step::Confirm { run, confirm: Confirm::End }),
+                None if asked => steps.push(Step::Confirm { run, confirm: Confirm::Details }),
                 None => {}
             }
         }

@@ -162,7 +162,7 @@ fn the_next_list_waits_until_it_is_worth_its_price() {
 #[test]
 fn what_is_to_be_confirmed_goes_before_the_next_list_but_not_for_ever() {
     let mut world = World::with(3, Mode::Always, false);
-    world.slots.confirm(0, world.now);
+    world.slots.confirm(0, Confirm::End, world.now);
     assert_eq!(world.decide(), [Step::Hold { until: world.at(1) }]);
     let view = View { confirmed: CONFIRMS, ..world.view() };
     let fetch = Step::Fetch { why: FIRST, gather: Some(world.at(2)) };
@@ -209,10 +209,10 @@ fn a_list_is_believed_in_that_a_run_goes_on_and_in_nothing_else() {
         steps,
         [
             Step::Observe { run: 0, said: Box::new(run("PROCESSING")) },
-            Step::Confirm { run: 1 },
-            Step::Confirm { run: 2 },
+            Step::Confirm { run: 1, confirm: Confirm::End },
+            Step::Confirm { run: 2, confirm: Confirm::Details },
             Step::Unlisted { run: 3, until: unlisted },
-            Step::Confirm { run: 3 },
+            Step::Confirm { run: 3, confirm: Confirm::Details },
         ]
     );
 }
@@ -233,7 +233,7 @@ fn of_runs_that_it_was_not_fetched_for_only_news_counts() {
     let words = [(0, "PROCESSING"), (1, "SUCCEEDED"), (2, "PAUSED"), (4, "FAILED"), (5, "PROCESSING")];
     let steps = world.read(words.into_iter().map(|(n, word)| listed(n, word)).collect());
     let observed = Step::Observe { run: 0, said: Box::new(run("PROCESSING")) };
-    assert_eq!(steps, [observed, Step::Confirm { run: 1 }]);
+    assert_eq!(steps, [observed, Step::Confirm { run: 1, confirm: Confirm::End }]);
 }
 
 #[test]

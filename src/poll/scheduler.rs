@@ -382,7 +382,7 @@ impl Scheduler {
                     self.slots.hold(run);
                     self.observed(run, Answer { run: *said, body: bytes::Bytes::new() }, now);
                 }
-                Step::Confirm { run } => self.slots.confirm(run, now.mono),
+                Step::Confirm { run, confirm } => self.slots.confirm(run, confirm, now.mono),
             }
         }
     }
@@ -469,7 +469,7 @@ impl Scheduler {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.polls = slot.polls.saturating_add(1);
         slot.sent_at = Instant::now();
-        self.confirmed = if slot.confirm { self.confirmed.saturating_add(1) } else { 0 };
+        self.confirmed = if slot.confirm.goes_first() { self.confirmed.saturating_add(1) } else { 0 };
         self.lister.polled();
         let task = self.requests.poll(index, slot.watched.subject.id.clone());
         self.slots.sent(index, task);

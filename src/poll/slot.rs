@@ -36,6 +36,28 @@ pub(super) enum Stage {
     Ended,
 }
 
+/// Why the next poll must confirm what a list said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Confirm {
+    /// It need not.
+    #[default]
+    Nothing,
+    /// The list lacks the run, its number of samples, or a status that is known.
+    Details,
+    /// The list says that the run has ended.
+    End,
+    /// The list says that the run has ended, but the API itself answered a poll otherwise. The poll's own backoff
+    /// decides when to try again.
+    Disputed,
+}
+
+impl Confirm {
+    /// Whether the poll goes before those of other runs. No list may then answer for the run.
+    pub(super) fn goes_first(self) -> bool {
+        matches!(self, Self::Details | Self::End)
+    }
+}
+
 /// One watched run.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -57,8 +79,8 @@ pub(super) struct Slot {
     pub(super) answered_meanwhile: bool,
     /// The last list did not contain this run, so it is polled one by one until this.
     pub(super) unlisted_until: Option<Instant>,
-    /// Whether the next poll must confirm what a list said: the run finished, or is missing. Such polls go first.
-    pub(super) confirm: bool,
+    /// What the next poll must confirm of what a list said.
+    pub(super) confirm: Confirm,
     /// Whether its last request was slow. Slow runs get only their share of the requests in flight.
     pub(super) slow: bool,
     /// When the last poll was sent.
@@ -86,7 +108,7 @@ impl Slot {
             stage: if active { Stage::Recording } else { Stage::Ended },
             answered_meanwhile: false,
             unlisted_until: None,
-            confirm: false,
+            confirm: Confirm::default(),
             slow: false,
             sent_at: now,
             seen_at: now,
@@ -113,7 +135,7 @@ impl Slot {
     /// Whether a list may answer for this run at `then`. Not during a pause from the API (`Retry-After`), since the
     /// list could be too early.
     pub(super) fn can_be_listed(&self, then: Instant) -> bool {
-        !self.confirm
+        !self.confirm.goes_first()
             && self.not_before.is_none_or(|at| at <= then)
             && self.unlisted_until.is_none_or(|at| at <= then)
     }

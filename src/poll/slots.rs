@@ -7,7 +7,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use super::schedule::Policy;
-use super::slot::{Slot, Stage};
+use super::slot::{Confirm, Slot, Stage};
 use super::update::FinalRun;
 use crate::run::{RunId, RunState, RunStatus};
 use crate::store::Watched;
@@ -109,7 +109,7 @@ impl Slots {
     pub(super) fn schedule(&mut self, index: u32, due: Instant) {
         self.enter(index, Stage::Waiting { due });
         if let Some(slot) = self.all.get(&index) {
-            let lane = match (slot.slow, slot.confirm) {
+            let lane = match (slot.slow, slot.confirm.goes_first()) {
                 (true, _) => &mut self.slow,
                 (false, true) => &mut self.confirms,
                 (false, false) => &mut self.due,
@@ -155,12 +155,11 @@ impl Slots {
         recalled
     }
 
-    /// Schedules a poll of a run before all others, as soon as the API allows.
-    pub(super) fn confirm(&mut self, index: u32, now: Instant) {
+    /// Schedules a poll of a run before all others, as soon as the API and the store allow.
+    pub(super) fn confirm(&mut self, index: u32, confirm: Confirm, now: Instant) {
         let Some(slot) = self.get_mut(index) else { return };
-        slot.confirm = true;
-        // Most of these runs are known to have finished.
-        let at = slot.not_before.map_or(now, |at| at.max(now));
+        slot.confirm = confirm;
+        let at = [slot.not_before, slot.quiet_until].into_iter().flatten().fold(now, Instant::max);
         slot.log_next_poll("it confirms what the list says", at.saturating_duration_since(now));
         self.schedule(index, at);
     }

@@ -6,15 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use runwatch::api::PollErrorKind;
+use runwatch::api::{PollError, PollErrorKind};
 use runwatch::poll::{Command, Curve, FinalRun, Mode, Policy, Scheduler, Settings};
-use runwatch::run::{Ending, RunId, Terminal};
+use runwatch::run::{DoubtKind, Ending, Patience, RunId, Terminal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::scripted::{
-    Api, Counted, Watch, fails, going, listed, seconds, settings, status, watched,
+    Api, Counted, Watch, doubt, fails, going, listed, seconds, settings, status, watched,
 };
 
 fn max_interval(max: u64, price: f64) -> Policy {
@@ -101,6 +101,55 @@ async fn an_end_that_the_list_showed_is_confirmed_before_all_else() {
     assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
     let late = watch.api.started.elapsed();
     assert!(late < seconds(5), "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_instead_of_a_confirmation_makes_it_wait_for_no_list() {
+    let mut api = Api::new();
+    let ids: Vec<String> = (0..40).map(|n| format!("r{n:03}")).collect();
+    for id in &ids[..39] {
+        api = api.with(id, |_, _| Ok(going(1)));
+    }
+    api = api.with("r039", |times, _| if times <= 2 { page() } else { status("FAILED") });
+    // Lists that cost much, and come seldom.
+    api.list_latency = seconds(10);
+    let api = api.with_list(move |_, _| {
+        let said = |id: &String| if id == "r039" { status("FAILED").unwrap() } else { going(1) };
+        Ok(ids.iter().map(|id| listed(id, said(id))).collect())
+    });
+    let policy = max_interval(60_000, 2.0);
+    let mut watch = Watch::known(api, Settings { batch: Mode::Always, policy, ..settings() });
+    assert_eq!(watch.ended().await, Ending::Finished(Terminal::Failed));
+    let asked = watch.api.times("r039");
+    assert!(asked[2] - asked[0] < 5.0, "{asked:?}");
+}
+
+/// A page of something on the way.
+fn page<T>() -> Result<T, PollError> {
+    fails(PollErrorKind::Doubt(DoubtKind::NoSuchPage), None)
+        .map_err(|error: PollError| PollError { is_page: true, ..error })
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_list_claims_against_the_api_itself_hastens_no_poll() {
+    let mut api = Api::new().with("r039", |_, _| doubt(DoubtKind::Missing));
+    let ids: Vec<String> = (0..40).map(|n| format!("r{n:03}")).collect();
+    for id in &ids[..39] {
+        api = api.with(id, |_, _| Ok(going(1)));
+    }
+    let api = api.with_list(move |_, _| {
+        let said = |id: &String| if id == "r039" { status("FAILED").unwrap() } else { going(1) };
+        Ok(ids.iter().map(|id| listed(id, said(id))).collect())
+    });
+    let patience = Patience { grace: seconds(3600), ..settings().patience };
+    let policy = Policy { error: max_interval(60_000, 2.0).healthy, ..max_interval(4000, 2.0) };
+    let settings =
+        Settings { batch: Mode::Always, policy, patience, requests_per_minute: 6000, ..settings() };
+    let watch = Watch::known(api, settings);
+    sleep(seconds(300)).await;
+    let (asked, lists) = (watch.api.times("r039"), watch.api.lists().len());
+    assert!(lists > 30, "{lists}");
+    assert!((5..20).contains(&asked.len()), "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]
