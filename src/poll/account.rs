@@ -85,7 +85,7 @@ impl Account {
         if self.limiter.is_held(now.mono) {
             silence.add(slots.iter(), alerts, now);
         } else {
-            silence.add(self.throttle.held(now.mono).filter_map(held), alerts, now);
+            silence.add(self.throttle.unpolled(now.mono).filter_map(held), alerts, now);
         }
         silence
     }
@@ -118,6 +118,7 @@ impl Account {
                 }
             }
             PollErrorKind::Throttled => fallout.holds_all = self.throttled(asker, now.mono + pause, now.mono),
+            _ if error.retry_after.is_some() => self.throttle.paused(asker, now.mono + pause, now.mono),
             _ => self.release(asker),
         }
         fallout

@@ -123,9 +123,11 @@ pub(super) fn failed(
         _ => Transition { state: before.clone(), change: RunChange::None, new_doubt: None },
     };
     let doubt = transition.new_doubt.filter(|_| transition.state.ended.is_none());
-    // The deadline has to be noticed even if the API answers but says nothing about the run.
+    // The deadline has to be noticed even if the API answers but says nothing about the run. In an outage the run may
+    // have ended unseen.
+    let others_answer = answered_at.is_some_and(|at| at > slot.seen_at);
     let warnings = match error.kind {
-        PollErrorKind::Transient => Vec::new(),
+        PollErrorKind::Transient if error.retry_after.is_none() && !others_answer => Vec::new(),
         _ => overdue(slot, &mut transition.state, &settings.alerts, now),
     };
     let doubt = doubt.map(|kind| (kind, error.message.clone()));

@@ -1,7 +1,8 @@
 //! Which runs the API throttles (429), and what that means for the other runs. Pure.
 //!
 //! A 429 always holds back the run that was polled. It holds back all runs only if another request is throttled too,
-//! and only until the second longest of these pauses ends.
+//! and only until the second longest of these pauses ends. Another error with a `Retry-After` (503) holds back its run
+//! only.
 
 use std::collections::HashMap;
 
@@ -11,6 +12,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     held: HashMap<u32, Instant>,
+    /// Runs that got another error with a `Retry-After`.
+    paused: HashMap<u32, Instant>,
 }
 
 impl Throttle {
@@ -18,6 +21,7 @@ impl Throttle {
     pub(super) fn refused(&mut self, asker: u32, until: Instant, now: Instant) -> Option<Instant> {
         self.held.retain(|_, held| *held > now);
         self.held.insert(asker, until);
+        self.paused.remove(&asker);
         let mut all: Vec<Instant> = self.held.values().copied().collect();
         all.sort_unstable();
         // A single run may have a limit of its own and ask for an hour.
@@ -25,8 +29,21 @@ impl Throttle {
     }
 
     /// The askers that are held back.
-    pub(super) fn held(&self, now: Instant) -> impl Iterator<Item = u32> {
+    fn held(&self, now: Instant) -> impl Iterator<Item = u32> {
         self.held.iter().filter(move |(_, until)| **until > now).map(|(asker, _)| *asker)
+    }
+
+    /// A run got another error and waits until `until`, as the API asked.
+    pub(super) fn paused(&mut self, run: u32, until: Instant, now: Instant) {
+        self.held.remove(&run);
+        self.paused.retain(|_, until| *until > now);
+        self.paused.insert(run, until);
+    }
+
+    /// The runs that are not polled for now because the API asked for a pause.
+    pub(super) fn unpolled(&self, now: Instant) -> impl Iterator<Item = u32> {
+        let paused = self.paused.iter().filter(move |(_, until)| **until > now).map(|(run, _)| *run);
+        self.held(now).chain(paused)
     }
 
     /// Whether no request is allowed: all runs are held back, or the only one of `active` runs is.
@@ -37,6 +54,7 @@ impl Throttle {
     /// An asker was answered or is gone.
     pub(super) fn answered(&mut self, asker: u32) {
         self.held.remove(&asker);
+        self.paused.remove(&asker);
     }
 }
 

@@ -90,6 +90,21 @@ async fn a_run_long_overdue_is_told_though_the_api_only_throttles() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_whose_own_polls_fail_is_overdue_while_the_api_answers_about_others() {
+    let alerts = Alerts { overdue_after: Some(seconds(3600)), ..settings().alerts };
+    for (others, told) in [(true, vec!["run.overdue"; 2]), (false, Vec::new())] {
+        let mut api = Api::new().with("r", |_, _| fails(PollErrorKind::Transient, None));
+        if others {
+            api = api.with("s", |_, _| status("PROCESSING"));
+        }
+        // They are watched since 1970.
+        let watch = Watch::start(api, Settings { alerts, routes: one_channel(), ..settings() });
+        sleep(seconds(60)).await;
+        assert_eq!(kinds(to_be_told(&watch.store).await), told, "in an outage it may have ended unseen");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_final_poll_continues_after_one_429_and_not_past_two() {
     for (refused, asked) in [(1, true), (2, false)] {
         let mut api = Api::new();
@@ -147,12 +162,13 @@ fn watched_now(id: &str, deadline: Option<std::time::Duration>) -> runwatch::pol
 #[tokio::test]
 async fn a_run_becomes_overdue_in_time_though_nothing_is_polled_for_an_hour() {
     let soon = Some(std::time::Duration::from_millis(300));
-    // One run that is held back alone; and two that are, with which a third waits that was answered.
-    for (case, refused) in [("alone", 1), ("the account", 2)] {
+    // One run that is held back alone, or by a 503; and two that are, with which a third waits that was answered.
+    let (busy, down) = (PollErrorKind::Throttled, PollErrorKind::Transient);
+    for (case, refused, kind) in [("alone", 1, busy), ("the account", 2, busy), ("a 503", 1, down)] {
         let mut api = Api::new();
         let mut runs = Vec::new();
         for n in 0..refused {
-            api = api.with(&format!("r{n}"), |_, _| throttled(Some(3600)));
+            api = api.with(&format!("r{n}"), move |_, _| fails(kind, Some(3600)));
             runs.push(watched_now(&format!("r{n}"), soon));
         }
         if refused > 1 {
