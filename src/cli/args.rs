@@ -105,6 +105,8 @@ pub enum ConfigVerb {
     },
     /// Create a commented configuration file
     Init(super::config_init::InitArgs),
+    /// Show every setting in effect and where it came from, with secrets hidden
+    Show(super::config_show::ShowArgs),
     /// Print the path of the configuration file in use
     Path,
 }

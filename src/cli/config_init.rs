@@ -1,5 +1,6 @@
 //! `runwatch config init` and `runwatch config path`: a first configuration, and where it is.
 
+use std::fmt::Write as _;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -14,10 +15,7 @@ use super::exit::Exit;
 use super::flags::Global;
 use super::out;
 use super::setup::{self, environment};
-use crate::config::{self, Located};
-
-/// Every setting with its default, and every channel commented out.
-const EXAMPLE: &str = include_str!("../../config.example.toml");
+use crate::config::{self, EXAMPLE, Located};
 
 /// `runwatch config init`.
 #[derive(Debug, Args)]
@@ -73,12 +71,18 @@ pub(super) fn init(global: &Global, args: &InitArgs) -> Exit {
         return Exit::Config;
     }
     let shown = path.display();
-    let edit = if args.notify.iter().any(|kind| matches!(kind, Kind::Webhook | Kind::Command)) {
-        "edit the url and command in it, then check it"
-    } else {
-        "check it"
-    };
-    let next = format!("created {shown}; {edit}: runwatch config check {shown}\n");
+    let mut next = format!("created {shown}\n");
+    for (kind, key, what) in [
+        (Kind::Webhook, "url = ", "to the URL of your receiver: nobody receives what is sent to example.com"),
+        (Kind::Command, "command = ", "to the program to run for each event"),
+    ] {
+        let line =
+            text.lines().position(|line| line.starts_with(key)).filter(|_| args.notify.contains(&kind));
+        if let Some(line) = line {
+            let _ = writeln!(next, "change `{}` in line {} {what}", key.trim_end_matches(" = "), line + 1);
+        }
+    }
+    let _ = writeln!(next, "then check it: runwatch config check {shown}");
     setup::print_result(&next).err().unwrap_or(Exit::Succeeded)
 }
 

@@ -13,6 +13,7 @@ mod block;
 mod check;
 mod choose;
 mod config_init;
+mod config_show;
 mod daemon;
 mod daemon_status;
 mod deliveries;
@@ -111,6 +112,7 @@ fn dispatch(cli: &Cli) -> Exit {
         Verb::Reload => block_on(async |out| reload::run(&out, global).await),
         Verb::Doctor(args) => block_on(async |out| doctor::run(&out, global, args).await),
         Verb::Config(ConfigVerb::Check { file }) => check::run(global, file.as_deref()),
+        Verb::Config(ConfigVerb::Show(args)) => config_show::run(global, args),
         Verb::Config(ConfigVerb::Path) => config_init::path(global),
         Verb::Config(ConfigVerb::Init(args)) => config_init::init(global, args),
         Verb::Notify(NotifyVerb::List(args)) => block_on(async |out| notify_list::run(&out, global, args)),

@@ -185,12 +185,25 @@ fn webhook_url(
     };
     let allow = "allow_http = true in this table";
     match web_url(text.expose(), allow_http, "https://hooks.example.com/runs", allow) {
-        Ok(url) => Some(Ok(url)),
+        Ok(url) => {
+            if let Some(host) = url.host_str().filter(|host| is_example(host)) {
+                let title = format!("nobody receives what is sent to {host}: it is a name for examples");
+                section.problems.warning(Some(span), title, "write the URL of your receiver");
+            }
+            Some(Ok(url))
+        }
         Err(error) => {
             section.problems.error(span, format!("`url`: {error}"), "");
             None
         }
     }
+}
+
+/// Whether a host is reserved for examples (RFC 2606): no receiver has such a name.
+fn is_example(host: &str) -> bool {
+    ["example.com", "example.net", "example.org", "example"].iter().any(|example| {
+        host.strip_suffix(example).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+    })
 }
 
 /// All secrets of a webhook from `secret`, `secrets` and `secret_file`; `None` if one of them is invalid.

@@ -14,6 +14,7 @@ mod proxy;
 mod reader;
 mod runs;
 mod sections;
+mod show;
 mod url;
 
 use std::fmt;
@@ -37,9 +38,13 @@ pub use key::KeySource;
 pub use locate::{Located, locate};
 pub use runs::name_error;
 pub use sections::{EAGERNESS, is_level};
+pub use show::{HIDDEN, Origin, Setting, settings};
 
 use diagnostic::Problems;
 use reader::Section;
+
+/// Every setting with its default, and every channel commented out.
+pub const EXAMPLE: &str = include_str!("../../config.example.toml");
 
 /// Reads an environment variable. A parameter, so that tests need not change the process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -143,6 +148,18 @@ pub enum LogFormat {
     Json,
     /// The journal's own protocol, with fields.
     Journald,
+}
+
+impl LogFormat {
+    /// Its word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Text => "text",
+            Self::Json => "json",
+            Self::Journald => "journald",
+        }
+    }
 }
 
 /// `[[run]]`.

@@ -26,8 +26,6 @@ fn assert_says(text: &str, parts: &[&str]) {
     }
 }
 
-const EXAMPLE: &str = include_str!("../../config.example.toml");
-
 /// The example with every setting uncommented. (Prose begins with a capital letter or has no `=`.)
 fn example_with_everything() -> String {
     let is_setting = |line: &str| {
@@ -369,7 +367,7 @@ fn a_secret_in_a_file_that_everybody_can_read_is_warned_of() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.toml");
-    let text = "[[notify.webhook]]\nurl = \"https://hooks.example.com\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n";
+    let text = "[[notify.webhook]]\nurl = \"https://hooks.acme.io\"\nsecret = \"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\"\n";
     std::fs::write(&path, text).unwrap();
     let warnings = |mode| {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();

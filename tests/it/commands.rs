@@ -63,6 +63,7 @@ fn every_command_has_help_and_a_man_page() {
         "config check",
         "config init",
         "config path",
+        "config show",
         "notify list",
         "notify test",
         "simulate",
@@ -149,6 +150,15 @@ fn config_init_makes_a_file_that_is_valid_and_leaves_one_that_exists_alone() {
     assert!(nowhere.code == Some(78) && nowhere.stderr.contains("runwatch config init"), "{nowhere:?}");
     let made = at_home(&["config", "init", "--notify", "webhook,desktop,log,command"]);
     assert!(made.code == Some(0) && made.stdout.contains("config check"), "{made:?}");
+    // What was written for the user to change is named by its line.
+    for (key, what) in [("url", "example.com"), ("command", "program")] {
+        let said = made.stdout.lines().find(|line| line.starts_with(&format!("change `{key}` in line ")));
+        let said = said.unwrap_or_else(|| panic!("{key}: {made:?}"));
+        let line: usize = said.split(' ').nth(4).unwrap().parse().unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.lines().nth(line - 1).unwrap().starts_with(&format!("{key} = ")), "{said}");
+        assert!(said.contains(what), "{said}");
+    }
     assert_eq!(at_home(&["config", "path"]).stdout, format!("{}\n", file.display()));
     let rights = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
     assert_eq!(rights & 0o777, 0o600);
@@ -170,13 +180,69 @@ fn config_init_makes_a_file_that_is_valid_and_leaves_one_that_exists_alone() {
         |text: &str| text.lines().find(|line| line.starts_with("secret = ")).map(str::to_owned).unwrap();
     assert_ne!(secret(&printed), secret(&text));
     assert!(!text.contains(&secret(&printed)) && !secret(&text).contains("MDEyMzQ1"));
-    for kinds in ["desktop", "webhook", "log"] {
+    for (kinds, end) in [("desktop", "OK"), ("webhook", "OK, 1 warning"), ("log", "OK")] {
         let checked = home.path().join(format!("{kinds}.toml"));
         let path = checked.to_str().unwrap();
         assert_eq!(at_home(&["config", "init", path, "--notify", kinds]).code, Some(0));
         let output = at_home(&["config", "check", path]);
-        assert!(output.code == Some(0) && output.stdout.ends_with(": OK\n"), "{kinds}: {output:?}");
+        assert!(
+            output.code == Some(0) && output.stdout.ends_with(&format!(": {end}\n")),
+            "{kinds}: {output:?}"
+        );
     }
+}
+
+#[test]
+fn a_receiver_with_a_name_for_examples_is_warned_of() {
+    let check = |host: &str| {
+        let config = format!("[[notify.webhook]]\nurl = \"https://{host}/x\"\nunsigned = true\n");
+        runwatch(&["config", "check"]).config(&config).run()
+    };
+    for host in ["example.com", "hooks.example.org", "receiver.example"] {
+        let output = check(host);
+        assert!(output.code == Some(0) && output.stdout.ends_with("OK, 1 warning\n"), "{output:?}");
+        assert!(output.stderr.contains(&format!("nobody receives what is sent to {host}")), "{output:?}");
+        assert!(!output.stderr.contains("/x"), "a URL is a credential: {output:?}");
+    }
+    for host in ["myexample.com", "example.com.acme.io"] {
+        assert!(check(host).stdout.ends_with(": OK\n"), "{host}");
+    }
+}
+
+#[test]
+fn config_show_has_every_setting_and_its_origin() {
+    let config = "[poll]\ngrace = \"2m\"\n[[notify.webhook]]\nurl = \"https://h/SECRET\"\n\
+                  secret = \"whsec_U0VDUkVUU0VDUkVUU0VDUkVUU0VDUkVU\"\n";
+    let show = |format: &str| {
+        let args = ["config", "show", "--output", format, "--log-level", "debug"];
+        runwatch(&args).config(config).env("DATAFRAMER_BASE_URL", "https://env").run()
+    };
+    let text = show("text");
+    assert_eq!(text.code, Some(0), "{text:?}");
+    for (line, origin) in [
+        ("grace = \"2m\"", "config.toml:2"),
+        ("jitter = 0.1", "default"),
+        ("base_url = \"https://env\"", "environment variable DATAFRAMER_BASE_URL"),
+        ("api_key = \"hidden\"", "environment variable DATAFRAMER_API_KEY"),
+        ("level = \"debug\"", "flag --log-level"),
+        ("url = \"https://h/hidden\"", "config.toml:4"),
+        ("secret = \"hidden\"", "config.toml:5"),
+    ] {
+        let shown = text.stdout.lines().any(|shown| shown.starts_with(line) && shown.ends_with(origin));
+        assert!(shown, "{line} {origin}: {}", text.stdout);
+    }
+    let json = show("json");
+    assert!(!text.stdout.contains("SECRET") && !json.stdout.contains("SECRET"), "{text:?} {json:?}");
+    assert!(!text.stdout.contains("test-key") && !json.stdout.contains("test-key"), "{text:?} {json:?}");
+    let json = json.json();
+    assert_eq!(json["version"], 1);
+    let of = |name: &str| {
+        json["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap().clone()
+    };
+    assert_eq!((&of("poll.grace")["value"], &of("poll.grace")["from"]["line"]), (&"2m".into(), &2.into()));
+    assert_eq!(of("api.base_url")["from"]["name"], "DATAFRAMER_BASE_URL");
+    let broken = runwatch(&["config", "show"]).config("[poll]\ngrace = 1\n").run();
+    assert!(broken.code == Some(78) && broken.stderr.contains("config.toml:2"), "{broken:?}");
 }
 
 #[test]
