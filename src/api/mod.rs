@@ -8,6 +8,8 @@
 mod body;
 pub mod client;
 mod fields;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod list;
 mod redacted;
 mod refusal;

@@ -24,6 +24,8 @@ mod exit;
 mod files;
 mod flags;
 mod foreground;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod github;
 mod guess;
 mod help;

@@ -49,7 +49,7 @@ pub(super) fn json(json: &str) -> String {
 }
 
 /// Text without hidden characters, but for line ends, tabs and, where wanted, colours.
-fn for_terminal(text: &str, colours: bool) -> Cow<'_, str> {
+pub(super) fn for_terminal(text: &str, colours: bool) -> Cow<'_, str> {
     if !text.chars().any(|c| is_hidden(c) && !matches!(c, '\n' | '\t')) {
         return Cow::Borrowed(text);
     }

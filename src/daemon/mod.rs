@@ -7,6 +7,8 @@
 mod busy;
 mod damage;
 mod discover;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
 mod listening;
 mod metrics;

@@ -132,19 +132,19 @@ fn takes_only_what_it_reads(method: &Method, path: &str, asked: &Asked) -> Resul
     if reads_body { Ok(()) } else { read::<Nothing>(&asked.body).map(|_| ()) }
 }
 
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     let body = if body.is_empty() { b"{}" } else { body };
     let read = serde_json::from_slice(body).map(|Object(request)| request);
     read.map_err(|error| Refusal::Bad(format!("the request cannot be read: {error}")))
 }
 
-fn run_id(segment: &str) -> Result<RunId, Refusal> {
+pub(super) fn run_id(segment: &str) -> Result<RunId, Refusal> {
     let id = percent_decode_str(segment).decode_utf8_lossy();
     id.parse().map_err(|error: crate::run::RunIdError| Refusal::Bad(error.to_string()))
 }
 
 /// Reads `limit=N` and `filter=JSON`, and for curl `state=`, `channel=` and `run=`. Each at most once.
-fn listed(query: &str) -> Result<(DeliveryFilter, u32), Refusal> {
+pub(super) fn listed(query: &str) -> Result<(DeliveryFilter, u32), Refusal> {
     let (mut filter, mut limit) = (DeliveryFilter::default(), DEFAULT_LIMIT);
     let mut seen = Vec::new();
     let bad = |name: &str| Refusal::Bad(format!("the value of `{name}` cannot be read"));

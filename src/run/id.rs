@@ -77,7 +77,8 @@ impl FromStr for RunId {
             return Err(RunIdError::Empty);
         }
         if let Some(bare) = unquoted(text) {
-            return Err(RunIdError::Quoted(shown(), printable(bare, 60)));
+            let bare = printable(bare, 60);
+            return Err(if bare.is_empty() { RunIdError::Empty } else { RunIdError::Quoted(shown(), bare) });
         }
         if text.contains("://") || text.starts_with('/') || text.contains("/runs/") {
             let id = id_in_url(text).ok_or_else(|| RunIdError::NotARunUrl(shown()))?;
@@ -259,6 +260,13 @@ mod tests {
                 prop_assert_eq!(printable(id.as_str(), 200), id.as_str());
                 prop_assert_eq!(id.as_str().parse::<RunId>(), Ok(id.clone()));
             }
+        }
+    }
+
+    #[test]
+    fn quotes_without_an_id_are_an_empty_id() {
+        for text in ["\"\"", ",", "' '", "\"\u{200b}\""] {
+            assert_eq!(id(text), Err(RunIdError::Empty), "{text}");
         }
     }
 

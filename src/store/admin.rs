@@ -320,7 +320,7 @@ fn json_list(names: &[ChannelName]) -> String {
     names.iter().map(|name| &**name).collect::<serde_json::Value>().to_string()
 }
 
-fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+pub(super) fn read_delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
     let time = |column| row.get::<_, Option<i64>>(column).map(|at| at.and_then(timestamp));
     let state = match row.get_ref(5)?.as_str()? {
         "pending" => DeliveryState::Pending,

@@ -13,6 +13,8 @@ mod channels;
 mod copy;
 mod damage;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guard;
 mod history;
 mod ids;

@@ -312,7 +312,7 @@ fn error_of(failed: Outcome) -> String {
     }
 }
 
-fn read_claimed(row: &rusqlite::Row<'_>) -> rusqlite::Result<Claimed> {
+pub(super) fn read_claimed(row: &rusqlite::Row<'_>) -> rusqlite::Result<Claimed> {
     Ok(Claimed {
         id: row.get(0)?,
         claim: row.get(1)?,
