@@ -7,6 +7,9 @@ use std::io;
 
 use tokio::sync::oneshot;
 
+/// What to do about a shortage of threads, to follow an error.
+pub const ADVICE: &str = "; the user has too many processes or threads: see TasksMax and LimitNPROC of the service (ulimit -u), then try again";
+
 /// Runs `work` on a new thread of this name. Fails if the thread cannot be started, or if `work` panics.
 pub async fn run<T: Send + 'static>(
     name: &'static str,
@@ -20,6 +23,11 @@ pub async fn run<T: Send + 'static>(
         .spawn(run)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot start a thread: {error}")))?;
     answer.await.map_err(|_| io::Error::other(format!("the thread `{name}` panicked")))
+}
+
+/// Whether an error of [`run`] is a shortage of threads.
+pub fn is_shortage(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 #[cfg(test)]

@@ -256,11 +256,18 @@ async fn state(dir: Option<PathBuf>) -> Finding {
             Ok(_) => State::Absent(format!("{} is not there yet; the daemon makes it", dir.display())),
             Err(error) => State::Wrong(
                 format!("{}: {error}", dir.display()),
-                "let the daemon's user write there, or set state_dir".to_owned(),
+                unless_shortage(&error, "let the daemon's user write there, or set state_dir"),
             ),
         },
     };
     finding("state", state)
+}
+
+/// The remedy for an error, unless only threads were missing.
+fn unless_shortage(error: &std::io::Error, remedy: &str) -> String {
+    let advice =
+        if blocking::is_shortage(error) { blocking::ADVICE.trim_start_matches("; ") } else { remedy };
+    advice.to_owned()
 }
 
 fn hangs() -> std::io::Error {
@@ -312,7 +319,7 @@ async fn channel(config: &Config, configured: &ConfiguredChannel, beside_daemon:
                 ),
                 Err(error) => State::Wrong(
                     format!("{}: {error}", settings.shown_program()),
-                    "check the file system it is on".to_owned(),
+                    unless_shortage(&error, "check the file system it is on"),
                 ),
             }
         }

@@ -41,7 +41,7 @@ pub(super) async fn run(out: &Out, global: &Global, args: &DoctorArgs) -> Exit {
     let config = setup::configure(global, None, LevelFilter::ERROR, out);
     let state_dir = config.as_ref().ok().and_then(|config| config.state_dir.as_deref());
     let file = config::locate(global.config(), &environment).path().map(Path::to_owned);
-    let Daemon { mut itself, checks, exists } = ask(state_dir).await;
+    let Daemon { mut itself, checks, exists, failed } = ask(state_dir).await;
     let checks = checks.filter(|checks| is_about(checks, global, file.as_deref()));
     let mut findings = match (checks, &config) {
         (Some(checks), _) => {
@@ -66,12 +66,17 @@ pub(super) async fn run(out: &Out, global: &Global, args: &DoctorArgs) -> Exit {
             return *exit;
         }
     };
+    let any_wrong = |findings: &[Finding]| findings.iter().any(|one| one.state == FindingState::Wrong);
+    let wrong = any_wrong(&findings) || (!failed && any_wrong(&itself));
     findings.extend(itself);
-    let wrong = findings.iter().any(|finding| finding.state == FindingState::Wrong);
     if let Err(exit) = show(args, &findings) {
         return exit;
     }
-    if wrong || config.is_err() { Exit::Config } else { Exit::Succeeded }
+    match (wrong || config.is_err(), failed) {
+        (true, _) => Exit::Config,
+        (false, true) => Exit::Internal,
+        (false, false) => Exit::Succeeded,
+    }
 }
 
 fn show(args: &DoctorArgs, findings: &[Finding]) -> Result<(), Exit> {
@@ -100,6 +105,8 @@ struct Daemon {
     checks: Option<Checks>,
     /// Whether there is one, or ought to be.
     exists: bool,
+    /// Whether it answered that it cannot make the checks now.
+    failed: bool,
 }
 
 /// The checks that a daemon made.
@@ -159,7 +166,7 @@ async fn try_to_ask(state_dir: Option<&Path>) -> Result<Daemon, ClientError> {
         itself.extend(status.troubles.iter().map(|trouble| Finding::wrong("daemon", trouble, see)));
     }
     itself.extend(given_up(&client).await);
-    Ok(Daemon { itself, checks, exists: true })
+    Ok(Daemon { itself, checks, exists: true, failed: false })
 }
 
 /// Why no daemon has answered, and whether there is one all the same.
@@ -191,7 +198,8 @@ async fn no_answer(error: &ClientError) -> Daemon {
             (Finding::wrong("daemon", error.to_string(), remedy), true)
         }
     };
-    Daemon { itself: vec![finding], checks: None, exists }
+    let failed = matches!(error, ClientError::Unavailable(_));
+    Daemon { itself: vec![finding], checks: None, exists, failed }
 }
 
 /// What the daemon gave up telling, if anything.

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Reread;
 use super::metrics::{Figures, SharedMetrics};
+use super::reload::ReloadError;
 use crate::config::Config;
 use crate::control::{Answer, Run};
 use crate::poll::{Command, Counters, RunView};
@@ -27,7 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// A request to the daemon's loop.
 pub enum Order {
     /// Read the configuration again. The reply is a summary, or the problems.
-    Reload(oneshot::Sender<Result<String, String>>),
+    Reload(oneshot::Sender<Result<String, ReloadError>>),
 }
 
 /// The daemon as others see it.

@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 pub use handle::Order;
+pub use reload::ReloadError;
 pub use state::{database, directory};
 
 use busy::patiently;
@@ -168,12 +169,19 @@ pub async fn run(setup: Setup, stop: CancellationToken) -> Result<(), DaemonErro
             Some(Order::Reload(reply)) = ordered.recv() => {
                 daemon.manager.reloading();
                 let reloaded = daemon.reload(&reread, &stop).await;
-                if let Err(problems) = &reloaded {
-                    error!("the configuration is refused, and the old one kept:\n{problems}");
-                }
                 // Also in the status line, because a reload by SIGHUP has no reply.
-                let refused = "the last configuration is refused (see the log)";
-                daemon.handle.set_trouble("configuration", reloaded.is_err().then(|| refused.to_owned()));
+                let trouble = match &reloaded {
+                    Ok(_) => None,
+                    Err(ReloadError::Refused(problems)) => {
+                        error!("the configuration is refused, and the old one kept:\n{problems}");
+                        Some("the last configuration is refused (see the log)")
+                    }
+                    Err(ReloadError::Failed(why) | ReloadError::Shortage(why)) => {
+                        error!("the configuration was not read again, and the one in use is kept: {why}");
+                        Some("the last reload failed (see the log)")
+                    }
+                };
+                daemon.handle.set_trouble("configuration", trouble.map(str::to_owned));
                 daemon.handle.metrics.set_config_accepted(reloaded.is_ok());
                 daemon.manager.ready(&daemon.status().await);
                 // The receiver may be gone.

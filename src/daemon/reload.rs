@@ -22,43 +22,65 @@ const READ_BOUND: Duration = Duration::from_secs(10);
 /// Pause before giving up the deliveries of removed channels is tried again.
 const GIVE_UP_AGAIN: Duration = Duration::from_secs(5);
 
+/// Why a reload changed nothing.
+#[derive(Debug)]
+pub enum ReloadError {
+    /// The configuration has problems; all of them, to be shown.
+    Refused(String),
+    /// It could not be read or used for another reason. Another attempt may succeed.
+    Failed(String),
+    /// The machine is short of threads.
+    Shortage(String),
+}
+
+impl From<StoreError> for ReloadError {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(format!("the store failed: {error}"))
+    }
+}
+
 impl Reread {
     /// Reads the file in a thread, because a hanging file system must block neither the daemon nor its shutdown.
-    pub(super) async fn bounded(&self) -> Result<Config, String> {
+    pub(super) async fn bounded(&self) -> Result<Config, ReloadError> {
         let read = Arc::clone(&self.read);
         let read = timeout(READ_BOUND, blocking::run("configuration", move || read())).await;
         let bound = crate::span::human(READ_BOUND);
-        let read = read.map_err(|_| format!("reading the configuration took longer than {bound}"))?;
-        read.map_err(|error| error.to_string())?
+        let late = |_| ReloadError::Failed(format!("reading the configuration took longer than {bound}"));
+        let read = read.map_err(late)?.map_err(|error| {
+            if blocking::is_shortage(&error) {
+                ReloadError::Shortage(format!("{error}{}", blocking::ADVICE))
+            } else {
+                ReloadError::Failed(error.to_string())
+            }
+        })?;
+        read.map_err(ReloadError::Refused)
     }
 }
 
 impl Daemon {
-    /// Uses another configuration, and returns a summary. A configuration with problems changes nothing, and the
-    /// problems are returned.
+    /// Uses another configuration, and returns a summary. An error changes nothing.
     pub(super) async fn reload(
         &mut self,
         reread: &Reread,
         stop: &CancellationToken,
-    ) -> Result<String, String> {
+    ) -> Result<String, ReloadError> {
         let mut config = tokio::select! {
             read = reread.bounded() => read?,
-            () = stop.cancelled() => return Err("the daemon is stopping".to_owned()),
+            () = stop.cancelled() => return Err(ReloadError::Failed("the daemon is stopping".to_owned())),
         };
         // All secrets of a process are redacted together, so that an unchanged channel learns the new ones too.
         self.config.known.learn_all_of(&config.known);
         config.known = self.config.known.clone();
         // Everything that can fail comes first.
-        let source = client(&config).map_err(|error| error.to_string())?;
-        let new_channels = channels(&config).map_err(|error| error.to_string())?;
+        let source = client(&config).map_err(|error| ReloadError::Refused(error.to_string()))?;
+        let new_channels = channels(&config).map_err(|error| ReloadError::Refused(error.to_string()))?;
         let handle = Arc::clone(&self.handle);
         let _changing = handle.changing.lock().await;
         let parts = handle.parts_now();
         let store = Arc::clone(&parts.store);
         let before = self.running.commands.clone();
-        let failed = |error: StoreError| format!("the store failed: {error}");
-        let seen = self.seen.after(&config, &store).await.map_err(failed)?;
-        let list = watch_list(&config, &store).await.map_err(failed)?;
+        let seen = self.seen.after(&config, &store).await?;
+        let list = watch_list(&config, &store).await?;
         // Nothing fails after this point: the configuration is in use.
         self.seen.retire();
         handle.set_trouble("discover", None);

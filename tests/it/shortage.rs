@@ -81,7 +81,19 @@ fn what_is_seen_while_there_are_no_threads_is_recorded_and_delivered() {
     assert_eq!(place.get("/readyz").0, "200");
     let add = runwatch(&["add", "c"]).env("RUNWATCH_SOCKET", place.socket()).run();
     assert_eq!(add.code, Some(0), "{add:?}");
+    // What cannot be read for want of threads has no mistake.
+    for command in ["reload", "doctor"] {
+        let output =
+            runwatch(&[command]).env("RUNWATCH_SOCKET", place.socket()).base_url(&place.world.url()).run();
+        assert_eq!(output.code, Some(70), "{output:?}");
+        let shown = format!("{}{}", output.stdout, output.stderr);
+        assert!(shown.contains("cannot start a thread") && shown.contains("TasksMax"), "{output:?}");
+        assert!(!shown.contains("mistake") && !shown.contains("refused"), "{output:?}");
+    }
+    assert!(!place.log().contains("refused"), "{}", place.log());
     limited.limit(&daemon, MANY);
+    let reload = runwatch(&["reload"]).env("RUNWATCH_SOCKET", place.socket()).run();
+    assert_eq!(reload.code, Some(0), "{reload:?}");
     place.world.set_course("b", Course::through(&["SUCCEEDED"]));
     place.wait_until("delivered", || place.told().len() == 2);
     assert!(!place.log().contains("panicked"), "{}", place.log());

@@ -9,6 +9,7 @@ use crate::app;
 use crate::config::Config;
 use crate::control::{Doctor, Finding};
 use crate::daemon::handle::{Handle, Refusal};
+use crate::daemon::reload::ReloadError;
 use crate::daemon::setup::{channels, client};
 use crate::doctor::{Surroundings, examine};
 use crate::span;
@@ -24,7 +25,7 @@ impl Handle {
         let (mut findings, configuration) = timeout(BOUND, checks).await.map_err(|_| {
             Refusal::Unavailable(format!("the checks did not finish within {}", span::human(BOUND)))
         })?;
-        findings.insert(0, configuration);
+        findings.insert(0, configuration?);
         // The configuration's problems were just checked.
         let troubles = self.troubles_by_subject().into_iter().filter(|(about, _)| *about != "configuration");
         findings.extend(troubles.map(|(about, trouble)| Finding::wrong("daemon", trouble, remedy(about))));
@@ -32,7 +33,7 @@ impl Handle {
     }
 
     /// Whether the file still matches the configuration in use.
-    async fn configuration(&self, in_force: &Config) -> Finding {
+    async fn configuration(&self, in_force: &Config) -> Result<Finding, Refusal> {
         let file = self.reread.file.as_ref().map_or_else(
             || "the configuration".to_owned(),
             |file| crate::run::printable(&file.to_string_lossy(), 1000),
@@ -44,10 +45,17 @@ impl Handle {
                 Ok(_) => Ok(config),
                 Err(error) => Err(error.to_string()),
             },
-            Err(problems) => Err(problems),
+            Err(ReloadError::Refused(problems)) => Err(problems),
+            Err(ReloadError::Failed(why)) => {
+                let found = format!("{file} cannot be read now, and the configuration in use is kept: {why}");
+                return Ok(Finding::wrong("configuration", found, "check the file system it is on"));
+            }
+            Err(ReloadError::Shortage(why)) => {
+                return Err(Refusal::Unavailable(format!("{file} cannot be read now: {why}")));
+            }
         };
         let refused = self.is_in_trouble("configuration");
-        match read {
+        Ok(match read {
             Ok(config) if is_same(&config, in_force) && refused => Finding::absent(
                 "configuration",
                 format!("{file} is in use again, after a reload was refused"),
@@ -68,7 +76,7 @@ impl Handle {
                 ),
                 format!("`runwatch config check` shows every mistake; then: {reload}"),
             ),
-        }
+        })
     }
 }
 
