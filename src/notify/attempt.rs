@@ -293,12 +293,17 @@ impl Context {
     /// The event that this delivery was given up, and the other channels that want it. There is none for such an event
     /// itself, because that would never end.
     fn dead_letter(&self, one: &Prepared, why: &str) -> Option<(Event, Vec<ChannelName>)> {
-        let payload = one.payload.as_ref().ok()?;
-        if payload.kind == EventKind::DeliveryFailed {
+        let Claimed { kind, run_id, event_id, .. } = &one.claimed;
+        if **kind == *EventKind::DeliveryFailed.as_str() {
             return None;
         }
+        let run = match &one.payload {
+            Ok(Payload { data, .. }) => (data.run_id.clone(), data.run_name.clone()),
+            // The stored event cannot be read, but its row names its run.
+            Err(_) => (run_id.as_deref().and_then(|id| id.parse().ok()), None),
+        };
         let name = &self.channel.name;
-        let event = Event::of_dead_letter(&one.claimed.event_id, payload, name, why, (self.shared.wall)());
+        let event = Event::of_dead_letter(event_id, run, name, why, (self.shared.wall)());
         let others = self.shared.routes.borrow().of(EventKind::DeliveryFailed, None);
         Some((event, others.into_iter().filter(|other| other != name).collect()))
     }

@@ -127,10 +127,11 @@ impl Context {
 /// An event in a few words: `run.failed of nightly (5eed…)`.
 pub(super) fn about(claimed: &Claimed, payload: Option<&Payload>) -> String {
     let Claimed { kind, run_id, .. } = claimed;
+    let kind = if kind.is_empty() { "an unreadable event" } else { &**kind };
     let name = payload.and_then(|payload| payload.data.run_name.as_deref());
     match (run_id, name) {
         (Some(id), Some(name)) => format!("{kind} of {name} ({id})"),
         (Some(id), None) => format!("{kind} of {id}"),
-        (None, _) => kind.to_string(),
+        (None, _) => kind.to_owned(),
     }
 }

@@ -268,18 +268,19 @@ impl Event {
         Self { id, payload: Payload { kind, timestamp: at, data } }
     }
 
-    /// The delivery of `failed` to a channel failed for good. The id depends only on the event and the channel.
+    /// The delivery of `failed` to a channel failed for good. `run` is the run that the event was about, and its name.
+    /// The id depends only on the event and the channel.
     pub fn of_dead_letter(
         failed: &EventId,
-        about: &Payload,
+        run: (Option<RunId>, Option<String>),
         channel: &str,
         why: &str,
         at: Timestamp,
     ) -> Self {
         let kind = EventKind::DeliveryFailed;
         let data = EventData {
-            run_id: about.data.run_id.clone(),
-            run_name: about.data.run_name.clone(),
+            run_id: run.0,
+            run_name: run.1,
             reason: Some(why.to_owned()),
             channel: Some(channel.to_owned()),
             event_id: Some(failed.to_string()),

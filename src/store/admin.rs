@@ -216,16 +216,17 @@ impl SqliteStore {
                 channels::release(db, &named)?;
                 if anew {
                     let wanted = events.as_ref().map_or_else(
-                        || "1".to_owned(),
+                        || "json_valid(payload)".to_owned(),
                         |kinds| {
                             let quoted: Vec<String> = kinds.iter().map(|kind| format!("'{kind}'")).collect();
-                            format!("payload ->> '$.type' IN ({})", quoted.join(", "))
+                            format!("{KIND} IN ({})", quoted.join(", "))
                         },
                     );
+                    let about = "CASE WHEN json_valid(payload) THEN payload ->> '$.data.channel' END";
                     let insert = format!(
                         "INSERT OR IGNORE INTO deliveries (event_id, channel, state, attempts, due_at, run_id) \
-                         SELECT id, ?1, 'dead', 0, ?3, iif(payload ->> '$.type' GLOB 'run.*', run_id, NULL) FROM events \
-                         WHERE at >= ?2 AND {wanted} AND payload ->> '$.data.channel' IS NOT ?1 ORDER BY at"
+                         SELECT id, ?1, 'dead', 0, ?3, iif({KIND} GLOB 'run.*', run_id, NULL) FROM events \
+                         WHERE at >= ?2 AND {wanted} AND {about} IS NOT ?1 ORDER BY at"
                     );
                     db.execute(&insert, params![channel, micros(since), micros(now)])?;
                 }
@@ -390,6 +391,9 @@ mod tests {
         assert_eq!(store.resend(at(5), vec![wishes("new", None)], false, at(40)).await.unwrap(), 0);
         let failed = Some(vec![EventKind::RunFailed]);
         let canceled = Some(vec![EventKind::RunCanceled]);
+        // An event that cannot be read keeps no other from being sent.
+        let damage = "INSERT INTO events (id, run_id, at, payload) SELECT 'evt_x', 'x', at, '{\"type\":' FROM events LIMIT 1";
+        store.queue.call(move |db| db.execute(damage, ())).await.unwrap();
         assert_eq!(store.resend(at(5), vec![wishes("new", canceled)], true, at(40)).await.unwrap(), 0);
         assert_eq!(store.resend(at(5), vec![wishes("new", failed)], true, at(40)).await.unwrap(), 2);
         let only =

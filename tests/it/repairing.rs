@@ -126,7 +126,7 @@ fn what_is_stored_and_cannot_be_read_is_given_up_with_a_reason_and_stops_nothing
     assert_eq!(db.execute(change, [ID]).unwrap(), 1);
     drop(db);
     let receiver = Stub::then_forever([], answer(204, &[], ""));
-    home.configure(&webhook(&receiver.url()));
+    home.configure(&[webhook(&receiver.url()), "[[notify.log]]\n".to_owned()].concat());
     let daemon = home.start();
     home.wait_for("0 deliveries pending");
     assert!(String::from_utf8_lossy(&receiver.next().body).contains(OTHER));
@@ -134,4 +134,6 @@ fn what_is_stored_and_cannot_be_read_is_given_up_with_a_reason_and_stops_nothing
     assert!(shown.stdout.contains("the stored event cannot be read"), "{shown:?}");
     let log = stop(daemon);
     assert!(log.contains("can never be delivered") && log.contains(ID), "{log}");
+    let told = log.lines().find(|line| line.contains("event=\"delivery.failed\"")).unwrap_or_default();
+    assert!(told.contains(ID), "another channel is told: {log}");
 }
