@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::complete;
 use super::exit::Exit;
 use super::flags::{Global, duration};
 use super::named::{Named, named, resolve};
@@ -17,7 +18,7 @@ use crate::run::text::one_line;
 #[derive(Debug, Args)]
 pub struct AddArgs {
     /// Run ids or run URLs, also with commas between them; `@FILE` or `-` (standard input) for a list with one per line
-    #[arg(required = true, value_name = "RUN", value_parser = named)]
+    #[arg(required = true, value_name = "RUN", value_parser = named, add = complete::runs())]
     pub(super) runs: Vec<Named>,
 
     /// Name of the run, for people; for one run only
@@ -25,7 +26,7 @@ pub struct AddArgs {
     pub(super) name: Option<String>,
 
     /// Notify through these channels only [default: all]
-    #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',', add = complete::channels())]
     pub(super) notify: Option<Vec<String>>,
 
     /// Warn if a run has not finished this long after its creation: 30m, 2h

@@ -89,7 +89,7 @@ pub enum Verb {
     /// Show help for a command, or the exit codes
     Help {
         /// A command, or `exit-codes`
-        #[arg(value_name = "COMMAND|exit-codes")]
+        #[arg(value_name = "COMMAND|exit-codes", add = super::complete::topics())]
         topic: Vec<String>,
     },
 }
@@ -119,7 +119,7 @@ pub enum NotifyVerb {
     /// Send a test event through channels, and show how it went
     Test {
         /// Channels by name; all by default
-        #[arg(value_name = "CHANNEL")]
+        #[arg(value_name = "CHANNEL", add = super::complete::channels())]
         channels: Vec<String>,
     },
 }

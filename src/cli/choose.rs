@@ -12,6 +12,7 @@ use clap::Args;
 use glob::{MatchOptions, Pattern};
 use tokio::time::{Instant, sleep};
 
+use super::complete;
 use super::exit::Exit;
 use super::named::{Named, named, resolve};
 use super::out::{self, Out};
@@ -32,7 +33,7 @@ const OFFERED: usize = 20;
 #[derive(Debug, Clone, Default, Args)]
 pub struct Choice {
     /// Run ids or run URLs, also with commas between them; `@FILE` or `-` (standard input) for a list with one per line
-    #[arg(value_name = "RUN", value_parser = named)]
+    #[arg(value_name = "RUN", value_parser = named, add = complete::runs())]
     runs: Vec<Named>,
 
     /// The newest run, active or finished (with --mine or --spec: the newest of those)

@@ -1,9 +1,8 @@
-//! `help`, `completions` and `man`: everything that is made from the command-line definition.
+//! `help` and `man`, made from the command-line definition.
 
 use std::path::Path;
 
 use clap::CommandFactory as _;
-use clap_complete::Shell;
 
 use super::args::Cli;
 use super::exit::Exit;
@@ -27,13 +26,6 @@ pub(super) fn help(topic: &[String]) -> Exit {
         found = subcommand;
     }
     print(&found.render_long_help().to_string())
-}
-
-/// Prints a completion script.
-pub(super) fn completions(shell: Shell) -> Exit {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "runwatch", &mut script);
-    print_verbatim(&String::from_utf8_lossy(&script))
 }
 
 /// Prints the man page, or writes the page of every command into a directory.

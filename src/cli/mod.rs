@@ -12,6 +12,7 @@ mod backup;
 mod block;
 mod check;
 mod choose;
+mod complete;
 mod config_init;
 mod config_show;
 mod daemon;
@@ -75,6 +76,9 @@ use out::Out;
 
 /// Runs the command line of this process to its end.
 pub fn main() -> Exit {
+    if let Some(exit) = complete::answer() {
+        return exit;
+    }
     let args: Vec<_> = std::env::args_os().collect();
     flags::Colours::named(&args).set();
     let cli = match guess::parse(args) {
@@ -125,7 +129,7 @@ fn dispatch(cli: &Cli) -> Exit {
         Verb::Simulate(args) => block_on(async |_| simulate::run(args).await),
         #[cfg(feature = "simulator")]
         Verb::Demo(args) => block_on(async |out| demo::run(&out, args).await),
-        Verb::Completions { shell } => help::completions(*shell),
+        Verb::Completions { shell } => complete::script(*shell),
         Verb::Man { dir } => help::man(dir.as_deref()),
         Verb::Help { topic } => help::help(topic),
     }

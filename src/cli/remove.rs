@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::complete;
 use super::exit::Exit;
 use super::flags::{Global, run_id};
 use super::out::Out;
@@ -13,7 +14,7 @@ use crate::run::RunId;
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
     /// Run ids or run URLs
-    #[arg(required = true, value_name = "RUN", value_parser = run_id)]
+    #[arg(required = true, value_name = "RUN", value_parser = run_id, add = complete::watched_runs())]
     pub(super) runs: Vec<RunId>,
 }
 

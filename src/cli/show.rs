@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::complete;
 use super::exit::Exit;
 use super::flags::{Global, ListFormat, Output, run_id};
 use super::list::{progress, standing};
@@ -21,7 +22,7 @@ use crate::{span, words};
 #[derive(Debug, Args)]
 pub struct ShowArgs {
     /// A run id or run URL
-    #[arg(value_name = "RUN", value_parser = run_id)]
+    #[arg(value_name = "RUN", value_parser = run_id, add = complete::watched_runs())]
     pub(super) run: RunId,
 
     #[command(flatten)]

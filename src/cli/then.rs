@@ -8,7 +8,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::ExitStatus;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, getpgrp, kill_process};
 use rustix::termios::tcgetpgrp;
@@ -38,7 +38,7 @@ pub struct Then {
 
     /// Run this at the end if the verdict is 0, with `RUNWATCH_VERDICT`, `RUNWATCH_RUN_ID` and more in its
     /// environment; the exit code is then the command's
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(last = true, value_name = "COMMAND", value_hint = ValueHint::AnyPath)]
     command: Vec<OsString>,
 }
 

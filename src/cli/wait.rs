@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
 use super::choose::{Choice, Choosing, choose};
+use super::complete;
 use super::exit::Exit;
 use super::files::Files;
 use super::flags::{Global, Pacing, duration, duration_or_zero};
@@ -75,7 +76,7 @@ pub struct WaitArgs {
     pacing: Pacing,
 
     /// Also notify through these configured channels [default: none]
-    #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',', add = complete::channels())]
     pub(super) notify: Option<Vec<String>>,
 
     #[command(flatten)]

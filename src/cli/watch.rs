@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
 
 use super::choose::{Choice, Choosing, choose};
+use super::complete;
 use super::exit::Exit;
 use super::flags::{Global, Pacing, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
@@ -53,7 +54,7 @@ pub struct WatchArgs {
     pacing: Pacing,
 
     /// Notify through these configured channels only
-    #[arg(long, value_name = "CHANNEL", value_delimiter = ',')]
+    #[arg(long, value_name = "CHANNEL", value_delimiter = ',', add = complete::channels())]
     pub(super) notify: Option<Vec<String>>,
 
     /// Do not send notifications

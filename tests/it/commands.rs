@@ -80,17 +80,6 @@ fn every_command_has_help_and_a_man_page() {
 }
 
 #[test]
-fn completions_know_the_commands() {
-    for shell in ["bash", "zsh", "fish"] {
-        let output = runwatch(&["completions", shell]).run();
-        assert_eq!(output.code, Some(0));
-        for word in ["watch", "wait", "min-completed", "simulate"] {
-            assert!(output.stdout.contains(word), "{shell}: {word}");
-        }
-    }
-}
-
-#[test]
 fn version_and_help_are_no_failure() {
     for args in [&["--version"][..], &["--help"], &["help"], &["wait", "--help"]] {
         let output = runwatch(args).run();

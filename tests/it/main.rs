@@ -15,6 +15,7 @@ mod busy;
 mod ci;
 mod client;
 mod commands;
+mod completions;
 mod configuration;
 mod control;
 mod daemon;
