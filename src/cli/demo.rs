@@ -69,7 +69,7 @@ async fn demo(out: &Out, args: &DemoArgs) -> Result<Exit, Exit> {
         keep_bodies: false,
         shown: Shown::OnStdout,
     };
-    let mut view = view(out, watch.subjects());
+    let mut view = view(out, &client, watch.subjects());
     let told = tokio::spawn(show_deliveries(receiver, out.clone(), runs.len()));
     let mut session = watch.run(out, client, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);

@@ -15,7 +15,7 @@ use super::exit::Exit;
 use super::out::Out;
 use super::readers::{Readers, Shown};
 use super::setup;
-use super::signals::{SAME_SIGNAL, Signals};
+use super::signals::{Resizes, SAME_SIGNAL, Signals};
 use super::verdict::Cut;
 use crate::api::RunSource;
 use crate::app::{self, Ended, Plan, Running};
@@ -38,6 +38,8 @@ pub(super) trait View {
     fn next_tick(&self) -> Option<Instant>;
     /// That moment has come.
     fn tick(&mut self);
+    /// The terminal has another size.
+    fn resized(&mut self) {}
     /// The watch ends: leave the terminal clean. Only what was recorded meanwhile still comes.
     fn finish(&mut self);
 }
@@ -180,7 +182,7 @@ impl Watch<'_> {
         deadline: Option<Instant>,
         view: &mut dyn View,
     ) -> Cut {
-        let mut readers = Readers::of(self.shown);
+        let (mut readers, mut resizes) = (Readers::of(self.shown), Resizes::listen());
         let mut going = self.runs.iter().collect::<HashSet<&RunId>>().len();
         let failed = running.failed();
         tokio::pin!(failed);
@@ -207,6 +209,7 @@ impl Watch<'_> {
                 () = out.closed(), if self.shown == Shown::OnStdout => return Cut::NobodyReads,
                 gone = readers.gone() => return gone,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => return Cut::Deadline,
+                () = resizes.next() => view.resized(),
                 () = sleep_until(tick.unwrap_or_else(Instant::now)), if tick.is_some() => view.tick(),
             }
         }

@@ -1,7 +1,7 @@
 //! The command line: one file a verb.
 //!
 //! Owns everything that a person or a script sees. `args` is the definition, `exit` the contract; `foreground` drives what
-//! `watch`, `wait` and `demo` share, and `lines`, `progress`, `report`, `github`, `azure`, `junit` and `summary` only
+//! `watch`, `wait` and `demo` share, and `lines`, `live`, `report`, `github`, `azure`, `junit` and `summary` only
 //! receive.
 
 mod add;
@@ -35,13 +35,16 @@ mod jsonl;
 mod junit;
 mod lines;
 mod list;
+mod live;
 mod logging;
 mod named;
 mod notify_list;
 mod notify_test;
 mod out;
 mod outputs;
-mod progress;
+mod picture;
+#[cfg(test)]
+mod pictures;
 mod quiet;
 mod readers;
 mod reload;
@@ -49,6 +52,7 @@ mod remove;
 mod report;
 mod runs;
 mod safe;
+mod screen;
 mod setup;
 mod show;
 mod signals;
@@ -56,6 +60,7 @@ mod signals;
 mod simulate;
 mod socket;
 mod status;
+mod stream;
 mod summary;
 mod table;
 mod then;

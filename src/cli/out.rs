@@ -8,18 +8,18 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use console::Term;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::block::Block;
+use super::picture::Picture;
+use super::screen::{Frame, Screen};
+use super::stream::Stream;
 use super::{readers, safe, vital};
 use crate::notify::log::{Receipt, receipt};
 use crate::run::text::one_line;
@@ -37,7 +37,7 @@ pub(super) fn stdout(text: &str) -> io::Result<()> {
 
 /// Writes a text of our own to standard output as it is.
 pub(super) fn verbatim(text: &str) -> io::Result<()> {
-    match write_stdout(text) {
+    match Stream::Stdout.write(text.as_bytes()) {
         Err(error) if is_gone(&error) => Ok(()),
         result => result,
     }
@@ -48,39 +48,9 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::BrokenPipe || readers::stdout_has_gone()
 }
 
-fn write_stdout(text: &str) -> io::Result<()> {
-    write_fully(io::stdout().lock(), text.as_bytes())
-}
-
-/// Writes everything, and waits where there is no room: whoever reads may have made the pipe non-blocking for both ends.
-fn write_fully(mut out: impl Write + AsFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match waiting(&mut out, |out| out.write(bytes))? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => bytes = &bytes[written..],
-        }
-    }
-    waiting(&mut out, Write::flush)
-}
-
-/// Tries again until there is room.
-fn waiting<O: AsFd, T>(out: &mut O, mut attempt: impl FnMut(&mut O) -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match attempt(out) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                // Broken off by a signal is as good as over.
-                let _ = poll(&mut [PollFd::new(&*out, PollFlags::OUT)], None);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
-}
-
 /// Writes to standard error, on this thread. There is nobody left to tell if that fails.
 pub(super) fn stderr(text: &str) {
-    let text = on_stderr(text);
-    let _ = write_fully(io::stderr().lock(), text.as_bytes());
+    let _ = Stream::Stderr.write(on_stderr(text).as_bytes());
 }
 
 /// Says on standard error that something went wrong, and what to do, in one line, on this thread.
@@ -105,11 +75,11 @@ fn error_line(text: impl std::fmt::Display) -> String {
 
 /// A text as standard output may have it.
 pub(super) fn on_stdout(text: &str) -> Cow<'_, str> {
-    safe::text(text, console::colors_enabled())
+    Stream::Stdout.safe(text)
 }
 
 fn on_stderr(text: &str) -> Cow<'_, str> {
-    safe::text(text, console::colors_enabled_stderr())
+    Stream::Stderr.safe(text)
 }
 
 /// The standard streams, written by a thread of their own. Cheap to clone.
@@ -134,16 +104,16 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
-    /// The block as it is to be drawn next; an older one that was never drawn is no loss.
-    frame: Option<Vec<String>>,
+    /// The display as it is to be drawn next; an older one that was never drawn is no loss.
+    frame: Option<Frame>,
     writing: bool,
     dropped: usize,
 }
 
 enum Job {
-    /// A line on standard output, above the block.
+    /// A line on standard output, above the display.
     Say(String),
-    /// Bytes on standard error, above the block. Of a line of a log channel, how it went matters.
+    /// Bytes on standard error, above the display. Of a line of a log channel, how it went matters.
     Stderr(Vec<u8>, Option<Receipt>),
     /// The result, on standard output; how it went matters.
     Result(String, oneshot::Sender<io::Result<()>>),
@@ -179,10 +149,19 @@ impl Out {
     }
 
     /// The display at the bottom of the screen, from now on.
-    pub(super) fn draw(&self, lines: Vec<String>) {
-        let lines = lines.into_iter().map(|line| on_stdout(&line).into_owned()).collect();
-        self.shared.queue().frame = Some(lines);
+    pub(super) fn draw(&self, on: Stream, picture: Picture) {
+        self.shared.queue().frame = Some(Frame { on, picture });
         self.shared.filled.notify_one();
+    }
+
+    /// Lines above the display that stay, as wide as they are.
+    pub(super) fn leave(&self, on: Stream, picture: &Picture) {
+        let lines = picture.lines(usize::MAX, on.has_colours());
+        let text: String = lines.into_iter().map(|line| line.text + "\n").collect();
+        self.shared.push(match on {
+            Stream::Stdout => Job::Say(text),
+            Stream::Stderr => Job::Stderr(text.into_bytes(), None),
+        });
     }
 
     /// The result of a command, on standard output, as it is: whoever makes it makes it safe. Done when it has been written.
@@ -228,13 +207,13 @@ impl Shared {
 
     /// Writes what comes, for as long as the process lives.
     fn work(&self) {
-        let mut block = Block::default();
+        let mut screen = Screen::default();
         loop {
             let (job, frame, dropped) = self.next();
             if dropped > 0 {
                 stderr(&format!("runwatch: {dropped} lines were dropped: nobody read them\n"));
             }
-            let written = write(job, frame, &mut block);
+            let written = write(job, frame, &mut screen);
             match written {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed.cancel(),
@@ -249,7 +228,7 @@ impl Shared {
         }
     }
 
-    fn next(&self) -> (Option<Job>, Option<Vec<String>>, usize) {
+    fn next(&self) -> (Option<Job>, Option<Frame>, usize) {
         let mut queue = self.queue();
         queue.writing = false;
         if queue.jobs.is_empty() && queue.frame.is_none() {
@@ -262,28 +241,25 @@ impl Shared {
     }
 }
 
-fn write(job: Option<Job>, frame: Option<Vec<String>>, block: &mut Block) -> io::Result<()> {
-    let (_, width) = size();
-    let lines = frame.unwrap_or_else(|| block.lines().to_vec());
-    let no_block = block.is_empty() && lines.is_empty();
+fn write(job: Option<Job>, frame: Option<Frame>, screen: &mut Screen) -> io::Result<()> {
+    if let Some(frame) = frame {
+        screen.show(frame);
+    }
     match job {
-        None => write_stdout(&block.redraw("", lines, width)),
-        Some(Job::Say(text)) if no_block => write_stdout(&text),
-        Some(Job::Say(text)) => write_stdout(&block.redraw(&text, lines, width)),
+        None => screen.draw(),
+        Some(Job::Say(text)) => screen.write_above(Stream::Stdout, text.as_bytes()),
         // Another attempt writes the line.
         Some(Job::Stderr(_, Some(receipt))) if receipt.is_void() => Ok(()),
         Some(Job::Stderr(bytes, receipt)) => {
-            if !block.is_empty() {
-                write_stdout(&(block.back(width) + "\x1b[J"))?;
-                *block = Block::default();
-            }
-            let written = write_fully(io::stderr().lock(), &bytes);
+            let written = screen.write_above(Stream::Stderr, &bytes);
             if let Some(receipt) = receipt {
                 receipt.give(if stderr_was_closed() { Err(closed()) } else { written });
             }
-            if no_block { Ok(()) } else { write_stdout(&block.redraw("", lines, width)) }
+            Ok(())
         }
         Some(Job::Result(text, reply)) => {
+            // Usually the display has gone by now, and this takes it off the screen.
+            let _ = screen.draw();
             // Whoever asked may have been told to stop.
             let _ = reply.send(verbatim(&text));
             Ok(())
@@ -304,12 +280,6 @@ fn stderr_was_closed() -> bool {
 
 fn closed() -> io::Error {
     io::Error::other("standard error is closed")
-}
-
-/// The lines and columns of the terminal.
-pub(super) fn size() -> (usize, usize) {
-    let (height, width) = Term::stdout().size();
-    (usize::from(height).max(2), usize::from(width).max(20))
 }
 
 impl<'a> MakeWriter<'a> for Out {

@@ -51,6 +51,24 @@ impl Signals {
     }
 }
 
+/// Changes of the terminal's size (SIGWINCH).
+pub(super) struct Resizes(Option<Signal>);
+
+impl Resizes {
+    /// Listens. Where that cannot be, the next drawing has the new size, later.
+    pub(super) fn listen() -> Self {
+        Self(signal(SignalKind::window_change()).ok())
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) {
+        let resized = async { self.0.as_mut()?.recv().await };
+        if resized.await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// Whether this process was started with SIGHUP ignored, as nohup(1) does. Asked before the signal is taken over: to handle
 /// it would undo that.
 pub(super) fn hangup_is_ignored() -> bool {

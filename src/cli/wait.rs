@@ -15,18 +15,21 @@ use super::flags::{Global, Pacing, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
 use super::jsonl::Jsonl;
 use super::lines::Lines;
+use super::live::Live;
 use super::out::{self, Out};
 use super::quiet::Quiet;
 use super::readers::Shown;
 use super::safe::{in_azure, in_github};
+use super::stream::Stream;
 use super::then::Then;
 use super::threshold::Threshold;
 use super::verdict::{self, Gate, Judged, judge};
+use super::watch::linked;
 use super::{azure, github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::{Config, ConfiguredChannel};
-use crate::run::{RunId, RunState};
+use crate::run::{RunId, RunState, Subject};
 
 /// `runwatch wait`.
 #[derive(Debug, Args)]
@@ -101,6 +104,15 @@ pub enum WaitOutput {
 /// Waits for runs, judges them, and prints the result.
 pub(super) async fn run(out: &Out, global: &Global, args: &WaitArgs) -> Exit {
     wait(out, global, args).await.unwrap_or_else(|exit| exit)
+}
+
+/// Live progress on a terminal, lines elsewhere. Where the result goes to the same terminal, it has the last word.
+fn view(out: &Out, client: &ApiClient, subjects: Vec<Subject>) -> Box<dyn View> {
+    if Stream::Stderr.is_screen() {
+        Box::new(Live::new(out, Stream::Stderr, Stream::Stdout.is_terminal(), linked(client, subjects)))
+    } else {
+        Box::new(Lines::on_stderr(out, subjects.len()))
+    }
 }
 
 /// What a wait needs.
@@ -188,7 +200,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     } else if args.pacing.quiet {
         Box::new(Quiet::on_stderr(out))
     } else {
-        Box::new(Lines::on_stderr(out, watch.subjects().len()))
+        view(out, &client, watch.subjects())
     };
     let mut session = watch.run(out, Arc::clone(&client) as _, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);

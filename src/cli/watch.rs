@@ -1,6 +1,5 @@
 //! `runwatch watch`: in the foreground, with live progress and notifications.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +14,11 @@ use super::flags::{Global, Pacing, duration, duration_or_zero};
 use super::foreground::{EndWhen, View, Watch};
 use super::jsonl::Jsonl;
 use super::lines::Lines;
+use super::live::{Live, url_of};
 use super::out::Out;
-use super::progress::Progress;
 use super::quiet::Quiet;
 use super::readers::Shown;
+use super::stream::Stream;
 use super::then::Then;
 use super::verdict::{Gate, Judged, judge};
 use super::{report, setup};
@@ -120,7 +120,7 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
     } else if args.pacing.quiet {
         Box::new(Quiet::on_stdout(out))
     } else {
-        view(out, watch.subjects())
+        view(out, &source, watch.subjects())
     };
     let mut session = watch.run(out, source, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &Gate::default(), session.cut);
@@ -140,15 +140,20 @@ async fn watch(out: &Out, global: &Global, args: &WatchArgs) -> Result<Exit, Exi
 }
 
 /// Live progress on a terminal, lines elsewhere.
-pub(super) fn view(out: &Out, subjects: Vec<Subject>) -> Box<dyn View> {
-    if is_screen() {
-        Box::new(Progress::new(subjects, out))
+pub(super) fn view(out: &Out, client: &ApiClient, subjects: Vec<Subject>) -> Box<dyn View> {
+    if Stream::Stdout.is_screen() {
+        Box::new(Live::new(out, Stream::Stdout, false, linked(client, subjects)))
     } else {
         Box::new(Lines::on_stdout(out, subjects.len()))
     }
 }
 
-/// Whether there is a terminal that can be drawn on.
-fn is_screen() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+/// Each run with the URL to link it to.
+pub(super) fn linked(client: &ApiClient, subjects: Vec<Subject>) -> Vec<(Subject, Option<Arc<str>>)> {
+    let url = url_of(|id| client.run_url(id).into());
+    subjects
+        .into_iter()
+        .map(|subject| (url(&subject.id), subject))
+        .map(|(url, subject)| (subject, url))
+        .collect()
 }

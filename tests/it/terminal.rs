@@ -8,19 +8,28 @@ use tokio::time::Instant;
 use crate::support::bin::{Running, runwatch};
 use crate::support::need;
 
-/// A terminal of 100 columns and 12 lines.
 struct Terminal {
     socket: tempfile::TempDir,
 }
 
 impl Terminal {
-    /// A shell in it, with a simulated API of these runs. `None` where there is no tmux.
+    /// A shell in a terminal of 100 columns and 12 lines. `None` where there is no tmux.
     fn start() -> Option<Self> {
+        Self::of(100, 12)
+    }
+
+    /// A shell in a terminal of this size.
+    fn of(width: u32, height: u32) -> Option<Self> {
         need::program("tmux")?;
         let terminal = Self { socket: tempfile::tempdir().unwrap() };
         let shell = "env -i PATH=\"$PATH\" TERM=tmux-256color LANG=C.UTF-8 PS1='$ ' sh";
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", "100", "-y", "12", shell]);
+        let (width, height) = (width.to_string(), height.to_string());
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &width, "-y", &height, shell]);
         Some(terminal)
+    }
+
+    fn resize(&self, width: u32, height: u32) {
+        self.tmux(&["resize-window", "-x", &width.to_string(), "-y", &height.to_string()]);
     }
 
     fn tmux(&self, args: &[&str]) -> String {
@@ -37,6 +46,16 @@ impl Terminal {
 
     fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
+    }
+
+    /// The screen and what has scrolled off it.
+    fn history(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-S", "-"])
+    }
+
+    /// The screen with its colours.
+    fn coloured(&self) -> String {
+        self.tmux(&["capture-pane", "-p", "-e"])
     }
 
     /// Waits until the screen shows something; gives the screen.
@@ -76,21 +95,23 @@ fn simulate(runs: &[&str]) -> (Running, String) {
 #[test]
 fn shows_a_bar_a_run_and_leaves_finished_lines() {
     let Some(terminal) = Terminal::start() else { return };
-    let (_simulator, watch) = simulate(&["id=aaa,duration=4s,samples=50", "id=bbb,duration=6s,end=failed"]);
+    let (_simulator, watch) =
+        simulate(&["id=aaa,duration=4s,samples=50,spec=s", "id=bbb,duration=6s,end=failed,spec=s"]);
     terminal.type_line(&format!("clear; {watch} aaa bbb; echo \"exit $?\""));
     let screen = terminal.wait_for(|screen| {
-        let bar = |line: &&str| {
-            line.starts_with("  aaa PROCESSING ━") && line.contains("/50  ") && line.contains("/s  about")
+        let bar = |line: &str| {
+            line.starts_with("▸ s aaa  PROCESSING  ") && line.contains("/50  █") && line.contains(" left ")
         };
-        screen.lines().any(|line| bar(&line)) && screen.contains("  bbb PROCESSING ━")
+        screen.lines().any(bar) && screen.contains("▸ s bbb  PROCESSING  ") && screen.contains("░")
     });
-    assert_eq!(screen.matches("aaa PROCESSING").count(), 1, "drawn over itself:\n{screen}");
+    assert_eq!(screen.matches("aaa  PROCESSING").count(), 1, "drawn over itself:\n{screen}");
+    assert!(screen.contains("\n  0 of 2 finished\n"), "{screen}");
     let screen = terminal.wait_for(|screen| screen.contains("exit 1") && screen.trim_end().ends_with('$'));
     let lines: Vec<&str> = screen.lines().filter(|line| !line.is_empty()).collect();
-    assert_eq!(lines.len(), 4, "nothing else is left:\n{screen}");
-    assert!(lines[0].starts_with("✓ aaa SUCCEEDED 50/50 in 4s"), "{screen}");
-    assert!(lines[1].starts_with("✗ bbb FAILED"), "{screen}");
-    assert_eq!(lines[2..], ["exit 1", "$"], "{screen}");
+    assert_eq!(lines.len(), 5, "nothing else is left:\n{screen}");
+    assert!(lines[0].starts_with("✓ s aaa  SUCCEEDED   50/50 in 4s"), "{screen}");
+    assert!(lines[1].starts_with("✗ s bbb  FAILED "), "{screen}");
+    assert_eq!(lines[2..], ["2 of 2 finished, 1 failed", "exit 1", "$"], "{screen}");
 }
 
 #[test]
@@ -106,7 +127,7 @@ fn watch_without_ids_offers_what_goes_on() {
     terminal.wait_for(|screen| screen.contains("`3` is none of the numbers 1 to 2"));
     terminal.type_line("1");
     let screen = terminal.wait_for(|screen| screen.contains("exit 0"));
-    assert!(screen.contains("✓ bbb SUCCEEDED") && !screen.contains("aaa PROCESSING ━"), "{screen}");
+    assert!(screen.contains("✓ support_tickets bbb  SUCCEEDED") && !screen.contains("░"), "{screen}");
 }
 
 #[test]
@@ -114,13 +135,15 @@ fn ctrl_c_leaves_the_terminal_clean() {
     let Some(terminal) = Terminal::start() else { return };
     let (_simulator, watch) = simulate(&["id=aaa,duration=60s,samples=50", "id=bbb,queue=60s"]);
     terminal.type_line(&format!("clear; {watch} aaa bbb"));
-    terminal.wait_for(|screen| screen.contains("  bbb PENDING    ━"));
+    terminal.wait_for(|screen| screen.contains("◦ support_tickets bbb  PENDING "));
     terminal.tmux(&["send-keys", "C-c"]);
-    terminal.wait_for(|screen| screen.contains("… bbb PENDING") && screen.trim_end().ends_with('$'));
+    terminal.wait_for(|screen| {
+        screen.contains("… support_tickets bbb  PENDING") && screen.trim_end().ends_with('$')
+    });
     terminal.type_line("echo \"exit $?\"; stty -a | grep -o ' echo '");
     let screen = terminal.wait_for(|screen| screen.contains("exit 130"));
-    assert!(!screen.contains('━'), "no bar is left:\n{screen}");
-    assert!(screen.lines().next().unwrap().starts_with("… aaa PROCESSING"), "{screen}");
+    assert!(!screen.contains(['█', '░']), "no bar is left:\n{screen}");
+    assert!(screen.lines().next().unwrap().starts_with("… support_tickets aaa  PROCESSING"), "{screen}");
     terminal.wait_for(|screen| screen.lines().any(|line| line == " echo"));
 }
 
@@ -133,7 +156,72 @@ fn more_runs_than_lines_are_counted() {
     terminal.type_line(&format!("clear; {watch} {}", ids.join(" ")));
     // They are asked about together and in parts: which one is shown first does not matter.
     let screen = terminal.wait_for(|screen| {
-        screen.contains("  … and 20 more") && (10..20).all(|n| screen.contains(&format!("r{n} PROCESSING")))
+        let shown = |n| screen.contains(&format!(" r{n}  PROCESSING"));
+        screen.contains("\n  and 20 more · 0 of 30 finished\n") && (10..20).all(shown)
     });
-    assert!(!screen.contains("r20 PROCESSING"), "{screen}");
+    assert!(!screen.contains("r20  "), "{screen}");
+}
+
+#[test]
+fn a_terminal_that_changes_its_height_shows_no_old_lines() {
+    let Some(terminal) = Terminal::of(80, 24) else { return };
+    let ids: Vec<String> = (10..20).map(|n| format!("r{n}")).collect();
+    let runs: Vec<String> = ids.iter().map(|id| format!("id={id},duration=60s,spec=s")).collect();
+    let (_simulator, watch) = simulate(&runs.iter().map(String::as_str).collect::<Vec<_>>());
+    terminal.type_line(&format!("clear; echo before; {watch} {}", ids.join(" ")));
+    terminal.wait_for(|screen| ids.iter().all(|id| screen.contains(&format!("▸ s {id}  PROCESSING"))));
+    terminal.resize(80, 5);
+    terminal.wait_for(|screen| screen.contains("and 7 more · 0 of 10 finished"));
+    terminal.resize(80, 1);
+    terminal.wait_for(|screen| screen == "  0 of 10 finished\n");
+    terminal.resize(80, 24);
+    terminal.wait_for(|screen| screen.contains("▸ s r19  PROCESSING"));
+    let history = terminal.history();
+    assert!(history.starts_with("before\n▸ s r10  "), "{history}");
+    assert_eq!(history.lines().filter(|line| !line.is_empty()).count(), 12, "{history}");
+}
+
+#[test]
+fn a_narrow_terminal_keeps_name_status_and_counts() {
+    let Some(terminal) = Terminal::of(40, 8) else { return };
+    let runs = ["id=aaa,duration=60s,samples=50,spec=請求書", "id=bbb,queue=60s,spec=e\u{301}te\u{301}"];
+    let (_simulator, watch) = simulate(&runs);
+    terminal.type_line(&format!("clear; {watch} aaa bbb"));
+    let screen = terminal.wait_for(|screen| screen.contains("/50 ") && screen.contains("e\u{301} bbb"));
+    let column = |id: &str| {
+        let line = screen.lines().find(|line| line.contains(id)).unwrap();
+        console::measure_text_width(line.split_once(" P").unwrap().0)
+    };
+    assert_eq!(column("請求書 aaa"), column("bbb"), "columns of cells, not of characters:\n{screen}");
+}
+
+#[test]
+fn a_status_has_a_colour_unless_nobody_wants_one() {
+    for (variable, coloured) in [("X=1", true), ("NO_COLOR=1", false)] {
+        let Some(terminal) = Terminal::start() else { return };
+        let (_simulator, watch) = simulate(&["id=aaa,duration=60s"]);
+        terminal.type_line(&format!("clear; {variable} {watch} aaa"));
+        terminal.wait_for(|screen| screen.contains(" aaa  PROCESSING"));
+        let screen = terminal.coloured();
+        assert_eq!(screen.contains("\u{1b}[36mPROCESSING"), coloured, "{screen:?}");
+        assert_eq!(screen.contains('\u{1b}'), coloured, "{screen:?}");
+    }
+}
+
+#[test]
+fn wait_draws_on_standard_error_and_leaves_the_result_alone() {
+    let Some(terminal) = Terminal::start() else { return };
+    let (_simulator, watch) =
+        simulate(&["id=aaa,duration=4s,samples=50,spec=s", "id=bbb,duration=3s,spec=s"]);
+    let wait = watch.replace(" watch", " wait");
+    terminal.type_line(&format!("clear; {wait} aaa bbb; echo \"exit $?\""));
+    terminal.wait_for(|screen| screen.contains("▸ s aaa  PROCESSING") && screen.contains("░"));
+    let screen = terminal.wait_for(|screen| screen.contains("exit 0"));
+    let lines: Vec<&str> = screen.lines().filter(|line| !line.is_empty()).collect();
+    assert!(lines[0].starts_with("aaa SUCCEEDED 50/50"), "only the result is left:\n{screen}");
+    assert!(lines[1].starts_with("bbb SUCCEEDED") && lines[2] == "exit 0", "{screen}");
+    // Where the result goes elsewhere, each run leaves a line.
+    terminal.type_line(&format!("clear; {wait} aaa -o json > /dev/null; echo \"end $?\""));
+    let screen = terminal.wait_for(|screen| screen.contains("end 0"));
+    assert!(screen.starts_with("✓ s aaa  SUCCEEDED   50/50 in 4s\nend 0"), "{screen}");
 }
