@@ -1,6 +1,6 @@
 //! The state directory itself: made for its owner only, and rejected if others could tamper with it.
 //!
-//! Rejects a directory of another user, one that everybody may write to, and a symbolic link of another user. A link of
+//! Rejects a directory of another user, one that everybody may write to or rename, and a symbolic link of another user. A link of
 //! root's is fine: systemd makes one for a service with `DynamicUser=`.
 
 use std::fmt;
@@ -29,6 +29,9 @@ impl fmt::Display for Unfit {
 
 /// Makes the directory if it is missing, and checks that it can be trusted.
 pub(super) fn prepare(dir: &Path) -> Result<(), Unfit> {
+    if let Some(why) = untrusted_above(dir) {
+        return Err(Unfit::Refused(why));
+    }
     // Other users must not read its content.
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| explained(dir, error))?;
@@ -56,6 +59,27 @@ fn distrusted(link: &Metadata, target: &Metadata) -> Option<String> {
     let mode = target.mode() & 0o7777;
     (mode & 0o002 != 0).then(|| {
         format!("everybody may write to it (mode {mode:04o}); chmod o-w it, or use a directory below it")
+    })
+}
+
+/// Why a directory above, or above a link to it, cannot be trusted: everybody may rename what is in it. In one with the
+/// sticky bit, such as /tmp, only the owner may.
+fn untrusted_above(dir: &Path) -> Option<String> {
+    let named = std::path::absolute(dir).ok()?;
+    let target = named.ancestors().find_map(|above| above.canonicalize().ok());
+    let above_target = target.as_deref().into_iter().flat_map(|target| {
+        // What exists of it may be a directory above already.
+        target.ancestors().skip(usize::from(dir.exists()))
+    });
+    named.ancestors().skip(1).chain(above_target).find_map(|above| {
+        let mode = std::fs::metadata(above).ok()?.mode() & 0o7777;
+        (mode & 0o1002 == 0o002).then(|| {
+            format!(
+                "everybody may write to {} (mode {mode:04o}) and could replace what is below it; chmod o-w it, or use \
+                 another state directory",
+                above.display()
+            )
+        })
     })
 }
 
@@ -88,6 +112,22 @@ mod tests {
         prepare(&state).unwrap();
         for made in [dir.path().join("a"), state] {
             assert_eq!(made.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_everybody_could_rename_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (above, link) = (dir.path().join("above"), dir.path().join("link"));
+        let state = above.join("deep/state");
+        std::fs::create_dir_all(&state).unwrap();
+        symlink(&state, &link).unwrap();
+        for (mode, refused) in [(0o777, true), (0o757, true), (0o1777, false), (0o775, false)] {
+            std::fs::set_permissions(&above, Permissions::from_mode(mode)).unwrap();
+            for path in [&state, &link, &above.join("new")] {
+                let prepared = prepare(path);
+                assert_eq!(prepared.is_err(), refused, "{mode:o}: {prepared:?}");
+            }
         }
     }
 

@@ -234,6 +234,19 @@ fn a_state_directory_that_others_could_tamper_with_is_refused() {
     assert_eq!(refused.code, Some(78), "{refused:?}");
     assert!(refused.stderr.contains("everybody may write to it (mode 0777)"), "{refused:?}");
     std::fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
+    // Whoever may write to a directory above can put another in its place.
+    let below = state.join("deep/below");
+    std::fs::create_dir_all(&below).unwrap();
+    std::fs::set_permissions(&state, Permissions::from_mode(0o777)).unwrap();
+    for path in [&below, &state.join("new")] {
+        let refused = start(path);
+        assert_eq!(refused.code, Some(78), "{refused:?}");
+        let why = format!("everybody may write to {} (mode 0777)", state.display());
+        assert!(refused.stderr.contains(&why), "{refused:?}");
+    }
+    assert!(!state.join("new").exists());
+    std::fs::set_permissions(&state, Permissions::from_mode(0o700)).unwrap();
+    std::fs::remove_dir_all(state.join("deep")).unwrap();
     let Some(()) = need::root() else { return };
     chown(&state, Some(12345), None).unwrap();
     let refused = start(&state);
