@@ -14,8 +14,8 @@ use super::DaemonError;
 use super::state_dir::{self, Unfit};
 use crate::clock;
 use crate::store::{
-    InUse, Lock, Original, Salvaged, SqliteStore, StoreError, StoreErrorKind, roll_forward, salvage,
-    set_aside,
+    InUse, Lock, Original, Salvaged, SqliteStore, StoreError, StoreErrorKind, remove_own, roll_forward,
+    salvage, set_aside,
 };
 
 /// The database's file name.
@@ -143,6 +143,7 @@ fn open_store(dir: &Path) -> Result<(SqliteStore, Option<Aside>), StateError> {
     let path = dir.join(DATABASE);
     // A kill may have left this undone: the database was set aside, and the new one is not in place.
     put_in_place(dir)?;
+    remove_left_over(dir);
     let is_damaged = |opened: &Result<_, StoreError>| {
         let error = opened.as_ref().err().filter(|error| error.kind == StoreErrorKind::Corrupt)?;
         error!("{} is damaged: {error}", path.display());
@@ -255,6 +256,17 @@ fn write_new<T>(
             Ok(None)
         }
         Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Removes new stores that a kill left beside a database that is in place. Leaves files that are not ours alone.
+fn remove_left_over(dir: &Path) {
+    for path in [dir.join(NEW), dir.join(format!("{DATABASE}.part"))] {
+        match remove_own(&path) {
+            Ok(true) => warn!("removed {}, which an interrupted replacement left", path.display()),
+            Ok(false) => {}
+            Err(error) => warn!("cannot remove {}, which is not in use: {error}", path.display()),
+        }
     }
 }
 

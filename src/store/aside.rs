@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::files::{PARTS, part};
+use super::files::{PARTS, check, part};
 
 /// Renames a database with all its files. Returns the new name, or `None` if there is no database. `why` is part of the
 /// name.
@@ -43,6 +43,18 @@ pub fn roll_forward(new: &Path, database: &Path, now: Timestamp) -> io::Result<(
     std::fs::rename(new, database)?;
     sync_dir(database);
     Ok(())
+}
+
+/// Removes a file if it is a regular file of this user. Returns whether it was there; an error if it is something else.
+pub fn remove_own(path: &Path) -> io::Result<bool> {
+    if !is_there(path)? {
+        return Ok(false);
+    }
+    check(path)?;
+    if std::fs::symlink_metadata(path)?.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it belongs to another user"));
+    }
+    std::fs::remove_file(path).map(|()| true)
 }
 
 /// Handles a log without its database: the process was killed while it set the database aside. The log is dropped if

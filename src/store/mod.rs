@@ -48,7 +48,7 @@ use crate::run::{Event, EventId, RunId, RunState, SpecId, Subject};
 pub use self::history::RunDuration;
 pub use admin::{Delivery, DeliveryFilter, DeliveryState, Retried, Stats};
 pub use adopt::{Adopted, Adoption, Fate};
-pub use aside::{roll_forward, set_aside};
+pub use aside::{remove_own, roll_forward, set_aside};
 pub use copy::{copy_unused, is_copy};
 pub use lock::{InUse, Lock};
 pub use purge::Kept;

@@ -121,3 +121,19 @@ fn a_new_state_that_a_kill_left_beside_its_place_gets_it() {
     goes_on(&place);
     stop(daemon);
 }
+
+#[test]
+fn a_new_state_that_a_kill_left_beside_a_good_one_is_removed_if_it_is_ours() {
+    let (place, daemon) = prepared();
+    stop(daemon);
+    let new = place.state().join("runwatch.db.new");
+    std::fs::write(&new, "left over").unwrap();
+    std::fs::write(place.state().join("theirs"), "theirs").unwrap();
+    let part = place.state().join("runwatch.db.part");
+    std::os::unix::fs::symlink("theirs", &part).unwrap();
+    let daemon = place.daemon(&[]).spawn();
+    place.wait("listening", || ask(&place, &["list"]).code == Some(0));
+    assert!(!new.exists() && part.is_symlink(), "what is not ours is left alone");
+    assert!(place.log().contains("interrupted replacement"), "{}", place.log());
+    stop(daemon);
+}
