@@ -228,6 +228,13 @@ mod tests {
     fn what_is_not_seen_is_refused_wherever_it_stands() {
         for c in [
             '\u{202e}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{115f}',
+            '\u{ffa0}',
+            '\u{2060}',
+            '\u{1d159}',
+            '\u{16fe4}',
             '\u{2066}',
             '\u{200e}',
             '\u{61c}',

@@ -65,13 +65,15 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
 /// Whether a character is not visible as itself: it controls the terminal, reorders or hides the text around it, breaks
 /// the line, or has no width.
 ///
-/// Unicode's categories Cc, Zl and Zp, `Bidi_Control`, and `Default_Ignorable_Code_Point` (Unicode 16).
+/// Unicode's categories Cc, Zl and Zp, `Bidi_Control`, and `Default_Ignorable_Code_Point` (Unicode 16). Also three
+/// characters that are drawn as nothing: the blank Braille pattern, the Khitan filler and the null notehead.
 pub fn is_hidden(c: char) -> bool {
     matches!(c,
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}'
         | '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
         | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{2800}' | '\u{16fe4}' | '\u{1d159}'
         | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
         | '\u{e0000}'..='\u{e0fff}')
