@@ -52,6 +52,17 @@ fn a_file_that_cannot_be_written_is_refused_before_the_wait() {
         assert_eq!(output.code, Some(2), "{output:?}");
         assert!(output.stderr.contains("cannot write /no/such/folder/file: No such file"), "{output:?}");
     }
+    // A pipe that nobody reads blocks for ever; a directory is no file.
+    let dir = tempfile::tempdir().unwrap();
+    let (pipe, mode) = (dir.path().join("pipe"), rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    for (path, why) in [(pipe.as_path(), "nobody reads"), (dir.path(), "a directory")] {
+        for option in ["--junit", "--summary"] {
+            let output = runwatch(&["wait", "a", option, path.to_str().unwrap()]).api(&stub).quick("").run();
+            assert_eq!(output.code, Some(2), "{output:?}");
+            assert!(output.stderr.contains(why), "{output:?}");
+        }
+    }
     assert_eq!(stub.asked().len(), 0);
 }
 
