@@ -122,8 +122,8 @@ fn account(subject: Subject, polls: u32, answer: Result<Answer, PollError>) -> F
         }
         Err(error) => {
             state.ended = Some(match error.kind {
-                // A page says nothing of the run, nor of the key.
-                _ if error.is_page => Ending::Unknowable,
+                // One answer that is not the API's own says nothing about the run or the key.
+                _ if !error.from_api => Ending::Unknowable,
                 PollErrorKind::Doubt(DoubtKind::KeyRefused) => Ending::KeyRefused,
                 PollErrorKind::Doubt(DoubtKind::Missing | DoubtKind::NoSuchPage) => Ending::NeverFound,
                 PollErrorKind::Doubt(DoubtKind::Rejected) => Ending::Rejected,

@@ -49,8 +49,17 @@ fn a_run_that_a_replica_does_not_have_yet_is_not_gone() {
 }
 
 #[test]
-fn one_look_at_a_page_says_nothing_of_the_key() {
-    for (answer, code) in [(page(403), 7), (error(403), 4)] {
+fn one_look_believes_only_the_api_itself() {
+    let text = |status, body| answer(status, &[("Content-Type", "text/plain")], body);
+    for (answer, code) in [
+        (page(403), 7),
+        (error(403), 4),
+        (text(401, "denied"), 7),
+        (page(404), 7),
+        (text(404, "404 page not found"), 7),
+        (text(404, ""), 7),
+        (error(404), 5),
+    ] {
         let stub = Stub::then_forever([], answer);
         let output = runwatch(&["status", ID, "--exit-code"]).api(&stub).run();
         assert_eq!(output.code, Some(code), "{output:?}");
