@@ -227,5 +227,8 @@ mod tests {
             let error = discover(&format!("[discover]\n{line}\n")).unwrap_err();
             assert!(error.contains(told), "{line}: {error}");
         }
+        let twice = "[[notify.log]]\n[[notify.log]]\n[discover]\nnotify = [\"nobody\"]\n";
+        let error = discover(twice).unwrap_err();
+        assert!(error.contains("\"the channels are: log\""), "each is named once: {error}");
     }
 }

@@ -130,8 +130,10 @@ fn known_channels(name: &str, channels: &Channels, problems: &Problems) -> Strin
             None => format!("did you mean `{quoted}`?"),
         };
     }
-    let shown: Vec<String> = names().take(NAMED).map(mask::quoted).collect();
-    let more = channels.list.len().saturating_sub(NAMED);
+    let mut seen = HashSet::new();
+    let different: Vec<&str> = names().filter(|name| seen.insert(*name)).collect();
+    let shown: Vec<String> = different.iter().copied().take(NAMED).map(mask::quoted).collect();
+    let more = different.len().saturating_sub(NAMED);
     match (shown.is_empty(), more) {
         (true, _) => "there are no channels: add a [[notify.…]] table".to_owned(),
         (false, 0) => format!("the channels are: {}", shown.join(", ")),
