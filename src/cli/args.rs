@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use super::add::AddArgs;
 use super::backup::StateVerb;
@@ -12,6 +12,7 @@ use super::daemon::DaemonArgs;
 use super::deliveries::DeliveriesVerb;
 use super::flags::Global;
 use super::list::ListArgs;
+use super::manual;
 use super::remove::RemoveArgs;
 use super::runs::RunsArgs;
 use super::show::ShowArgs;
@@ -22,7 +23,6 @@ use super::watch::WatchArgs;
 /// Tells you when your DataFramer runs have finished
 #[derive(Debug, Parser)]
 #[command(name = "runwatch", version, propagate_version = true, disable_help_subcommand = true)]
-#[command(after_help = "Exit codes: runwatch help exit-codes\nTry it without an account: runwatch demo")]
 pub struct Cli {
     /// What is asked for.
     #[command(subcommand)]
@@ -30,6 +30,13 @@ pub struct Cli {
 
     #[command(flatten)]
     pub(super) global: Global,
+}
+
+impl Cli {
+    /// The command line with everything that its help shows.
+    pub(super) fn described() -> clap::Command {
+        manual::described(Self::command())
+    }
 }
 
 /// The commands.

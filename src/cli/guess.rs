@@ -36,7 +36,7 @@ const VERBS: [(&str, &str); 17] = [
 /// Reads a command line. The first argument is the program's name.
 pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
     let args: Vec<OsString> = args.into_iter().collect();
-    let error = match Cli::try_parse_from(&args) {
+    let error = match read(args.clone()) {
         Ok(cli) => return Ok(cli),
         Err(error) => error,
     };
@@ -49,16 +49,27 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, cla
         let mut guessed = args;
         guessed[at] = format!("--mine={whose}").into();
         guessed.remove(at + 1);
-        return Cli::try_parse_from(guessed).map_err(without_dashes);
+        return read(guessed).map_err(without_dashes);
     }
     let Some(at) = unknown_command(&error, &args) else { return Err(without_dashes(error)) };
     let word = args[at].to_string_lossy().into_owned();
     if is_run(&word) {
         let mut guessed = args;
         guessed.insert(at, "watch".into());
-        return Cli::try_parse_from(guessed).map_err(without_dashes);
+        return read(guessed).map_err(without_dashes);
     }
     Err(with_hint(error, &word))
+}
+
+/// As clap reads it. The help of every command is built only where it is shown.
+fn read(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let error = match Cli::try_parse_from(&args) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    let is_help =
+        matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand);
+    if is_help { Err(Cli::described().try_get_matches_from(args).err().unwrap_or(error)) } else { Err(error) }
 }
 
 /// Where `--mine` stands, and the word behind it, which clap takes for a run.

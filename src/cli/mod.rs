@@ -37,6 +37,7 @@ mod lines;
 mod list;
 mod live;
 mod logging;
+mod manual;
 mod named;
 mod notify_list;
 mod notify_test;

@@ -75,7 +75,44 @@ fn every_command_has_help_and_a_man_page() {
         let page = dir.path().join(format!("runwatch-{}.1", command.replace(' ', "-")));
         let page =
             std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
-        assert!(page.contains(".SH \"EXIT STATUS\""), "{command}");
+        assert!(page.contains(".SH \"EXIT STATUS\"") && page.contains(".SH \"SEE ALSO\""), "{command}");
+        assert!(page.contains("\\fBrunwatch\\fR(1)"), "{command}");
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        assert!(title.contains(" 1 20"), "{command} has no date: {title}");
+    }
+}
+
+#[test]
+fn variables_and_files_are_listed_where_they_apply() {
+    let reference = include_str!("../../docs/reference.md");
+    let (_, table) = reference.split_once("## Environment variables").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `") && !line.contains("systemd"));
+    let documented: Vec<&str> = rows
+        .flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2))
+        .filter(|name| !name.starts_with("GITHUB"))
+        .collect();
+    assert!(documented.len() > 12, "{documented:?}");
+    let man = runwatch(&["man"]).env("SOURCE_DATE_EPOCH", "1790000000").run().stdout;
+    assert!(man.contains(" 2026-09-21 "), "the date of the source: {man}");
+    let help = runwatch(&["--help"]).run().stdout;
+    for name in documented {
+        assert!(help.contains(&format!("  {name} ")) && man.contains(&format!("\\fB{name}\\fR")), "{name}");
+    }
+    for part in ["config.toml", "runwatch.db", "runwatch.sock"] {
+        assert!(help.contains(part) && man.contains(part), "{part}");
+    }
+    for section in ["ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"] {
+        assert!(man.contains(&format!(".SH \"{section}\"")), "{section}");
+    }
+    for (args, has, has_not) in [
+        (&["wait", "--help"][..], "DATAFRAMER_API_KEY ", "RUNWATCH_SOCKET "),
+        (&["add", "-h"], "RUNWATCH_SOCKET ", "DATAFRAMER_API_KEY "),
+        (&["help", "config", "check"], "RUNWATCH_CONFIG ", "RUNWATCH_SOCKET "),
+        (&["man", "--help"], "Usage", "RUNWATCH_"),
+    ] {
+        let help = runwatch(args).run().stdout;
+        assert!(help.contains(has) && !help.contains(has_not), "{args:?}: {help}");
     }
 }
 
