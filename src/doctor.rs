@@ -219,8 +219,8 @@ async fn discover(config: &Config, discover: &Discover) -> Option<Finding> {
         client.list_runs(|listed: &mut Listed| going(listed) && discover.matches(&listed.run, now)).await;
     let state = match listed {
         Ok(found) => State::Well(match found.runs.len() {
-            1 => "1 run that goes on matches".to_owned(),
-            runs => format!("{runs} runs that go on match"),
+            1 => "1 active run matches".to_owned(),
+            runs => format!("{runs} active runs match"),
         }),
         Err(error) => State::Wrong(
             format!("fetching the list of runs failed: {}", error.message),
@@ -314,7 +314,7 @@ async fn channel(config: &Config, configured: &ConfiguredChannel, beside_daemon:
             match found.unwrap_or_else(|_| Err(hangs())) {
                 Ok(true) => State::Well(try_it()),
                 Ok(false) => State::Wrong(
-                    format!("{} is no program here", settings.shown_program()),
+                    format!("{} is not a program here", settings.shown_program()),
                     "give the whole path of one that may be executed".to_owned(),
                 ),
                 Err(error) => State::Wrong(

@@ -112,7 +112,7 @@ fn finish(out: &Out, args: &BackupArgs, to: &mut Target) -> Exit {
 fn refused(out: &Out, file: &Path, error: &io::Error) -> Exit {
     if error.kind() == io::ErrorKind::AlreadyExists {
         out.error(format_args!(
-            "{} is there already; use another name, or --force to replace an older backup",
+            "{} already exists; use another name, or --force to replace an older backup",
             file.display()
         ));
         return Exit::Usage;
@@ -168,7 +168,7 @@ fn may_replace(place: &Path) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::InvalidInput, message))
     };
     if !metadata.is_file() {
-        return refuse("it is no regular file");
+        return refuse("it is not a regular file");
     }
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     let is_state = name.starts_with("runwatch.") && place.with_file_name("runwatch.lock").exists();
@@ -176,7 +176,7 @@ fn may_replace(place: &Path) -> io::Result<()> {
         return refuse("it is part of a daemon's state");
     }
     // Nothing is lost with an empty file.
-    if metadata.len() == 0 || is_copy(place) { Ok(()) } else { refuse("it is no backup of a state") }
+    if metadata.len() == 0 || is_copy(place) { Ok(()) } else { refuse("it is not a backup of a state") }
 }
 
 /// Renames a file to a name that nothing has.

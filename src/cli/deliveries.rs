@@ -172,7 +172,12 @@ pub(super) fn listed(deliveries: &[Delivery]) -> String {
             delivery.attempts.to_string(),
             delivery.at.map(time).unwrap_or_default(),
             delivery.due_at.map(time).unwrap_or_default(),
-            delivery.last_error.clone().unwrap_or_default(),
+            // The error of an earlier attempt is not the fate of one that was delivered; `show` has it.
+            delivery
+                .last_error
+                .clone()
+                .filter(|_| delivery.state != DeliveryState::Delivered)
+                .unwrap_or_default(),
         ]
     }));
     table::render(&rows)

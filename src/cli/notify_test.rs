@@ -10,7 +10,8 @@ use tracing::level_filters::LevelFilter;
 use super::exit::Exit;
 use super::flags::Global;
 use super::out::Out;
-use super::setup;
+use super::setup::{self, environment};
+use crate::config::{self, Located};
 use crate::notify::{Channel, Notice, NotifyError};
 use crate::run::Event;
 use crate::run::text::one_line;
@@ -29,9 +30,7 @@ async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit
         setup::choose_channels(&config, names)?
     };
     if chosen.is_empty() {
-        return Err(setup::refuse(
-            "there is no channel to test: add a [[notify.…]] table to the configuration (see config.example.toml)",
-        ));
+        return Err(setup::refuse(no_channel(&config::locate(global.config(), &environment))));
     }
     // A program may complain of it, or with it. Without one there is nothing to hide.
     let _ = (app::api_settings(&config).read_key)();
@@ -58,6 +57,24 @@ async fn test(out: &Out, global: &Global, names: &[String]) -> Result<Exit, Exit
         out.error("not every channel works");
     }
     Ok(if all_well { Exit::Succeeded } else { Exit::Config })
+}
+
+/// Why there is nothing to test, and what to do.
+fn no_channel(located: &Located) -> String {
+    match located {
+        Located::Nowhere(places) => {
+            let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+            format!(
+                "there is no channel to test, because there is no configuration file: looked for {}; create one with \
+                 `runwatch config init` and add a [[notify.…]] table, or name one with --config FILE",
+                places.join(" and ")
+            )
+        }
+        Located::Named(path) | Located::Found(path) | Located::Hidden(path, _) => format!(
+            "there is no channel to test: add a [[notify.…]] table to {} (see config.example.toml)",
+            path.display()
+        ),
+    }
 }
 
 /// A latency in milliseconds, with one digit behind the point: what is fast is told apart from what did not happen.

@@ -76,7 +76,7 @@ fn speed(text: &str) -> Result<f64, String> {
 pub(super) async fn run(args: &SimulateArgs) -> Exit {
     let mut ids = HashSet::new();
     if let Some(twice) = args.runs.iter().find(|run| !ids.insert(&run.id)) {
-        out::error(format_args!("the run {} is there twice; give each --run an id of its own", twice.id));
+        out::error(format_args!("two --run have the id {}; give each its own id", twice.id));
         return Exit::Usage;
     }
     let runs = if args.runs.is_empty() { three_runs(Duration::from_secs(30)) } else { args.runs.clone() };
@@ -124,10 +124,13 @@ fn greeting(simulator: &Simulator, runs: &[SimRun], args: &SimulateArgs) -> Stri
         let _ = writeln!(text, "  {}  {end} in {}", run.id, span::human(after));
     }
     let there = runs.iter().filter(|run| run.after.is_zero());
-    let key = if args.api_key.is_some() { "<the key>" } else { "anything" };
+    let (key, note) = match args.api_key {
+        Some(_) => ("<the key>", ""),
+        None => ("any", "  # any key is accepted"),
+    };
     let _ = write!(
         text,
-        "\nin another terminal:\n\n  export DATAFRAMER_BASE_URL={} DATAFRAMER_API_KEY={key}\n  runwatch watch {}\n\nstop with Ctrl-C\n",
+        "\nin another terminal:\n\n  export DATAFRAMER_BASE_URL={} DATAFRAMER_API_KEY={key}{note}\n  runwatch watch {}\n\nstop with Ctrl-C\n",
         simulator.url(),
         there.map(|run| run.id.as_str()).collect::<Vec<_>>().join(" ")
     );

@@ -39,7 +39,7 @@ impl FromStr for Threshold {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{text}` is no threshold; expected a number of samples such as 10, or a share such as 5%"
+                "invalid threshold `{text}`: expected a number of samples such as 10, or a share such as 5%"
             )
         };
         let text = text.trim();

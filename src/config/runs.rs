@@ -28,8 +28,8 @@ pub(super) fn read(root: &Section<'_>, channels: &Channels) -> (Vec<ConfiguredRu
         if let Some(first) = seen.get(&run.id) {
             root.problems.error(
                 span,
-                format!("the run {} is there twice", mask::quoted_id(run.id.as_str())),
-                format!("the other is on line {}; take one of them out", root.problems.line_of(*first)),
+                format!("the run {} is listed twice", mask::quoted_id(run.id.as_str())),
+                format!("the other is on line {}; remove one of them", root.problems.line_of(*first)),
             );
         } else {
             seen.insert(run.id.clone(), span.start);

@@ -372,7 +372,7 @@ fn what_cannot_be_secret_is_shown() {
         "listen = \"0.0.0.0:9464\"",
         "events = [\"run.faild\"]",
         "did you mean `on-call`?",
-        "the run 3c90c3cc-0d44-4b50-8888-8dd25736052a is there twice",
+        "the run 3c90c3cc-0d44-4b50-8888-8dd25736052a is listed twice",
         "timeout = \"soon\"",
     ] {
         assert!(shown.contains(part), "`{part}` is missing in:\n{shown}");

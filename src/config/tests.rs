@@ -209,7 +209,7 @@ fn urls_and_ids() {
     assert_says("[[run]]\nid = \"'abc'\"\n", &["pasted with quotes", "config.toml:2:6"]);
     assert_says(
         "[[run]]\nid = \"abc\"\n[[run]]\nid = \"abc\"\n",
-        &["the run abc is there twice", "config.toml:4:6"],
+        &["the run abc is listed twice", "config.toml:4:6"],
     );
 }
 

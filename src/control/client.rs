@@ -60,7 +60,7 @@ pub struct Client {
 pub enum ClientError {
     /// No daemon listens on these sockets.
     #[error(
-        "no daemon listens on {}; start one with `runwatch daemon` or `systemctl start runwatch`, or set RUNWATCH_SOCKET",
+        "no daemon listens on {}; start one with `runwatch daemon` or `systemctl start runwatch`, or name another daemon: --config FILE, or RUNWATCH_SOCKET",
         .0.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or ")
     )]
     NoDaemon(Vec<PathBuf>),
@@ -234,7 +234,7 @@ impl Client {
 
     /// The error for a received file that is not a copy of the state.
     pub fn no_state(&self) -> ClientError {
-        self.broken("what it sent is no copy of a state".to_owned())
+        self.broken("what it sent is not a copy of a state".to_owned())
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

@@ -151,7 +151,7 @@ pub(super) fn listed(query: &str) -> Result<(DeliveryFilter, u32), Refusal> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         if seen.contains(&name) {
-            return Err(Refusal::Bad(format!("`{name}` is there twice")));
+            return Err(Refusal::Bad(format!("`{name}` is given twice")));
         }
         seen.push(name);
         let value = percent_decode_str(value).decode_utf8().map_err(|_| bad(name))?;

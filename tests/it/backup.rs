@@ -43,12 +43,12 @@ fn a_copy_is_made_while_the_daemon_runs_and_has_everything() {
     std::fs::write(&file, "precious").unwrap();
     let refused = backup(&place, &file, &[]);
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains("is there already"), "{refused:?}");
+    assert!(refused.stderr.contains("already exists"), "{refused:?}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
     let forced = backup(&place, &file, &["--force"]);
     assert_eq!(forced.code, Some(70), "{forced:?}");
     assert!(
-        forced.stderr.contains("it is no backup of a state, which --force does not replace"),
+        forced.stderr.contains("it is not a backup of a state, which --force does not replace"),
         "{forced:?}"
     );
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");

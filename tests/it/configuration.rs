@@ -273,7 +273,7 @@ fn a_command_line_in_place_of_a_program_is_cut_before_its_arguments() {
     for (args, says) in [
         (&["config", "check"][..], "give each argument as a string of its own"),
         (&["notify", "test"], "cannot start /nowhere/curl …: "),
-        (&["doctor"], "/nowhere/curl … is no program here"),
+        (&["doctor"], "/nowhere/curl … is not a program here"),
     ] {
         let output = runwatch(args).config(config).run();
         let shown = format!("{}{}", output.stdout, output.stderr);

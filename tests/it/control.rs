@@ -268,7 +268,7 @@ fn the_doctor_finds_what_is_wrong_and_says_what_to_do() {
         "ok      state: ",
         "ok      daemon: version ",
         "ok      channel log: always there",
-        "WRONG   channel command: /nowhere/program is no program here\n        give the whole path",
+        "WRONG   channel command: /nowhere/program is not a program here\n        give the whole path",
     ] {
         assert!(output.stdout.contains(part), "`{part}` is missing: {}", output.stdout);
     }

@@ -63,7 +63,7 @@ fn what_is_wrong_in_the_daemons_surroundings_is_found_there() {
     assert_eq!(output.code, Some(78), "{output:?}");
     assert!(output.stdout.contains("WRONG   key: "), "{output:?}");
     assert!(
-        output.stdout.contains("WRONG   channel command: /nowhere/program is no program here\n"),
+        output.stdout.contains("WRONG   channel command: /nowhere/program is not a program here\n"),
         "{output:?}"
     );
     let state = format!("ok      state: {} can be written", home.state().display());

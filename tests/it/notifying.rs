@@ -298,6 +298,9 @@ fn notify_test_says_how_it_went_for_each_channel() {
     );
     let output = runwatch(&["notify", "test"]).run();
     assert!(output.code == Some(78) && output.stderr.contains("no channel to test"), "{output:?}");
+    for part in ["looked for", "runwatch/config.toml", "runwatch config init", "--config FILE"] {
+        assert!(output.stderr.contains(part), "{output:?}");
+    }
 }
 
 #[test]

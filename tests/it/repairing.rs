@@ -35,6 +35,10 @@ fn what_was_pending_is_sent_at_once_when_the_channel_was_repaired() {
     assert_eq!((second.header("webhook-id"), &second.body), (first.header("webhook-id"), &first.body));
     home.wait_for("1 finished, 0 deliveries pending");
     assert!(wrong.asked().is_empty(), "asked once");
+    // What was delivered in the end shows no error of before.
+    let listed = home.run(&["deliveries", "list"]).stdout;
+    assert!(listed.contains("delivered") && !listed.contains("404"), "{listed}");
+    assert!(home.run(&["deliveries", "show", "1"]).stdout.contains("404"));
     stop(daemon);
 }
 

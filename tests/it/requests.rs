@@ -35,9 +35,9 @@ fn bad_requests_are_refused_in_words() {
         ("GET /v1/deliveries?state=lost", 422, "`state`"),
         ("GET /", 404, "/metrics"),
         // What is said twice, and what is not said by name.
-        ("GET /v1/deliveries?limit=1&limit=2", 422, "`limit` is there twice"),
-        ("GET /v1/deliveries?channel=a&state=dead&channel=b", 422, "`channel` is there twice"),
-        ("GET /v1/deliveries?run=a&run=a", 422, "`run` is there twice"),
+        ("GET /v1/deliveries?limit=1&limit=2", 422, "`limit` is given twice"),
+        ("GET /v1/deliveries?channel=a&state=dead&channel=b", 422, "`channel` is given twice"),
+        ("GET /v1/deliveries?run=a&run=a", 422, "`run` is given twice"),
         ("GET /v1/deliveries?filter=%7B%22run%22%3A%22a%22%7D&run=b", 422, "`filter`"),
         ("GET /v1/deliveries?filter=%5B1%5D", 422, "expected a JSON object"),
         ("GET /v1/deliveries?filter=%7B%22id%22%3A1%2C%22id%22%3A2%7D", 422, "duplicate field `id`"),

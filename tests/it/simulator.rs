@@ -176,7 +176,7 @@ fn wrong_descriptions_are_refused_in_words() {
         (["--retry-after", "-5s"], "negative"),
         (["--speed", "0"], "from 0.001"),
         (["--listen", "0.0.0.0:0"], "this machine only"),
-        (["--run=a", "--run=a"], "is there twice"),
+        (["--run=a", "--run=a"], "two --run have the id a"),
     ] {
         let output = runwatch(&[&["simulate"], &args[..]].concat()).run();
         assert!(output.code == Some(2) && output.stderr.contains(said), "{args:?}: {output:?}");

@@ -163,7 +163,7 @@ fn a_backup_that_is_no_state_is_not_kept() {
         serve(&path, move |stream| respond(stream, 200, sent));
         let output = ask(&path, &["state", "backup", backup.to_str().unwrap()]);
         assert_eq!(output.code, Some(70), "{name}: {output:?}");
-        assert!(output.stderr.contains("what it sent is no copy of a state"), "{name}: {output:?}");
+        assert!(output.stderr.contains("what it sent is not a copy of a state"), "{name}: {output:?}");
         let left: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|file| file.to_string_lossy().starts_with("backup")), "{left:?}");
