@@ -4,16 +4,16 @@
 //! it is escaped.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use super::annotations::{Level, annotations};
 use super::exit::Exit;
-use super::out;
 use super::outputs::outputs;
 use super::summary::summary;
 use super::verdict::Judged;
+use super::{out, output_file};
 use crate::run::text::annotation_data;
 
 /// A job on GitHub's own runners is killed after this.
@@ -69,7 +69,7 @@ pub(super) fn write_files(judged: &[Judged], exit: Exit, waited: Duration) -> Re
 /// Appends to the file that a variable names, if it names one. `text` gets the length of the file.
 fn append(variable: &str, text: impl FnOnce(u64) -> String) -> Result<(), Exit> {
     let Some(path) = std::env::var_os(variable).filter(|path| !path.is_empty()) else { return Ok(()) };
-    let open = OpenOptions::new().append(true).create(true).open(&path);
+    let open = output_file::append_to(Path::new(&path));
     let written = open.and_then(|mut file| {
         let length = file.metadata()?.len();
         file.write_all(text(length).as_bytes())

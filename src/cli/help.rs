@@ -1,5 +1,6 @@
 //! `help` and `man`, made from the command-line definition and from `manual`.
 
+use std::io::Write as _;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 use super::args::Cli;
 use super::exit::Exit;
 use super::manual::{self, Row, Uses};
-use super::{out, setup};
+use super::{out, output_file, setup};
 
 /// Has the date of the newest release, for the man pages.
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
@@ -74,7 +75,7 @@ fn write_pages(
     dir: &Path,
 ) -> std::io::Result<()> {
     let name = page_name(command);
-    std::fs::write(dir.join(format!("{name}.1")), page(command, path, above, date)?)?;
+    output_file::create(&dir.join(format!("{name}.1")))?.write_all(&page(command, path, above, date)?)?;
     let above = [above, &[name]].concat();
     command.get_subcommands().try_for_each(|subcommand| {
         let path = format!("{path} {}", subcommand.get_name()).trim().to_owned();

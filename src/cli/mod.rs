@@ -42,6 +42,7 @@ mod named;
 mod notify_list;
 mod notify_test;
 mod out;
+mod output_file;
 mod outputs;
 mod picture;
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! What `wait` leaves for CI systems: JUnit XML, a summary, and commands for Azure's agent.
 
+use std::io::Read as _;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use serde_json::json;
 
 use crate::support::bin::runwatch;
@@ -64,6 +67,43 @@ fn a_file_that_cannot_be_written_is_refused_before_the_wait() {
         }
     }
     assert_eq!(stub.asked().len(), 0);
+}
+
+#[test]
+fn a_pipe_without_a_reader_is_an_error_and_not_a_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = |name: &str| {
+        let pipe = dir.path().join(name);
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        pipe
+    };
+    for option in ["--junit", "--summary"] {
+        let pipe = pipe(option);
+        let args = ["wait", "a", option, pipe.to_str().unwrap()];
+        let stub = Stub::with([succeeded()]);
+        let output = runwatch(&args).api(&stub).quick("").run();
+        assert_eq!(output.code, Some(2), "{output:?}");
+        assert!(output.stderr.contains("it is a pipe that nobody reads"), "{output:?}");
+        assert_eq!(stub.asked().len(), 0);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let mut reader = std::fs::File::from(open(&pipe, flags, Mode::empty()).unwrap());
+        let output = runwatch(&args).api(&stub).quick("").run();
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert!(text.contains("193"), "{text}");
+    }
+    for variable in ["GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY"] {
+        let stub = Stub::with([succeeded()]);
+        let wait = runwatch(&["wait", "a"]).api(&stub).quick("").env("GITHUB_ACTIONS", "true");
+        let output = wait.env(variable, pipe(variable)).run();
+        assert_eq!(output.code, Some(70), "{output:?}");
+        let why = format!("cannot write to the file in {variable}: it is a pipe that nobody reads");
+        assert!(output.stderr.contains(&why), "{output:?}");
+    }
+    pipe("runwatch.1");
+    let output = runwatch(&["man", dir.path().to_str().unwrap()]).run();
+    assert_eq!(output.code, Some(70), "{output:?}");
 }
 
 #[test]
