@@ -29,6 +29,10 @@ use crate::{blocking, span, words};
 /// The most runs that are offered to choose from.
 const OFFERED: usize = 20;
 
+/// No run is named, and nobody can be asked.
+pub(super) const NO_RUNS: &str =
+    "which runs? Give their ids, or --latest, --mine or --spec (see `runwatch runs`)";
+
 /// Runs by name, or flags that choose them.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Choice {
@@ -92,7 +96,7 @@ pub(super) async fn choose(
     let asks = how.asks && std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let by_flags = choice.is_by_flags();
     if !by_flags && !asks {
-        out.error("which runs? Give their ids, or --latest, --mine or --spec (see `runwatch runs`)");
+        out.error(NO_RUNS);
         return Err(Exit::Usage);
     }
     let mine = choice.mine.as_deref().map(|mine| email(config, mine)).transpose()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use tracing::level_filters::LevelFilter;
 
-use super::choose::{Choice, Choosing, choose};
+use super::choose::{Choice, Choosing, NO_RUNS, choose};
 use super::complete;
 use super::exit::Exit;
 use super::files::Files;
@@ -33,7 +33,6 @@ use crate::run::{RunId, RunState, Subject};
 
 /// `runwatch wait`.
 #[derive(Debug, Args)]
-#[group(id = "which", required = true, multiple = true, args = ["runs", "latest", "mine", "spec", "command"])]
 pub struct WaitArgs {
     #[command(flatten)]
     choice: Choice,
@@ -124,8 +123,13 @@ struct Prepared {
     then: Then,
 }
 
-async fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared, Exit> {
-    let (then, choice) = args.then.or_runs(&args.choice)?;
+async fn prepare(
+    out: &Out,
+    global: &Global,
+    args: &WaitArgs,
+    then: Then,
+    choice: &Choice,
+) -> Result<Prepared, Exit> {
     then.check()?;
     let mut config = setup::configure(global, args.grace, LevelFilter::WARN, out)?;
     args.pacing.apply(&mut config);
@@ -138,11 +142,16 @@ async fn prepare(out: &Out, global: &Global, args: &WaitArgs) -> Result<Prepared
     let client = Arc::new(ApiClient::new(&app::api_settings(&config)).map_err(setup::refuse)?);
     let how =
         Choosing { asks: false, patience: args.timeout, timed_out: Exit::TimedOut, shown: Shown::OnBoth };
-    let runs = choose(out, &config, &client, &choice, &how).await?;
+    let runs = choose(out, &config, &client, choice, &how).await?;
     Ok(Prepared { config, channels: channels.unwrap_or_default(), client, runs, then })
 }
 
 async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
+    let (then, choice) = args.then.or_runs(&args.choice)?;
+    if !choice.is_made() {
+        out.error(NO_RUNS);
+        return Err(Exit::Usage);
+    }
     let in_github = in_github();
     let output = args.output.unwrap_or(match (in_github, in_azure()) {
         (true, _) => WaitOutput::Github,
@@ -151,7 +160,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     });
     let mut files = Files::open(args.junit.as_deref(), args.summary.as_deref())?;
     let began = tokio::time::Instant::now();
-    let prepared = match prepare(out, global, args).await {
+    let prepared = match prepare(out, global, args, then, &choice).await {
         Ok(prepared) => prepared,
         Err(exit) => {
             // Machines get a result, too.

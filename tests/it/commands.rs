@@ -134,8 +134,8 @@ fn colours_are_printed_where_the_flag_says() {
         (&["--help", "--color=always"], true),
         (&["--help", "--color", "never"], false),
         (&["--help"], false),
-        (&["wait", "--color=always"], true),
-        (&["wait", "--color=always", "--color=never"], false),
+        (&["wait", "--nope", "--color=always"], true),
+        (&["wait", "--nope", "--color=always", "--color=never"], false),
     ] {
         for variable in ["NO_COLOR", "X"] {
             let output = runwatch(args).env(variable, "1").run();

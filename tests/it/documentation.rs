@@ -13,7 +13,7 @@ use crate::support::need;
 use crate::support::stub::Stub;
 
 /// Every page, by its path from the top.
-fn pages() -> Vec<(String, String)> {
+pub fn pages() -> Vec<(String, String)> {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = std::fs::read_dir(top.join("docs")).unwrap().map(|entry| entry.unwrap().path());
     let mut paths: Vec<_> = docs.filter(|path| path.extension().is_some_and(|ext| ext == "md")).collect();
@@ -74,7 +74,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
 }
 
 /// The blocks of a page in a language, with the number of their first line.
-fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+pub fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut block: Option<(usize, String)> = None;
     for (number, line) in text.lines().enumerate() {
@@ -108,12 +108,12 @@ fn every_shell_block_is_a_script() {
 }
 
 /// Whether a block says which arguments there are, and is not for running.
-fn is_synopsis(block: &str) -> bool {
+pub fn is_synopsis(block: &str) -> bool {
     block.contains("[--") || block.contains(" | --")
 }
 
 /// What a synopsis comes to: without what is optional, and with the first of several ways.
-fn example(line: &str) -> String {
+pub fn example(line: &str) -> String {
     let mut text = String::new();
     let mut depth = 0;
     for c in line.chars() {

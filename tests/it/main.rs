@@ -55,6 +55,7 @@ mod runs;
 mod schedule;
 mod scheduler_discovery;
 mod service_manager;
+mod shell_blocks;
 mod shortage;
 mod simulator;
 mod skipping;
