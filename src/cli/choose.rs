@@ -4,7 +4,6 @@
 //! Owns fetching that list with patience, too; `runs` prints it.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::Duration;
 
@@ -16,18 +15,14 @@ use super::complete;
 use super::exit::Exit;
 use super::named::{Named, named, resolve};
 use super::out::{self, Out};
+use super::pick::pick;
 use super::readers::{Readers, Shown};
-use super::runs::listing;
-use super::setup;
 use super::verdict::{Gate, judge};
 use crate::api::{ApiClient, Listed, PollError, PollErrorKind};
 use crate::config::Config;
 use crate::poll::Pace;
 use crate::run::{DoubtKind, RunId, printable};
-use crate::{blocking, span, words};
-
-/// The most runs that are offered to choose from.
-const OFFERED: usize = 20;
+use crate::{span, words};
 
 /// No run is named, and nobody can be asked.
 pub(super) const NO_RUNS: &str =
@@ -143,64 +138,8 @@ pub(super) async fn choose(
     if by_flags {
         return Ok(listed.into_iter().map(|listed| listed.id).collect());
     }
-    offer(out, &listed).await
-}
-
-/// Has a person choose among the runs that go on.
-async fn offer(out: &Out, listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
-    let offered = &listed[..listed.len().min(OFFERED)];
-    let table = listing(offered);
-    let mut lines = table.lines();
-    let mut text = format!("    {}\n", lines.next().unwrap_or_default());
-    for (number, line) in (1..).zip(lines) {
-        let _ = writeln!(text, "{number:>3} {line}");
-    }
-    if listed.len() > offered.len() {
-        let older = listed.len() - offered.len();
-        let _ = writeln!(text, "    … and {older} older ones (see `runwatch runs`)");
-    }
     out.finish();
-    setup::print_result(&text)?;
-    loop {
-        setup::print_result("Watch which? Numbers (such as 1 3-5), or nothing for all of these: ")?;
-        let answer = blocking::run("answer", || {
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line).map(|read| (read, line))
-        });
-        let line = match answer.await {
-            Ok(Ok((read, line))) if read > 0 => line,
-            // Closed: whoever sat there has gone.
-            _ => {
-                out::error("no answer: nothing is watched");
-                return Err(Exit::Usage);
-            }
-        };
-        match chosen(&line, offered) {
-            Ok(runs) => return Ok(runs),
-            Err(wrong) => out::error(format_args!(
-                "`{}` is none of the numbers 1 to {}",
-                printable(wrong, 40),
-                offered.len()
-            )),
-        }
-    }
-}
-
-/// The runs that an answer names; the error is the word that names none.
-fn chosen<'l>(line: &'l str, offered: &[Listed]) -> Result<Vec<RunId>, &'l str> {
-    let words: Vec<&str> = line.split([' ', ',', '\t', '\n', '\r']).filter(|word| !word.is_empty()).collect();
-    if words.is_empty() {
-        return Ok(offered.iter().map(|listed| listed.id.clone()).collect());
-    }
-    let mut runs = Vec::new();
-    for word in words {
-        let (first, last) = word.split_once('-').unwrap_or((word, word));
-        let range = first.parse::<usize>().ok().zip(last.parse::<usize>().ok());
-        let named = range.and_then(|(first, last)| offered.get(first.checked_sub(1)?..last));
-        let named = named.filter(|named| !named.is_empty()).ok_or(word)?;
-        runs.extend(named.iter().map(|listed| listed.id.clone()));
-    }
-    Ok(runs)
+    pick(&listed).await
 }
 
 /// Who "mine" is: the address given, or the configured one.
@@ -274,45 +213,5 @@ pub(super) fn refused(out: &Out, error: &PollError) -> Exit {
     match error.kind {
         PollErrorKind::Doubt(DoubtKind::KeyRefused) if !error.is_page => Exit::KeyRefused,
         _ => Exit::Unknown,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::run::{Progress, Run, RunStatus};
-
-    #[test]
-    fn an_answer_names_runs_or_means_all() {
-        let listed = |id: &str| Listed {
-            id: id.parse().unwrap(),
-            run: Run {
-                status: RunStatus::Processing,
-                progress: Progress::default(),
-                created_at: None,
-                completed_at: None,
-                spec_id: None,
-                details: None,
-            },
-        };
-        let offered = ["a", "b", "c"].map(listed);
-        let ids =
-            |line| chosen(line, &offered).map(|ids| ids.iter().map(ToString::to_string).collect::<Vec<_>>());
-        assert_eq!(ids("2\n"), Ok(vec!["b".to_owned()]));
-        assert_eq!(ids(" 3, 1\n"), Ok(vec!["c".to_owned(), "a".to_owned()]));
-        assert_eq!(ids("2-3\n"), Ok(vec!["b".to_owned(), "c".to_owned()]));
-        assert_eq!(ids("\n").unwrap().len(), 3);
-        for (line, wrong) in [
-            ("4\n", "4"),
-            ("0\n", "0"),
-            ("1 x\n", "x"),
-            ("-1\n", "-1"),
-            ("2-4\n", "2-4"),
-            ("0-1\n", "0-1"),
-            ("3-2\n", "3-2"),
-            ("3-1\n", "3-1"),
-        ] {
-            assert_eq!(ids(line), Err(wrong), "{line:?}");
-        }
     }
 }

@@ -3,18 +3,20 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 
 use super::exit::Exit;
 use super::flags::{Global, ListFormat, Output, duration, run_id};
 use super::out::Out;
 use super::socket::{Failure, connect, end};
-use super::{report, setup, table};
+use super::table::{self, Column};
+use super::times::Times;
+use super::{report, setup};
 use crate::clock;
 use crate::control::{ClientError, ResendRequest, RetryRequest, Settled};
 use crate::run::RunId;
 use crate::run::text::one_line;
 use crate::store::{Delivery, DeliveryFilter, DeliveryState};
-use crate::words::time;
 
 /// `runwatch deliveries …`.
 #[derive(Debug, Subcommand)]
@@ -29,6 +31,9 @@ pub enum DeliveriesVerb {
         limit: u32,
 
         #[command(flatten)]
+        times: Times,
+
+        #[command(flatten)]
         output: Output,
     },
     /// Show one delivery
@@ -36,6 +41,9 @@ pub enum DeliveriesVerb {
         /// Its number, as listed
         #[arg(value_name = "NUMBER")]
         id: i64,
+
+        #[command(flatten)]
+        times: Times,
     },
     /// Retry undelivered deliveries now, with the full retry schedule again; a disabled channel is enabled
     #[command(group = clap::ArgGroup::new("meant").required(true).multiple(true))]
@@ -101,21 +109,21 @@ pub(super) async fn run(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Ex
 async fn deliveries(out: &Out, global: &Global, verb: &DeliveriesVerb) -> Result<Exit, Failure> {
     let client = connect(global).await?;
     match verb {
-        DeliveriesVerb::List { which, limit, output } => {
+        DeliveriesVerb::List { which, limit, times, output } => {
             let found = client.deliveries(&filter(which), *limit).await?;
             setup::print_result(&match output.format {
                 ListFormat::Json => report::line(&found),
                 ListFormat::Text if found.deliveries.is_empty() => "no deliveries\n".to_owned(),
-                ListFormat::Text => listed(&found.deliveries),
+                ListFormat::Text => listed(&found.deliveries, times.short()),
             })?;
         }
-        DeliveriesVerb::Show { id } => {
+        DeliveriesVerb::Show { id, times } => {
             let one = DeliveryFilter { id: Some(*id), ..DeliveryFilter::default() };
             let found = client.deliveries(&one, 1).await?;
             let Some(delivery) = found.deliveries.first() else {
                 return Err(ClientError::NotFound(format!("there is no delivery {id}")).into());
             };
-            setup::print_result(&described(delivery))?;
+            setup::print_result(&described(delivery, times.long()))?;
         }
         DeliveriesVerb::Retry { id, channel, all } => {
             let meant =
@@ -158,11 +166,21 @@ fn filter(which: &WhichDeliveries) -> DeliveryFilter {
     }
 }
 
+const COLUMNS: [Column; 9] = [
+    Column::whole("NUMBER"),
+    Column::whole("EVENT"),
+    Column::whole("RUN").cut(9).rank(2),
+    Column::whole("CHANNEL").cut(8),
+    Column::whole("STATE"),
+    Column::whole("TRIES").rank(4),
+    Column::whole("SEEN").rank(3),
+    Column::whole("NEXT").rank(5),
+    Column::whole("LAST ERROR").cut(12).rank(1),
+];
+
 /// One line a delivery.
-pub(super) fn listed(deliveries: &[Delivery]) -> String {
-    let head = ["NUMBER", "EVENT", "RUN", "CHANNEL", "STATE", "TRIES", "SEEN", "NEXT", "LAST ERROR"];
-    let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(deliveries.iter().map(|delivery| {
+pub(super) fn listed(deliveries: &[Delivery], time: impl Fn(Timestamp) -> String) -> String {
+    let rows = deliveries.iter().map(|delivery| {
         [
             delivery.id.to_string(),
             delivery.kind.clone(),
@@ -170,8 +188,8 @@ pub(super) fn listed(deliveries: &[Delivery]) -> String {
             delivery.channel.clone(),
             delivery.state.as_str().to_owned(),
             delivery.attempts.to_string(),
-            delivery.at.map(time).unwrap_or_default(),
-            delivery.due_at.map(time).unwrap_or_default(),
+            delivery.at.map(&time).unwrap_or_default(),
+            delivery.due_at.map(&time).unwrap_or_default(),
             // The error of an earlier attempt is not the fate of one that was delivered; `show` has it.
             delivery
                 .last_error
@@ -179,11 +197,11 @@ pub(super) fn listed(deliveries: &[Delivery]) -> String {
                 .filter(|_| delivery.state != DeliveryState::Delivered)
                 .unwrap_or_default(),
         ]
-    }));
-    table::render(&rows)
+    });
+    table::for_stdout(&COLUMNS, &rows.collect::<Vec<_>>())
 }
 
-fn described(delivery: &Delivery) -> String {
+fn described(delivery: &Delivery, time: impl Fn(Timestamp) -> String) -> String {
     let lines = [
         ("number", Some(delivery.id.to_string())),
         ("event", Some(format!("{} {}", delivery.kind, delivery.event_id))),
@@ -191,9 +209,9 @@ fn described(delivery: &Delivery) -> String {
         ("channel", Some(delivery.channel.clone())),
         ("state", Some(delivery.state.as_str().to_owned())),
         ("attempts", Some(delivery.attempts.to_string())),
-        ("seen", delivery.at.map(time)),
-        ("next try", delivery.due_at.map(time)),
-        ("settled", delivery.settled_at.map(time)),
+        ("seen", delivery.at.map(&time)),
+        ("next try", delivery.due_at.map(&time)),
+        ("settled", delivery.settled_at.map(&time)),
         ("error", delivery.last_error.clone()),
         ("answer", delivery.answer.clone()),
     ];
@@ -201,4 +219,44 @@ fn described(delivery: &Delivery) -> String {
         .iter()
         .filter_map(|(name, value)| Some(format!("{name:9} {}\n", one_line(value.as_ref()?))))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::pictures::compare;
+
+    #[test]
+    fn fits_the_terminal() {
+        let rows = [
+            [
+                "2",
+                "run.failed",
+                "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+                "webhook",
+                "pending",
+                "3",
+                "5 min ago",
+                "in 2 min",
+                "connection refused",
+            ],
+            [
+                "1",
+                "run.succeeded",
+                "77aa01bc-0d44-4b50-8888-8dd25736052a",
+                "desktop",
+                "delivered",
+                "1",
+                "2 days ago",
+                "",
+                "",
+            ],
+        ];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let drawn = [None, Some(120), Some(80), Some(40)].map(|width| {
+            let of = width.map_or("a pipe".to_owned(), |width| width.to_string());
+            format!("{of}\n{}", table::render(&COLUMNS, &rows, width, false))
+        });
+        compare("deliveries.txt", &drawn.concat());
+    }
 }

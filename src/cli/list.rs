@@ -8,7 +8,8 @@ use super::exit::Exit;
 use super::flags::{Global, ListFormat, Output};
 use super::out::Out;
 use super::socket::{Failure, connect, end};
-use super::{report, setup, table};
+use super::table::{self, Column};
+use super::{report, setup};
 use crate::control::Run;
 use crate::run::{Progress, RunStatus};
 use crate::{span, words};
@@ -42,14 +43,22 @@ async fn try_list(global: &Global, args: &ListArgs) -> Result<Exit, Failure> {
             format!("no active runs, {ended} finished (see --all)\n")
         }
         ListFormat::Text => {
-            let mut rows = vec![["RUN", "NAME", "STATUS", "SAMPLES", "LEFT", "TROUBLE"].map(str::to_owned)];
-            rows.extend(runs.runs.iter().map(row));
-            table::render(&rows)
+            let rows: Vec<_> = runs.runs.iter().map(row).collect();
+            table::for_stdout(&COLUMNS, &rows)
         }
     };
     setup::print_result(&text)?;
     Ok(Exit::Succeeded)
 }
+
+const COLUMNS: [Column; 6] = [
+    Column::whole("RUN"),
+    Column::whole("NAME").cut(8).rank(1),
+    Column::whole("STATUS"),
+    Column::whole("SAMPLES"),
+    Column::whole("LEFT").rank(3),
+    Column::whole("TROUBLE").cut(12).rank(2),
+];
 
 fn row(run: &Run) -> [String; 6] {
     let samples = words::samples(progress(run)).unwrap_or_default();
@@ -76,4 +85,31 @@ pub(super) fn standing(run: &Run) -> String {
 /// The counts of its samples.
 pub(super) fn progress(run: &Run) -> Progress {
     Progress { completed: run.samples_completed, failed: run.samples_failed, total: run.number_of_samples }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::pictures::compare;
+
+    #[test]
+    fn fits_the_terminal() {
+        let rows = [
+            ["3c90c3cc-0d44-4b50-8888-8dd25736052a", "nightly-tickets", "PROCESSING", "54/200", "5m 10s", ""],
+            [
+                "77aa01bc-0d44-4b50-8888-8dd25736052a",
+                "",
+                "not seen yet",
+                "",
+                "",
+                "503 Service Unavailable from the gateway",
+            ],
+        ];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let drawn = [None, Some(120), Some(80), Some(40)].map(|width| {
+            let of = width.map_or("a pipe".to_owned(), |width| width.to_string());
+            format!("{of}\n{}", table::render(&COLUMNS, &rows, width, false))
+        });
+        compare("list.txt", &drawn.concat());
+    }
 }

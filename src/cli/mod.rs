@@ -44,6 +44,7 @@ mod notify_test;
 mod out;
 mod output_file;
 mod outputs;
+mod pick;
 mod picture;
 #[cfg(test)]
 mod pictures;
@@ -67,6 +68,7 @@ mod summary;
 mod table;
 mod then;
 mod threshold;
+mod times;
 mod unit;
 mod verdict;
 mod vital;

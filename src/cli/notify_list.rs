@@ -6,7 +6,8 @@ use tracing::level_filters::LevelFilter;
 use super::exit::Exit;
 use super::flags::{Global, ListFormat, Output};
 use super::out::Out;
-use super::{report, setup, table};
+use super::table::{self, Column};
+use super::{report, setup};
 use crate::config::{ChannelKind, ConfiguredChannel};
 
 /// `runwatch notify list`.
@@ -33,9 +34,15 @@ fn list(out: &Out, global: &Global, args: &ChannelsArgs) -> Result<Exit, Exit> {
                 .to_owned()
         }
         ListFormat::Text => {
-            let mut rows = vec![["CHANNEL", "KIND", "TO", "EVENTS", "UNUSABLE"].map(str::to_owned)];
-            rows.extend(config.channels.iter().map(row));
-            table::render(&rows)
+            let columns = [
+                Column::whole("CHANNEL"),
+                Column::whole("KIND"),
+                Column::whole("TO").cut(12).rank(2),
+                Column::whole("EVENTS").cut(12).rank(3),
+                Column::whole("UNUSABLE").cut(20).rank(1),
+            ];
+            let rows: Vec<_> = config.channels.iter().map(row).collect();
+            table::for_stdout(&columns, &rows)
         }
     };
     setup::print_result(&text)?;

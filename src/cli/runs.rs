@@ -12,7 +12,9 @@ use super::choose::{email, fetch, has_spec, is_active, is_of, refused, spec_glob
 use super::exit::Exit;
 use super::flags::{Global, ListFormat, Output};
 use super::out::Out;
-use super::{report, setup, table};
+use super::table::{self, Column};
+use super::times::Times;
+use super::{report, setup};
 use crate::api::{ApiClient, Listed};
 use crate::config::Since;
 use crate::run::RunStatus;
@@ -47,6 +49,9 @@ pub struct RunsArgs {
     /// List at most this many runs
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) limit: u32,
+
+    #[command(flatten)]
+    times: Times,
 
     #[command(flatten)]
     pub(super) output: Output,
@@ -112,9 +117,9 @@ async fn runs(out: &Out, global: &Global, args: &RunsArgs) -> Result<Exit, Exit>
         }
         ListFormat::Text if listed.is_empty() => "no active runs (see --all)\n".to_owned(),
         ListFormat::Text if beyond > 0 => {
-            format!("{}… and {beyond} older ones (see --limit)\n", listing(&listed))
+            format!("{}… and {beyond} older ones (see --limit)\n", listing(&listed, args.times.short()))
         }
-        ListFormat::Text => listing(&listed),
+        ListFormat::Text => listing(&listed, args.times.short()),
     };
     out.finish();
     setup::print_result(&text)?;
@@ -137,20 +142,65 @@ fn described(listed: &Listed) -> serde_json::Value {
     })
 }
 
+const COLUMNS: [Column; 6] = [
+    Column::whole("RUN"),
+    Column::whole("STATUS"),
+    Column::whole("SAMPLES"),
+    Column::whole("CREATED").rank(2),
+    Column::whole("SPEC").cut(8).rank(1),
+    Column::whole("BY").cut(12).rank(3),
+];
+
 /// A table of runs.
-pub(super) fn listing(listed: &[Listed]) -> String {
-    let mut rows = vec![["RUN", "STATUS", "SAMPLES", "CREATED", "SPEC", "BY"].map(str::to_owned)];
-    rows.extend(listed.iter().map(|Listed { id, run }| {
-        let details = run.details.as_deref();
-        let text = |text: Option<&String>| text.cloned().unwrap_or_default();
-        [
-            id.to_string(),
-            run.status.as_str().to_owned(),
-            words::samples(run.progress).unwrap_or_default(),
-            run.created_at.map(words::time).unwrap_or_default(),
-            text(details.and_then(|details| details.spec_name.as_ref())),
-            text(details.and_then(|details| details.created_by_email.as_ref())),
-        ]
-    }));
-    table::render(&rows)
+fn listing(listed: &[Listed], time: impl Fn(Timestamp) -> String) -> String {
+    let rows: Vec<_> = listed.iter().map(|listed| row(listed, &time)).collect();
+    table::for_stdout(&COLUMNS, &rows)
+}
+
+/// What there is to say about a run: its id, status, samples, creation, spec and creator.
+pub(super) fn row(Listed { id, run }: &Listed, time: impl Fn(Timestamp) -> String) -> [String; 6] {
+    let details = run.details.as_deref();
+    let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+    [
+        id.to_string(),
+        run.status.as_str().to_owned(),
+        words::samples(run.progress).unwrap_or_default(),
+        run.created_at.map(time).unwrap_or_default(),
+        text(details.and_then(|details| details.spec_name.as_ref())),
+        text(details.and_then(|details| details.created_by_email.as_ref())),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::pictures::compare;
+
+    #[test]
+    fn fits_the_terminal() {
+        let rows = [
+            [
+                "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+                "PROCESSING",
+                "54, 7 failed",
+                "5 min ago",
+                "support_tickets",
+                "ana@example.com",
+            ],
+            [
+                "77aa01bc-0d44-4b50-8888-8dd25736052a",
+                "SUCCEEDED",
+                "200",
+                "2 days ago",
+                "請求書データ",
+                "ben@example.com",
+            ],
+        ];
+        let rows = rows.map(|row| row.map(str::to_owned));
+        let drawn = [None, Some(120), Some(80), Some(40)].map(|width| {
+            let of = width.map_or("a pipe".to_owned(), |width| width.to_string());
+            format!("{of}\n{}", table::render(&COLUMNS, &rows, width, false))
+        });
+        compare("runs.txt", &drawn.concat());
+    }
 }

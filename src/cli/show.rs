@@ -11,6 +11,7 @@ use super::flags::{Global, ListFormat, Output, run_id};
 use super::list::{progress, standing};
 use super::out::Out;
 use super::socket::{Failure, connect, end};
+use super::times::Times;
 use super::{deliveries, report, setup};
 use crate::control::Run;
 use crate::run::RunId;
@@ -24,6 +25,9 @@ pub struct ShowArgs {
     /// A run id or run URL
     #[arg(value_name = "RUN", value_parser = run_id, add = complete::watched_runs())]
     pub(super) run: RunId,
+
+    #[command(flatten)]
+    times: Times,
 
     #[command(flatten)]
     pub(super) output: Output,
@@ -42,10 +46,10 @@ async fn try_show(global: &Global, args: &ShowArgs) -> Result<Exit, Failure> {
     let text = match args.output.format {
         ListFormat::Json => report::line(&serde_json::json!({ "run": run, "deliveries": told.deliveries })),
         ListFormat::Text => {
-            let mut text = described(&run);
+            let mut text = described(&run, args.times.long());
             if !told.deliveries.is_empty() {
                 text.push('\n');
-                text.push_str(&deliveries::listed(&told.deliveries));
+                text.push_str(&deliveries::listed(&told.deliveries, args.times.short()));
             }
             text
         }
@@ -54,14 +58,14 @@ async fn try_show(global: &Global, args: &ShowArgs) -> Result<Exit, Failure> {
     Ok(Exit::Succeeded)
 }
 
-fn described(run: &Run) -> String {
+fn described(run: &Run, time: impl Fn(jiff::Timestamp) -> String) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: Option<String>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             let _ = writeln!(text, "{name:10} {}", one_line(&value));
         }
     };
-    let time = |at: Option<jiff::Timestamp>| at.map(words::time);
+    let time = |at: Option<jiff::Timestamp>| at.map(&time);
     line("run", Some(run.id.to_string()));
     line("name", run.name.clone());
     line("status", Some(standing(run)));

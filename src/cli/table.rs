@@ -1,29 +1,146 @@
-//! Text in columns.
+//! Text in columns: whole where a program reads it, cut to the width where a person does.
+//!
+//! By hand, and not by a crate for tables: those wrap or cut each column alike. Here ids are never cut, since people copy
+//! them. Whole columns are left out by priority, and where even the most important ones do not fit, each row takes two
+//! lines.
 
-use console::measure_text_width;
+use console::{Style, measure_text_width, truncate_str};
 
+use super::stream::Stream;
 use crate::run::printable;
 
 /// The widest that foreign text may make a cell, in characters.
 const WIDEST: usize = 300;
 
-/// A table of foreign text: each cell stays on its line. Rows in columns as wide as their widest cell; the first row is the head. Columns that are empty but for their head are
-/// left out.
-pub(super) fn render<const N: usize>(rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> =
-        rows.iter().map(|row| row.each_ref().map(|cell| printable(cell, WIDEST))).collect();
-    let used: Vec<usize> =
-        (0..N).filter(|column| rows.iter().skip(1).any(|row| !row[*column].is_empty())).collect();
-    let width = |column: usize| rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or(0);
-    let widths: Vec<usize> = used.iter().map(|column| width(*column)).collect();
-    let line = |row: &[String; N]| {
-        let cells = used.iter().zip(&widths).map(|(column, width)| {
-            let cell = &row[*column];
-            format!("{cell}{}", " ".repeat(width - measure_text_width(cell)))
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
+/// Between columns, and before the second line of a row.
+const GAP: usize = 2;
+
+/// A column.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Column {
+    head: &'static str,
+    /// The narrowest it may be cut to; `None` if it must stay whole.
+    min: Option<usize>,
+    /// The column with the highest number is left out first; those with zero never are.
+    rank: u8,
+}
+
+impl Column {
+    /// A column that is shown whole, always.
+    pub(super) const fn whole(head: &'static str) -> Self {
+        Self { head, min: None, rank: 0 }
+    }
+
+    /// Of a text that says something in at least `min` columns.
+    pub(super) const fn cut(self, min: usize) -> Self {
+        Self { min: Some(min), ..self }
+    }
+
+    /// Left out where there is no room; what has a higher number goes first.
+    pub(super) const fn rank(self, rank: u8) -> Self {
+        Self { rank, ..self }
+    }
+}
+
+/// A table for standard output: for the terminal that it is, or in full.
+pub(super) fn for_stdout<const N: usize>(columns: &[Column; N], rows: &[[String; N]]) -> String {
+    let width = Stream::Stdout.is_terminal().then(|| Stream::Stdout.size().width);
+    render(columns, rows, width, width.is_some())
+}
+
+/// A table of foreign text: each cell stays on its line. The first row is the head. Columns that are empty but for it are
+/// left out. In `width` columns of a terminal, or as wide as it needs.
+pub(super) fn render<const N: usize>(
+    columns: &[Column; N],
+    rows: &[[String; N]],
+    width: Option<usize>,
+    coloured: bool,
+) -> String {
+    let head = columns.map(|column| column.head.to_owned());
+    let rows: Vec<[String; N]> = std::iter::once(&head)
+        .chain(rows)
+        .map(|row| row.each_ref().map(|cell| printable(cell, WIDEST)))
+        .collect();
+    let used = (0..N).filter(|column| rows.iter().skip(1).any(|row| !row[*column].is_empty()));
+    let natural = |column: usize| rows.iter().map(|row| measure_text_width(&row[column])).max().unwrap_or(0);
+    let used: Vec<Fitted> = used.map(|at| Fitted { at, column: columns[at], width: natural(at) }).collect();
+    let Some(width) = width else { return lines(&rows, &[used], coloured) };
+    if let Some(fitted) = fit(used.clone(), width) {
+        return lines(&rows, &[fitted], coloured);
+    }
+    let (first, rest) = used.split_at(1.min(used.len()));
+    let rest = fit(rest.to_vec(), width.saturating_sub(GAP)).unwrap_or_else(|| rest.to_vec());
+    lines(&rows, &[first.to_vec(), rest], coloured)
+}
+
+/// A column that is shown.
+#[derive(Clone)]
+struct Fitted {
+    at: usize,
+    column: Column,
+    width: usize,
+}
+
+/// The columns that fit and how wide they are; `None` if not even those do that are always shown.
+fn fit(mut columns: Vec<Fitted>, width: usize) -> Option<Vec<Fitted>> {
+    loop {
+        let needed = columns.iter().map(|fitted| fitted.width + GAP).sum::<usize>().saturating_sub(GAP);
+        let Some(excess) = needed.checked_sub(width).filter(|excess| *excess > 0) else {
+            return Some(columns);
+        };
+        let spare = |fitted: &Fitted| fitted.width.saturating_sub(fitted.column.min.unwrap_or(fitted.width));
+        if columns.iter().map(spare).sum::<usize>() >= excess {
+            // What is widest is cut first, one by one.
+            for _ in 0..excess {
+                let widest =
+                    columns.iter_mut().filter(|fitted| spare(fitted) > 0).max_by_key(|fitted| fitted.width);
+                widest?.width -= 1;
+            }
+            return Some(columns);
+        }
+        let least = columns.iter().enumerate().max_by_key(|(_, fitted)| fitted.column.rank)?;
+        if least.1.column.rank == 0 {
+            return None;
+        }
+        let least = least.0;
+        columns.remove(least);
+    }
+}
+
+/// The rows, each in as many lines as there are groups of columns; all but the first are indented.
+fn lines<const N: usize>(rows: &[[String; N]], groups: &[Vec<Fitted>], coloured: bool) -> String {
+    let mut text = String::new();
+    for row in rows {
+        for (group, columns) in groups.iter().enumerate() {
+            let cells = columns.iter().map(|fitted| {
+                let cell = truncate_str(&row[fitted.at], fitted.width, "…");
+                let padding = " ".repeat(fitted.width.saturating_sub(measure_text_width(&cell)));
+                match style(fitted.column.head, &cell).filter(|_| coloured) {
+                    Some(style) => format!("{}{padding}", style.apply_to(cell)),
+                    None => format!("{cell}{padding}"),
+                }
+            });
+            let line = cells.collect::<Vec<_>>().join(&" ".repeat(GAP));
+            let indent = if group == 0 { 0 } else { GAP };
+            text += &" ".repeat(indent);
+            text += line.trim_end();
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// The colour of a status.
+fn style(head: &str, cell: &str) -> Option<Style> {
+    let plain = Style::new();
+    match cell.split(' ').next()? {
+        _ if !matches!(head, "STATUS" | "STATE") => None,
+        "SUCCEEDED" | "delivered" => Some(plain.green()),
+        "FAILED" | "dead" => Some(plain.red()),
+        "CANCELED" => Some(plain.yellow()),
+        "PROCESSING" | "pending" => Some(plain.cyan()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -32,7 +149,34 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_they_need_and_empty_ones_are_left_out() {
-        let rows = [["A", "B", "C"], ["1", "", "été"], ["22", "", "x"]].map(|row| row.map(str::to_owned));
-        assert_eq!(render(&rows), "A   C\n1   été\n22  x\n");
+        let columns = ["A", "B", "C"].map(Column::whole);
+        let rows = [["1", "", "été"], ["22", "", "x"]].map(|row| row.map(str::to_owned));
+        assert_eq!(render(&columns, &rows, None, false), "A   C\n1   été\n22  x\n");
+    }
+
+    #[test]
+    fn what_is_longest_is_cut_before_what_matters_least_is_left_out() {
+        let columns = [
+            Column::whole("ID"),
+            Column::whole("TEXT").cut(4).rank(1),
+            Column::whole("OTHER").cut(3).rank(2),
+        ];
+        let rows = [["12345", "日本語日本語", "words"].map(str::to_owned)];
+        let drawn = |width| render(&columns, &rows, Some(width), false);
+        assert_eq!(drawn(26), "ID     TEXT          OTHER\n12345  日本語日本語  words\n");
+        assert_eq!(drawn(20), "ID     TEXT    OTHER\n12345  日本…   words\n");
+        assert_eq!(drawn(14), "ID     TEXT\n12345  日本語…\n", "no room for 5 + 4 + 3 and two gaps");
+        assert_eq!(drawn(8), "ID\n12345\n");
+    }
+
+    #[test]
+    fn where_not_even_the_most_important_fits_a_row_takes_two_lines() {
+        let columns = [Column::whole("ID"), Column::whole("STATUS"), Column::whole("MORE").rank(1)];
+        let rows = [["123456789012", "FAILED", "x"].map(str::to_owned)];
+        assert_eq!(
+            render(&columns, &rows, Some(14), false),
+            "ID\n  STATUS  MORE\n123456789012\n  FAILED  x\n"
+        );
+        assert_eq!(render(&columns, &rows, Some(10), false), "ID\n  STATUS\n123456789012\n  FAILED\n");
     }
 }

@@ -115,19 +115,52 @@ fn shows_a_bar_a_run_and_leaves_finished_lines() {
 }
 
 #[test]
-fn watch_without_ids_offers_what_goes_on() {
-    let Some(terminal) = Terminal::start() else { return };
-    let (_simulator, watch) =
-        simulate(&["id=aaa,duration=60s", "id=bbb,duration=2s", "id=ccc,duration=1s,age=9s"]);
+fn watch_without_ids_asks_which_of_the_active_runs() {
+    let Some(terminal) = Terminal::of(80, 12) else { return };
+    let (_simulator, watch) = simulate(&[
+        "id=aaa,duration=60s,spec=tickets",
+        "id=bbb,duration=2s,spec=invoices",
+        "id=ccc,duration=1s,age=9s",
+    ]);
     terminal.type_line(&format!("clear; {watch}; echo \"exit $?\""));
-    let screen = terminal.wait_for(|screen| screen.contains("or nothing for all of these:"));
-    assert!(screen.contains("  1 bbb") && screen.contains("  2 aaa") && !screen.contains("ccc"), "{screen}");
-    // Whoever mistypes is asked again.
-    terminal.type_line("3");
-    terminal.wait_for(|screen| screen.contains("`3` is none of the numbers 1 to 2"));
-    terminal.type_line("1");
+    let screen = terminal.wait_for(|screen| screen.contains("type to filter"));
+    assert!(screen.contains("? Watch which runs?"), "{screen}");
+    assert!(screen.contains("[ ] tickets   aaa  PROCESSING") && !screen.contains("ccc"), "{screen}");
+    // Enter alone selects nothing.
+    terminal.tmux(&["send-keys", "Enter"]);
+    terminal.wait_for(|screen| screen.contains("select at least one run"));
+    terminal.tmux(&["send-keys", "-l", "INV"]);
+    terminal.wait_for(|screen| screen.contains("[ ] invoices") && !screen.contains("tickets"));
+    terminal.tmux(&["send-keys", "Space"]);
+    terminal.wait_for(|screen| screen.contains("[x] invoices"));
+    terminal.tmux(&["send-keys", "Enter"]);
     let screen = terminal.wait_for(|screen| screen.contains("exit 0"));
-    assert!(screen.contains("✓ support_tickets bbb  SUCCEEDED") && !screen.contains("░"), "{screen}");
+    assert!(screen.contains("Watch which runs? invoices bbb\n✓ invoices bbb  SUCCEEDED"), "{screen}");
+    assert!(!screen.contains("aaa"), "{screen}");
+}
+
+#[test]
+fn a_question_that_is_given_up_leaves_the_terminal_clean() {
+    let Some(terminal) = Terminal::of(80, 12) else { return };
+    let (_simulator, watch) = simulate(&["id=aaa,duration=60s"]);
+    let pid = terminal.socket.path().join("pid");
+    let (variables, command) = watch.split_once(" /").unwrap();
+    let script = format!("echo $$ > {}; exec /{command}", pid.display());
+    for (key, code) in [(Some("C-c"), 130), (Some("Escape"), 2), (None, 143)] {
+        terminal.type_line(&format!(
+            "clear; {variables} sh -c '{script}'; echo \"exit $?\"; stty -a | grep -o ' echo '"
+        ));
+        terminal.wait_for(|screen| screen.contains("type to filter"));
+        if let Some(key) = key {
+            terminal.tmux(&["send-keys", key]);
+        } else {
+            let pid = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+            let pid = rustix::process::Pid::from_raw(pid).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        }
+        terminal.wait_for(|screen| screen.contains(&format!("exit {code}\n echo\n")));
+        assert_eq!(terminal.tmux(&["display", "-p", "#{cursor_flag}"]).trim(), "1", "the cursor is shown");
+    }
 }
 
 #[test]

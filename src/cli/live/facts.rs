@@ -7,7 +7,7 @@ use ratatui_core::style::Color;
 
 use crate::cli::picture::{columns, cut};
 use crate::poll::RunView;
-use crate::run::{Ending, RunStatus, Subject, Terminal, printable};
+use crate::run::{Ending, RunId, RunStatus, Subject, Terminal, printable};
 use crate::{span, words};
 
 /// The widest that a status is shown. Only an unknown one can be wider.
@@ -58,10 +58,7 @@ impl Name {
         let is_uuid = subject.id.is_uuid();
         match (&subject.name, spec) {
             (Some(name), _) => Self { text: line(name), ..Self::default() },
-            (None, Some(spec)) => {
-                let short = id.get(..SHORT_ID).filter(|_| is_uuid).map(str::to_owned);
-                Self { text: line(spec), id: Some(short.unwrap_or(id)), is_uuid }
-            }
+            (None, Some(spec)) => Self { text: line(spec), id: Some(short(&subject.id)), is_uuid },
             (None, None) => Self { text: id, id: None, is_uuid },
         }
     }
@@ -87,6 +84,12 @@ impl Name {
             None => cut(&self.text, width.min(self.wants(width))),
         }
     }
+}
+
+/// An id beside the name of a spec: the beginning of a UUID tells it from others.
+pub(in crate::cli) fn short(id: &RunId) -> String {
+    let beginning = id.as_str().get(..SHORT_ID).filter(|_| id.is_uuid());
+    beginning.map_or_else(|| printable(id.as_str(), usize::MAX), str::to_owned)
 }
 
 /// The facts that a view gives. `left` is the time that the run may still take, `watched` how long it has been watched.
@@ -187,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_run_is_called_by_its_name_or_by_its_spec_and_id() {
-        let id = "3c90c3cc-0d44-4b50-8888-8dd25736052a".parse::<crate::run::RunId>().unwrap();
+        let id = "3c90c3cc-0d44-4b50-8888-8dd25736052a".parse::<RunId>().unwrap();
         let named = Subject { id: id.clone(), name: Some("nightly".into()) };
         let bare = Subject { id, name: None };
         assert_eq!(Name::of(&named, Some("tickets")).fit(40), "nightly");

@@ -24,6 +24,7 @@ use crate::poll::{RunView, Update};
 use crate::run::{Ending, RunChange, RunStatus, Subject, Terminal};
 use crate::{span, words};
 
+pub(super) use facts::short;
 pub(super) use links::url_of;
 
 /// How often the times on screen move on.
