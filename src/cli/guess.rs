@@ -24,7 +24,7 @@ const VERBS: [(&str, &str); 17] = [
     ("tail", "runwatch watch RUN"),
     ("follow", "runwatch watch RUN"),
     ("rm", "runwatch remove RUN"),
-    ("delete", "runwatch remove RUN (stops watching; the run goes on)"),
+    ("delete", "runwatch remove RUN (stops watching; the run continues)"),
     ("cancel", "runwatch remove RUN (stops watching; runwatch cannot cancel a run)"),
     ("kill", "runwatch remove RUN (stops watching; runwatch cannot cancel a run)"),
     ("stop", "runwatch remove RUN (stops watching a run), or systemctl stop runwatch (the service)"),
