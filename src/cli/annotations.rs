@@ -1,4 +1,4 @@
-//! What a CI system shows beside its log: one annotation per run, and the worst of them where it shows only so many.
+//! Annotations for CI systems: one per run, or the worst ones if the system shows only some.
 
 use super::exit::Exit;
 use super::verdict::Judged;
@@ -9,7 +9,7 @@ use crate::words::samples;
 /// Runners show this many annotations of a level per step, and drop the others without a word: GitHub's and Azure's.
 const MOST_ANNOTATIONS: usize = 10;
 
-/// How loudly an annotation is shown.
+/// The severity of an annotation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Level {
     Error,
@@ -71,7 +71,7 @@ fn left_out(runs: &[&Judged], elsewhere: &str) -> String {
     format!("{runs}: {}; {elsewhere} all of them", counts.join(", "))
 }
 
-/// What an annotation says of a run.
+/// The text of a run's annotation.
 fn message(judged: &Judged) -> String {
     let state = &judged.run.watched.state;
     let status = state.status.as_ref().map_or("was never seen", RunStatus::as_str);

@@ -13,14 +13,14 @@ use super::outputs::outputs;
 use super::verdict::Judged;
 use crate::run::text::logging_data;
 
-/// One error where there is no run to say anything of.
+/// One error for a wait that could not begin, so that there are no runs to report.
 pub(super) fn could_not_begin(exit: Exit) -> String {
     let mut text = String::new();
     issue(&mut text, "error", &format!("the wait could not begin: {}", exit.meaning()));
     text + &variables(&[], exit, Duration::ZERO)
 }
 
-/// One issue per run that is worth one, the output variables, and the summary, where it is in a file.
+/// One issue per run with a problem, the output variables, and the upload of the summary if it is in a file.
 pub(super) fn commands(judged: &[Judged], exit: Exit, waited: Duration, summary: Option<&Path>) -> String {
     let mut text = String::new();
     for (level, message) in annotations(judged, false, "the lines above have") {

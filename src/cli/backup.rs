@@ -1,7 +1,7 @@
 //! `runwatch state backup`: copies the daemon's state into a file, whether a daemon runs or not.
 //!
-//! The daemon has its state locked and sends a copy. Where none runs the files are copied, and left as they are. The file is
-//! this user's: made here, for nobody else to read, and never in the place of another unless that is asked for.
+//! A running daemon has the state locked, so it sends a copy. Otherwise the files are copied and stay unchanged. The backup is
+//! readable for this user only, and replaces a file only with `--force`.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -44,7 +44,7 @@ pub struct BackupArgs {
     state_dir: Option<PathBuf>,
 }
 
-/// Makes the copy, and says how large it is.
+/// Makes the copy, and prints its size.
 pub(super) async fn run(out: &Out, global: &Global, args: &BackupArgs) -> Exit {
     let mut file = match Target::make(&args.file, args.force) {
         Ok(file) => file,
@@ -121,7 +121,7 @@ fn refused(out: &Out, file: &Path, error: &io::Error) -> Exit {
     Exit::Internal
 }
 
-/// The file while it is written, beside its place: it goes there when it is whole.
+/// The file while it is written, under a temporary name. It is renamed when it is complete.
 struct Target {
     path: PathBuf,
     file: File,
@@ -143,7 +143,7 @@ impl Target {
         Ok(Self { path, file, replaces, is_finished: false })
     }
 
-    /// What is written is safe, and at its place; gives its length.
+    /// Syncs the file and renames it; returns its length.
     fn finish(&mut self, place: &Path) -> io::Result<u64> {
         self.file.sync_all()?;
         if self.replaces {
@@ -179,7 +179,7 @@ fn may_replace(place: &Path) -> io::Result<()> {
     if metadata.len() == 0 || is_copy(place) { Ok(()) } else { refuse("it is not a backup of a state") }
 }
 
-/// Renames a file to a name that nothing has.
+/// Renames a file; fails if the new name exists.
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // A file system that cannot do that.

@@ -9,7 +9,7 @@ use super::{out, setup};
 use crate::config::{self, KeySource, Severity};
 use crate::run::printable;
 
-/// Checks the file given, or the one that would be used.
+/// Checks the named file, or the one in use.
 pub(super) fn run(global: &Global, file: Option<&Path>) -> Exit {
     let flag = file.or(global.config.as_deref());
     let located = config::locate(flag, &environment);

@@ -39,7 +39,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// The table in the example, and its settings without which it does nothing.
+    /// The table in the example, and the settings that it needs.
     fn lines(self) -> (&'static str, &'static [&'static str]) {
         match self {
             Self::Desktop => ("[[notify.desktop]]", &["name"]),

@@ -1,5 +1,4 @@
-//! `runwatch daemon`: watches in the background. The daemon itself is in the library; here are its signals and its exit
-//! codes.
+//! `runwatch daemon`: watches in the background. Owns the signals and exit codes; `crate::daemon` is the daemon itself.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -102,7 +101,7 @@ fn with_flags(mut config: Config, args: &DaemonArgs) -> Config {
     config
 }
 
-/// Reads the configuration anew, from the file of the start; the error is what `config check` would show.
+/// Reads the configuration again, from the same file as at the start. The error is what `config check` would show.
 fn reread(path: Option<&std::path::Path>, overrides: &config::Overrides) -> Result<Config, String> {
     match config::load_for_service(path, &environment, overrides) {
         Ok(loaded) => {

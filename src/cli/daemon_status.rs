@@ -1,4 +1,4 @@
-//! `runwatch daemon status`: how the daemon is.
+//! `runwatch daemon status`: shows the daemon's version, counts and problems.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `runwatch deliveries`: what the daemon has delivered, and what it still has to.
+//! `runwatch deliveries`: lists, shows, retries and resends the daemon's deliveries.
 
 use std::time::Duration;
 
@@ -72,7 +72,7 @@ pub enum DeliveriesVerb {
     },
 }
 
-/// Which deliveries are meant.
+/// A filter of deliveries.
 #[derive(Debug, Args)]
 pub struct WhichDeliveries {
     /// Only in this state
@@ -88,7 +88,7 @@ pub struct WhichDeliveries {
     pub(super) run: Option<RunId>,
 }
 
-/// Where a delivery stands.
+/// The state of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum StateArg {
     /// Waiting for an attempt
@@ -178,7 +178,7 @@ const COLUMNS: [Column; 9] = [
     Column::whole("LAST ERROR").cut(12).rank(1),
 ];
 
-/// One line a delivery.
+/// One line per delivery.
 pub(super) fn listed(deliveries: &[Delivery], time: impl Fn(Timestamp) -> String) -> String {
     let rows = deliveries.iter().map(|delivery| {
         [

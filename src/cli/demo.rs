@@ -1,4 +1,4 @@
-//! `runwatch demo`: the simulator, the watcher and a receiver of webhooks in one process, for a first look.
+//! `runwatch demo`: the simulator, a watch and a webhook receiver in one process, to try runwatch without an account.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ fn new_secret() -> Result<SigningSecret, Box<dyn std::error::Error>> {
     Ok(SigningSecret::parse(&text)?)
 }
 
-/// The configuration that the demo stands for: nothing of the user's is read.
+/// The configuration of the demo. The user's own is not read.
 fn config(
     simulator: &Simulator,
     receiver: &Receiver,

@@ -1,8 +1,8 @@
 //! `runwatch doctor`: shows what is wrong, and what to do about it.
 //!
-//! The checks are in `crate::doctor`. A daemon that answers makes them itself, in its own surroundings; else they are made
-//! here, and what only the daemon needs to have is not wrong for being absent here. An API or a key named by a flag is
-//! checked here in any case, and so is a configuration that is not the daemon's.
+//! The checks are in `crate::doctor`. A daemon that answers makes them itself, in its own environment. Otherwise they are made
+//! here, and what only the daemon needs may be absent. An API or a key that a flag names is always checked here, and so is
+//! a configuration that is not the daemon's.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::run::text::one_line;
 use crate::span;
 use crate::store::{DeliveryFilter, DeliveryState};
 
-/// So many deliveries that were given up are counted.
+/// Maximum number of dead deliveries to count.
 const MOST_GIVEN_UP: u32 = 1000;
 
 /// `runwatch doctor`.
@@ -97,15 +97,15 @@ fn shown(finding: &Finding) -> String {
     format!("{mark} {}: {}\n{remedy}", one_line(what), one_line(found))
 }
 
-/// What a daemon says.
+/// The answers of a daemon.
 struct Daemon {
-    /// Of itself, or why nothing.
+    /// Its status, or why there is none.
     itself: Vec<Finding>,
-    /// Of its surroundings, where it can be asked that.
+    /// The checks in its environment, if it supports them.
     checks: Option<Checks>,
-    /// Whether there is one, or ought to be.
+    /// Whether there is a daemon, or should be.
     exists: bool,
-    /// Whether it answered that it cannot make the checks now.
+    /// Whether it answered that it cannot check now.
     failed: bool,
 }
 
@@ -116,7 +116,7 @@ struct Checks {
     file: Option<PathBuf>,
 }
 
-/// Whether a daemon's checks are what was asked for: flags may name another API, key or configuration.
+/// Whether the daemon's checks apply: flags may name another API, key or configuration.
 fn is_about(checks: &Checks, global: &Global, file: Option<&Path>) -> bool {
     if global.names_an_api() {
         return false;
@@ -125,7 +125,7 @@ fn is_about(checks: &Checks, global: &Global, file: Option<&Path>) -> bool {
         || checks.file.as_deref().zip(file).is_some_and(|(one, other)| is_same_file(one, other))
 }
 
-/// What is to be known where the daemon has another configuration than the commands of this user.
+/// A note if the daemon and this user's commands have different configurations.
 fn two_files(daemons: Option<&Path>, ours: Option<&Path>) -> Option<Finding> {
     let (daemons, ours) = (daemons?, ours?);
     if is_same_file(daemons, ours) {
@@ -169,7 +169,7 @@ async fn try_to_ask(state_dir: Option<&Path>) -> Result<Daemon, ClientError> {
     Ok(Daemon { itself, checks, exists: true, failed: false })
 }
 
-/// Why no daemon has answered, and whether there is one all the same.
+/// Why no daemon answered, and whether one exists anyway.
 async fn no_answer(error: &ClientError) -> Daemon {
     let (finding, exists) = match error {
         ClientError::NoDaemon(_) => {
@@ -202,7 +202,7 @@ async fn no_answer(error: &ClientError) -> Daemon {
     Daemon { itself: vec![finding], checks: None, exists, failed }
 }
 
-/// What the daemon gave up telling, if anything.
+/// The daemon's dead deliveries, if any.
 async fn given_up(client: &Client) -> Option<Finding> {
     let dead = DeliveryFilter { state: Some(DeliveryState::Dead), ..DeliveryFilter::default() };
     let dead = client.deliveries(&dead, MOST_GIVEN_UP).await.ok()?.deliveries;

@@ -1,8 +1,8 @@
-//! The exit-code contract: one table, from which the help, the man page and the README are made.
+//! The exit codes: one table for the help and the man pages. Tests compare the README with it.
 
 use std::process::ExitCode;
 
-/// How the process ends, from the point of view of whoever started it.
+/// The exit code of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Exit {
     /// 0
@@ -46,7 +46,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// Every row of the contract, in the order of the codes.
+    /// Every documented exit code, in order.
     pub const ALL: [Self; 18] = [
         Self::Succeeded,
         Self::Failed,
@@ -68,7 +68,7 @@ impl Exit {
         Self::Terminated,
     ];
 
-    /// Which of several runs' ends decides, worst first.
+    /// The order in which verdicts of several runs decide, worst first.
     const WORST_FIRST: [Self; 11] = [
         Self::Internal,
         Self::Config,
@@ -160,17 +160,17 @@ impl Exit {
         }
     }
 
-    /// The one that decides among several; `Succeeded` for none.
+    /// The worst of several; `Succeeded` for none.
     pub fn worst(exits: impl IntoIterator<Item = Self>) -> Self {
         exits.into_iter().min_by_key(|exit| exit.rank()).unwrap_or(Self::Succeeded)
     }
 
-    /// Its place among the worst: the smaller, the worse.
+    /// Its position in the order: smaller is worse.
     pub(super) fn rank(self) -> usize {
         Self::WORST_FIRST.iter().position(|other| *other == self).unwrap_or(0)
     }
 
-    /// The table for `help exit-codes`, one row a line.
+    /// The table for `help exit-codes`.
     pub fn table() -> String {
         let row = |exit: &Self| format!("{:>5}  {}\n", exit.code(), exit.meaning());
         let rows: String = Self::ALL.iter().map(row).collect();

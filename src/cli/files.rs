@@ -1,4 +1,4 @@
-//! The files that a wait leaves for other programs: `--junit` and `--summary`.
+//! The result files of a wait: `--junit` and `--summary`.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -8,14 +8,14 @@ use super::exit::Exit;
 use super::verdict::Judged;
 use super::{junit, out, output_file, summary};
 
-/// The files, opened before the wait: a path that cannot be written is refused before hours have been waited.
+/// The files. They are opened before the wait, so that a path that cannot be written is refused at once.
 pub(super) struct Files {
     junit: Option<(PathBuf, File)>,
     summary: Option<(PathBuf, File)>,
 }
 
 impl Files {
-    /// Opens and empties them, so that an older result is not taken for that of a wait that was killed.
+    /// Opens and empties them, so that after a kill an older result is not mistaken for this one.
     pub(super) fn open(junit: Option<&Path>, summary: Option<&Path>) -> Result<Self, Exit> {
         Ok(Self { junit: junit.map(create).transpose()?, summary: summary.map(create).transpose()? })
     }

@@ -1,6 +1,6 @@
 //! Flags that several commands share, and the parsers of their values.
 //!
-//! What one command alone takes stands beside that command.
+//! Flags of a single command are in the file of that command.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -62,7 +62,7 @@ pub(super) enum Colours {
 }
 
 impl Colours {
-    /// What the arguments say, without checking them; the last word counts.
+    /// The value of `--color` in unchecked arguments, for usage errors too. The last one counts.
     pub(super) fn named(args: &[OsString]) -> Self {
         let options = args.split(|arg| arg == "--").next().unwrap_or_default();
         let values = options.iter().enumerate().filter_map(|(at, arg)| match arg.to_str()? {
@@ -72,7 +72,7 @@ impl Colours {
         values.filter_map(|value| Self::from_str(value, false).ok()).next_back().unwrap_or(Self::Auto)
     }
 
-    /// Has both streams printed so, from now on.
+    /// Applies it to both streams.
     pub(super) fn set(self) {
         if self != Self::Auto {
             console::set_colors_enabled(self == Self::Always);
@@ -98,7 +98,7 @@ pub struct Pacing {
 }
 
 impl Pacing {
-    /// Puts the flags in the place of the configuration.
+    /// Overrides the configuration with the flags.
     pub(super) fn apply(&self, config: &mut Config) {
         let policy = &mut config.poll.policy;
         let named = |word: &str| EAGERNESS.iter().find(|(name, _)| *name == word).map(|(_, price)| *price);
@@ -121,7 +121,7 @@ impl Global {
         self.config.as_deref()
     }
 
-    /// Whether a flag says what API or key is to be used.
+    /// Whether a flag names the API or the key.
     pub(super) fn names_an_api(&self) -> bool {
         self.base_url.is_some() || self.api_key_file.is_some()
     }
@@ -135,7 +135,7 @@ impl Global {
         }
     }
 
-    /// The flags as the configuration takes them; `grace` belongs to some commands only.
+    /// The flags that override the configuration. Only some commands have `grace`.
     pub(super) fn overrides(&self, grace: Option<Duration>) -> Overrides {
         Overrides {
             base_url: self.base_url.clone(),

@@ -1,7 +1,7 @@
 //! Watching in the foreground: what `watch`, `wait` and `demo` share.
 //!
-//! Owns the end of a watch (all ended, enough ended, deadline, signal) and the bounded delivery after it. What is shown
-//! is the [`View`]'s: it only receives.
+//! Owns the end of a watch (all ended, enough ended, deadline, signal) and the bounded delivery after it. A [`View`]
+//! shows the updates; nothing is ever asked of it.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,35 +27,35 @@ use crate::run::{Ending, Patience, RunChange, RunId, RunState, Subject};
 use crate::store::{SqliteStore, Undelivered};
 use crate::{clock, span};
 
-/// How long notifications are tried before the command ends.
+/// Maximum time for deliveries after the watch has ended.
 const DELIVERY: Duration = Duration::from_secs(10);
 
-/// Somebody who looks on. Never asked anything.
+/// Shows the updates of a watch.
 pub(super) trait View {
-    /// Something happened.
+    /// Receives an update.
     fn update(&mut self, update: &Update);
-    /// When [`View::tick`] is wanted, should nothing happen before.
+    /// When to call [`View::tick`] if no update comes before.
     fn next_tick(&self) -> Option<Instant>;
-    /// That moment has come.
+    /// Called at that moment.
     fn tick(&mut self);
     /// The terminal has another size.
     fn resized(&mut self) {}
-    /// The watch ends: leave the terminal clean. Only what was recorded meanwhile still comes.
+    /// The watch has ended: clean up the terminal. Updates that were recorded meanwhile still come.
     fn finish(&mut self);
 }
 
-/// When a watch is over, apart from its deadline and from every run's having ended.
+/// What ends a watch before its deadline and before all runs have ended.
 pub(super) enum EndWhen<'a> {
-    /// Not before.
+    /// Nothing: wait for all runs.
     All,
-    /// The API has said of one run that it is over.
+    /// One run has a terminal status.
     Any,
-    /// A run has ended and is not what was hoped for.
+    /// One run has ended and is not good.
     FirstBad(Box<dyn Fn(&RunState) -> bool + 'a>),
 }
 
 impl EndWhen<'_> {
-    /// Whether the watch is over because of this run.
+    /// How this run ends the watch, if it does.
     fn is_met_by(&self, state: &RunState) -> Option<Cut> {
         match self {
             Self::All => None,
@@ -65,25 +65,25 @@ impl EndWhen<'_> {
     }
 }
 
-/// A watch to be made.
+/// A watch that is about to start.
 pub(super) struct Watch<'a> {
     pub(super) config: &'a Config,
     pub(super) runs: &'a [RunId],
-    /// The ways out, and whether they were named on the command line: then they win over what the runs choose.
+    /// The channels, and whether the command line named them: then they override the channels of each run.
     pub(super) channels: Vec<ConfiguredChannel>,
     pub(super) channels_win: bool,
-    /// A way out that nobody configured: tried once.
+    /// A channel that is not configured (the desktop). It gets one attempt.
     pub(super) extra: Option<Channel>,
     pub(super) end_when: EndWhen<'a>,
-    /// Since when the timeout counts.
+    /// The start of the timeout.
     pub(super) began: Instant,
     pub(super) timeout: Option<Duration>,
     pub(super) keep_bodies: bool,
-    /// Where it is shown: the watch ends when nobody reads there any more.
+    /// The streams that show it. The watch ends when nobody reads them any more.
     pub(super) shown: Shown,
 }
 
-/// A watch that was made.
+/// A watch that has ended.
 pub(super) struct Session {
     pub(super) ended: Ended,
     pub(super) cut: Cut,
@@ -91,7 +91,7 @@ pub(super) struct Session {
 }
 
 impl Watch<'_> {
-    /// Watches to the end. The error is an exit code whose reason has been shown.
+    /// Watches until the end. The error is an exit code; its reason was shown already.
     pub(super) async fn run(
         self,
         out: &Out,
@@ -126,7 +126,7 @@ impl Watch<'_> {
         Ok(Session { ended, cut, signals })
     }
 
-    /// How a watch ended that was cut short: what the last poll brought counts as if it had come in time.
+    /// Why a watch that was cut short ended. Results of the final poll count as if they had come in time.
     fn after_final_poll(&self, ended: &Ended, cut: Cut) -> Cut {
         let all_ended = ended.runs.iter().all(|run| run.watched.state.ended.is_some());
         let otherwise = if all_ended { Cut::AllEnded } else { cut };
@@ -154,7 +154,7 @@ impl Watch<'_> {
         })
     }
 
-    /// The runs asked for, each once, by the names that the configuration has for them.
+    /// The requested runs without duplicates, with their configured names.
     pub(super) fn subjects(&self) -> Vec<Subject> {
         setup::subjects(self.config, self.runs)
     }
@@ -216,14 +216,14 @@ impl Watch<'_> {
     }
 }
 
-/// Shows the updates that have come by now.
+/// Shows all updates that are waiting.
 fn show(updates: &mut mpsc::UnboundedReceiver<Update>, view: &mut dyn View) {
     while let Ok(update) = updates.try_recv() {
         view.update(&update);
     }
 }
 
-/// Ends both halves. A signal does not lose what is known: it only cuts the deliveries short. A third one does.
+/// Stops polling and delivering. A signal only shortens the deliveries and loses no verdict; a third signal ends at once.
 async fn stop(out: &Out, running: Running, signals: &mut Signals, cut: Cut) -> Result<Ended, Exit> {
     let interrupted = matches!(cut, Cut::Signal(_));
     if interrupted && running.is_delivering().await {

@@ -16,13 +16,13 @@ use super::verdict::Judged;
 use super::{out, output_file};
 use crate::run::text::annotation_data;
 
-/// A job on GitHub's own runners is killed after this.
+/// Time after which GitHub kills a job on its own runners.
 const JOB_LIMIT: Duration = Duration::from_hours(6);
 
-/// GitHub shows nothing of a step summary that is larger, in bytes.
+/// Maximum size of a step summary in bytes. GitHub shows nothing of a larger one.
 const LARGEST_SUMMARY: usize = 1 << 20;
 
-/// A hint where the job would be killed before the wait gives up.
+/// A hint if the job would be killed before the wait ends.
 pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
     let hint = match timeout {
         None => {
@@ -36,7 +36,7 @@ pub(super) fn hint_about_timeout(timeout: Option<Duration>) -> Option<String> {
     Some(format!("::notice title=runwatch::{}", annotation_data(hint)))
 }
 
-/// One `::error` where there is no run to say anything of.
+/// One `::error` for a wait that could not begin, so that there are no runs to annotate.
 pub(super) fn could_not_begin(exit: Exit) -> String {
     format!("::error title=runwatch::the wait could not begin: {}", annotation_data(exit.meaning()))
 }
@@ -55,7 +55,7 @@ pub(super) fn commands(judged: &[Judged], hinted: bool) -> String {
     text
 }
 
-/// Appends the step outputs and the step summary, where GitHub has named files for them.
+/// Appends the step outputs and the step summary to the files that GitHub names.
 pub(super) fn write_files(judged: &[Judged], exit: Exit, waited: Duration) -> Result<(), Exit> {
     let outputs = append("GITHUB_OUTPUT", |_| {
         outputs(judged, exit, waited)

@@ -1,7 +1,7 @@
-//! What people type by habit: `runwatch RUN` is `runwatch watch RUN`, and a verb of other tools gets the command that does it.
+//! Command lines that people type by habit: `runwatch RUN` means `runwatch watch RUN`, and verbs of other tools (`ls`) get
+//! a hint.
 //!
-//! Owns reading the command line, in front of clap. Only what clap refuses is read in another way, so that no guess changes
-//! what a valid command line means.
+//! Parses with clap first. Guesses only about what clap refuses, so no guess changes a valid command line.
 
 use std::ffi::OsString;
 
@@ -72,7 +72,7 @@ fn read(args: Vec<OsString>) -> Result<Cli, clap::Error> {
     if is_help { Err(Cli::described().try_get_matches_from(args).err().unwrap_or(error)) } else { Err(error) }
 }
 
-/// Where `--mine` stands, and the word behind it, which clap takes for a run.
+/// The position of `--mine` and the word after it, which clap takes for a run.
 fn behind_mine(args: &[OsString]) -> Option<(usize, String)> {
     let options = args.split(|arg| arg == "--").next()?;
     let at = options.iter().position(|arg| arg == "--mine")?;
@@ -84,7 +84,7 @@ fn shown(word: &str) -> String {
     printable(word, 60)
 }
 
-/// Where the word stands that clap took for a command of `runwatch` itself and does not know.
+/// The position of the word that clap took for an unknown command of `runwatch` itself.
 fn unknown_command(error: &clap::Error, args: &[OsString]) -> Option<usize> {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return None;
@@ -103,7 +103,7 @@ fn is_run(word: &str) -> bool {
     word.split(',').all(|part| part.parse::<RunId>().is_ok_and(|id| is_url || id.is_uuid()))
 }
 
-/// A verb of other tools gets the command that does it, in place of what is spelt like it.
+/// Adds a hint for a verb of another tool. It replaces clap's suggestion of a similar word.
 fn with_hint(mut error: clap::Error, word: &str) -> clap::Error {
     if let Some((_, instead)) = VERBS.iter().find(|(verb, _)| verb.eq_ignore_ascii_case(word)) {
         error.remove(ContextKind::SuggestedSubcommand);
@@ -114,7 +114,7 @@ fn with_hint(mut error: clap::Error, word: &str) -> clap::Error {
     error
 }
 
-/// Takes out clap's tip to pass an option as a value (`-- --any`): no run, file or channel is called so.
+/// Removes clap's tip to pass an option as a value (`-- --any`), because no run, file or channel has such a name.
 fn without_dashes(mut error: clap::Error) -> clap::Error {
     if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
         tips.retain(|tip| !tip.to_string().contains("'-- "));

@@ -143,7 +143,7 @@ fn print(text: &str) -> Exit {
     setup::print_result(text).err().unwrap_or(Exit::Succeeded)
 }
 
-/// Prints what a program reads: not a character may change.
+/// Prints text for programs, unchanged.
 fn print_verbatim(text: &str) -> Exit {
     match out::verbatim(text) {
         Ok(()) => Exit::Succeeded,

@@ -1,4 +1,4 @@
-//! Log lines for systemd's journal, by its native protocol: a line of text, and every field for `journalctl FIELD=…`.
+//! Log lines for systemd's journal, in its native protocol: a line of text, and all fields for `journalctl FIELD=…`.
 //!
 //! Written by hand because `tracing-journald` blocks its caller while journald does not read its socket, and so froze the
 //! daemon, SIGTERM included. Here a line is sent without blocking. One that is refused goes to a thread, which may wait.
@@ -22,10 +22,10 @@ use crate::run::text::one_line;
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Lines that wait for a journald that has stopped. Beyond that, new ones are dropped and counted.
+/// Maximum number of lines that wait for a journald that has stopped. More are dropped and counted.
 const LONGEST_QUEUE: usize = 10_000;
 
-/// Bytes of one field. A whole entry has to fit in a datagram (about 200 kB).
+/// Maximum length of one field in bytes. An entry must fit in a datagram (about 200 kB).
 const LONGEST_FIELD: usize = 16 << 10;
 
 /// Sends every event to the journal.
@@ -51,7 +51,7 @@ struct Waiting {
 /// What the thread sends next.
 enum Entry {
     Line(Vec<u8>, Option<Receipt>),
-    /// As many lines were dropped here.
+    /// This many lines were dropped here.
     Missing(usize),
 }
 
@@ -90,7 +90,7 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends an entry, or has the thread do it.
+    /// Sends an entry, or queues it for the thread.
     fn send(&self, entry: Vec<u8>, receipt: Option<Receipt>) {
         let mut waiting = self.lock();
         if waiting.entries.is_empty() && !waiting.sending {
@@ -109,7 +109,7 @@ impl Shared {
         }
     }
 
-    /// Sends what waits, for ever.
+    /// Sends queued entries, for ever.
     fn work(&self, socket: &UnixDatagram) {
         loop {
             let mut waiting = self.lock();
@@ -141,7 +141,7 @@ fn missing(lines: usize) -> Vec<u8> {
     entry
 }
 
-/// Says how sending went to who waits for it. Of other entries there is nobody to tell.
+/// Reports the result of sending to the log channel that waits for it. Nobody waits for other entries.
 fn give(receipt: Option<Receipt>, sent: io::Result<usize>) {
     if let Some(receipt) = receipt {
         receipt.give(sent.map(drop));
@@ -193,7 +193,7 @@ fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
     entry.push(b'\n');
 }
 
-/// What an event says.
+/// The message and fields of an event.
 #[derive(Default)]
 struct Fields {
     message: String,

@@ -1,6 +1,6 @@
 //! `--output jsonl`: one JSON object per event, as it happens, on standard output.
 //!
-//! Owns the events but for the last, the verdict, which is made of the same fields as `--output json` (`report`).
+//! Owns all events except the verdict, which `report` makes from the fields of `--output json`.
 
 use std::collections::HashSet;
 

@@ -13,7 +13,7 @@ use crate::run::text::one_line;
 /// The name of the report and of its one suite.
 const NAME: &str = "DataFramer runs";
 
-/// The document. A wait that could not begin has no runs: one test case says why.
+/// The document. A wait that could not begin has no runs, so one test case says why.
 pub(super) fn document(judged: &[Judged], exit: Exit) -> String {
     let mut suite = TestSuite::new(NAME);
     if judged.is_empty() {
@@ -68,7 +68,7 @@ fn case(judged: &Judged) -> TestCase {
     case
 }
 
-/// What a verdict is to a test runner.
+/// A verdict as test runners know it.
 enum Kind {
     Success,
     Skipped,

@@ -1,4 +1,4 @@
-//! `runwatch list`: the runs that the daemon knows.
+//! `runwatch list`: lists the daemon's runs.
 
 use std::time::Duration;
 
@@ -73,7 +73,7 @@ fn row(run: &Run) -> [String; 6] {
     ]
 }
 
-/// Where a run stands, in a few words.
+/// A run's status, and how its watch ended, in a few words.
 pub(super) fn standing(run: &Run) -> String {
     let status = run.status.as_ref().map_or("not seen yet", RunStatus::as_str);
     match run.ended.as_deref() {

@@ -35,7 +35,7 @@ pub(super) fn init(log: &Log, default: LevelFilter, out: &Out) {
     let _ = tracing_subscriber::registry().with(layer.with_filter(levels)).try_init();
 }
 
-/// What a setting lets through: a level for everything of ours, or levels by module as they are.
+/// The filter for a setting: a single level applies to runwatch's own modules only.
 fn levels(text: &str) -> Option<Targets> {
     match text.trim().parse::<LevelFilter>() {
         Ok(level) => Some(ours(level)),
@@ -43,7 +43,7 @@ fn levels(text: &str) -> Option<Targets> {
     }
 }
 
-/// Libraries say at `debug` how they manage connections, several lines per request: that is for `trace`.
+/// Libraries log several lines per request about connections at `debug`. They are shown only at `trace`.
 fn ours(level: LevelFilter) -> Targets {
     let others = if level == LevelFilter::DEBUG { LevelFilter::INFO } else { level };
     Targets::new().with_default(others).with_target("runwatch", level)

@@ -1,6 +1,6 @@
-//! The command line: one file a verb.
+//! The command line: one file per command.
 //!
-//! Owns everything that a person or a script sees. `args` is the definition, `exit` the contract; `foreground` drives what
+//! Owns everything that a person or a script sees. `args` defines it, `exit` has the exit codes. `foreground` drives what
 //! `watch`, `wait` and `demo` share, and `lines`, `live`, `report`, `github`, `azure`, `junit` and `summary` only
 //! receive.
 
@@ -144,8 +144,8 @@ fn dispatch(cli: &Cli) -> Exit {
     }
 }
 
-/// Runs a command on one thread: everything here waits for the network, and one thread wakes the least. What it says is
-/// written by another, so that a reader who has stopped holds up nothing else.
+/// Runs a command on one thread, because commands mostly wait for the network. Another thread writes their output, so
+/// that a slow reader does not delay polling.
 fn block_on(command: impl AsyncFnOnce(Out) -> Exit) -> Exit {
     let started = Out::start().and_then(|out| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

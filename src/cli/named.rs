@@ -1,7 +1,7 @@
 //! Runs as a command line names them: an id or a URL, several with commas, `@FILE`, or `-` for standard input.
 //!
-//! Owns refusing at once what can be no id: a mistyped option or file would be asked about for a minute before the API's
-//! answer counts. `choose` has the runs that flags choose.
+//! Refuses at once what cannot be an id. A mistyped option would otherwise be polled for a minute, because a new run may be
+//! unknown to the API for a moment. `choose` has the runs that flags choose.
 
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use super::out;
 use crate::run::{RunId, printable};
 use crate::{blocking, small_file};
 
-/// The largest list of runs, in bytes.
+/// Maximum size of a list of runs, in bytes.
 const LARGEST: u64 = 1 << 20;
 
-/// The most runs in a list.
+/// Maximum number of runs in a list.
 const MOST: usize = 10_000;
 
 /// One argument that names runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
-    /// These.
+    /// The runs themselves.
     Runs(Vec<RunId>),
-    /// Those in a file, one per line.
+    /// A file with one run per line.
     File(PathBuf),
-    /// Those on standard input, one per line.
+    /// Standard input, with one run per line.
     Stdin,
 }
 
@@ -67,7 +67,7 @@ fn id(text: &str) -> Result<RunId, String> {
     Ok(id)
 }
 
-/// The runs that the arguments name, in their order. Says what is wrong with a list.
+/// The runs that the arguments name, in their order. Shows what is wrong with a list.
 pub(super) async fn resolve(named: &[Named]) -> Result<Vec<RunId>, Exit> {
     let mut runs = Vec::new();
     for named in named {

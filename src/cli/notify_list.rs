@@ -49,7 +49,7 @@ fn list(out: &Out, global: &Global, args: &ChannelsArgs) -> Result<Exit, Exit> {
     Ok(Exit::Succeeded)
 }
 
-/// Its kind, where it leads to, and why it cannot be used. A URL is a credential but for its scheme and host.
+/// The kind, the target, and why the channel cannot be used. Only scheme and host of a URL are shown; the rest is a secret.
 fn about(channel: &ConfiguredChannel) -> (Option<&'static str>, Option<String>, Option<&str>) {
     match &channel.kind {
         ChannelKind::Webhook { url, .. } => {

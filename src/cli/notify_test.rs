@@ -1,5 +1,4 @@
-//! `runwatch notify test`: sends a real event through each channel, so that nobody learns at three in the morning that
-//! one never worked.
+//! `runwatch notify test`: sends a test event to each channel and shows the result, so that broken channels are found early.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +76,7 @@ fn no_channel(located: &Located) -> String {
     }
 }
 
-/// A latency in milliseconds, with one digit behind the point: what is fast is told apart from what did not happen.
+/// A latency in milliseconds with one decimal, so that a fast delivery does not show as 0.
 fn latency(took: Duration) -> String {
     format!("{:.1}ms", took.as_secs_f64() * 1000.0)
 }

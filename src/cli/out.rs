@@ -1,9 +1,9 @@
-//! Writing to the standard streams, the one place that does. Every text goes through `safe`, but for the commands that are
-//! meant for GitHub's runner, and what is no text for people (a completion script, a man page).
+//! The only place that writes to the standard streams. Every text goes through `safe`, except commands for GitHub's runner
+//! and text for programs (a completion script, a man page).
 //!
-//! A reader that has gone (`runwatch … | head`) is no error: it has what it wanted. A full disk is one. A reader that has
-//! stopped (a paused terminal, a stalled connection) holds up nothing but what is written: an [`Out`] writes on a thread
-//! of its own, and what it is told while that is stuck waits, or is dropped where there is too much of it.
+//! A reader that has gone (`runwatch … | head`) is not an error; a full disk is. A reader that has stopped (a paused
+//! terminal, a stalled connection) delays only the output, because an [`Out`] writes on its own thread. Meanwhile output
+//! is queued, and dropped beyond a limit.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

@@ -1,4 +1,4 @@
-//! The result as the few values that later steps of a CI job read.
+//! The result as a few named values for later steps of a CI job.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Notices that whoever reads the standard streams has gone: a closed pipe, a closed terminal, a lost connection.
 //!
-//! A quiet watch writes nothing for hours, so that a failed write would tell too late: the descriptors are polled. Files and
+//! A quiet watch may write nothing for hours, so a failed write would come too late. So the descriptors are polled. Files and
 //! `/dev/null` never report a reader that has gone. Used by `foreground` and while `watch` fetches the list of runs.
 
 use std::io::{self, IsTerminal as _};
@@ -14,18 +14,18 @@ use super::exit::Exit;
 use super::signals::hangup_is_ignored;
 use super::verdict::Cut;
 
-/// Which streams carry what is shown: the command is of no use to anybody once all of them have lost their reader.
+/// The streams that show the progress. The command ends when none of them has a reader any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shown {
-    /// On standard output.
+    /// Standard output.
     OnStdout,
-    /// On standard error, with a result on standard output: the reader of either is reason enough to go on.
+    /// Standard error, with a result on standard output. The command continues while either has a reader.
     OnBoth,
 }
 
-/// Waits for the readers to go.
+/// Waits until the readers have gone.
 pub(super) struct Readers {
-    /// Nothing once it is known that they cannot go.
+    /// `None` if a stream can never lose its reader, such as a file.
     gone: Option<oneshot::Receiver<Cut>>,
 }
 
@@ -42,7 +42,7 @@ impl Readers {
         Self { gone: Some(gone) }
     }
 
-    /// Waits until the readers have gone, and says how the watch ends by that; waits for ever if they stay.
+    /// Waits until the readers have gone, and returns how that ends the watch. Waits for ever if they stay.
     pub(super) async fn gone(&mut self) -> Cut {
         if let Some(gone) = &mut self.gone {
             if let Ok(cut) = gone.await {

@@ -7,7 +7,7 @@ use super::socket::{Failure, connect, end};
 use crate::control::ClientError;
 use crate::run::text::one_line;
 
-/// Asks the daemon to reload, and shows what became of it.
+/// Asks the daemon to reload, and shows the result.
 pub(super) async fn run(out: &Out, global: &Global) -> Exit {
     let result = async {
         let answer = connect(global).await?.reload().await;

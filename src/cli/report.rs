@@ -1,4 +1,4 @@
-//! The result for machines and for people: the JSON object of `wait` and `status`, and a line a run.
+//! The result for machines and for people: the JSON object of `wait` and `status`, and one line per run.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::run::text::one_line;
 use crate::words::samples;
 use crate::{clock, span};
 
-/// The version of the JSON object. New fields may come without a new version; nothing is taken away or changed.
+/// The version of the JSON object. New fields may be added without a new version; existing ones never change.
 pub(super) const VERSION: u32 = 1;
 
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ struct RunReport<'a> {
     polls: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    /// The API's last answer, every field as it came.
+    /// The API's last answer with all its fields.
     run: Option<Box<RawValue>>,
 }
 
@@ -115,7 +115,7 @@ fn minified(json: &str) -> String {
     out
 }
 
-/// One line a run: id, status, samples, how long it took, and why where the status does not say it.
+/// One line per run: id, status, samples, duration, and the reason if the status does not give it.
 pub(super) fn text(judged: &[Judged]) -> String {
     let line = |judged: &Judged| {
         let state = &judged.run.watched.state;
@@ -129,7 +129,7 @@ pub(super) fn text(judged: &[Judged]) -> String {
     judged.iter().map(line).collect()
 }
 
-/// Says on standard error why a run came out as it did, where its status does not.
+/// Prints the reason of each verdict that the status does not explain, on standard error.
 pub(super) fn reasons(out: &Out, judged: &[Judged]) {
     for judged in judged {
         if let Some(reason) = &judged.reason {

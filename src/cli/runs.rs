@@ -1,4 +1,4 @@
-//! `runwatch runs`: the runs that the API has.
+//! `runwatch runs`: lists the runs of the account.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::config::Since;
 use crate::run::RunStatus;
 use crate::{app, clock, words};
 
-/// How long fetching the list is retried, where nobody waits for a run.
+/// Maximum time to retry fetching the list, for commands that do not wait for a run.
 pub(super) const ONE_SHOT: Duration = Duration::from_secs(5);
 
 /// `runwatch runs`.
@@ -58,7 +58,7 @@ pub struct RunsArgs {
 }
 
 impl RunsArgs {
-    /// Whether a run is listed, apart from whose it is.
+    /// Whether the filters other than `--mine` accept a run.
     fn wants(&self, listed: &Listed, now: Timestamp) -> bool {
         let by_status = match self.status.as_slice() {
             [] => self.all || is_active(listed),
@@ -71,7 +71,7 @@ impl RunsArgs {
     }
 }
 
-/// A status by one of the API's words. One that nobody knows would match nothing for ever.
+/// Parses a status. An unknown word is refused, because it would never match.
 fn status(word: &str) -> Result<RunStatus, String> {
     match RunStatus::parse(Some(word)) {
         RunStatus::Unknown(_) => {

@@ -1,8 +1,8 @@
-//! What may reach the standard streams: the last look at every text before it is written.
+//! The last sanitiser of every text before it is written to a standard stream.
 //!
-//! Texts are made safe where a foreign value is put into them (`run::text`); this is the net below, for what nobody thought
-//! of. It takes out what controls a terminal, and under GitHub Actions and Azure Pipelines what their runners would execute.
-//! Used by `out` only, but for usage errors, which the command-line parser words.
+//! Texts from outside are already made safe where they are inserted (`run::text`). This catches what that missed. It removes
+//! what controls a terminal, and under GitHub Actions and Azure Pipelines what their runners would execute. Used by `out`,
+//! and for usage errors, which clap words.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -25,7 +25,7 @@ pub(super) fn in_azure() -> bool {
     *IN_AZURE.get_or_init(|| std::env::var("TF_BUILD").is_ok_and(|value| value.eq_ignore_ascii_case("true")))
 }
 
-/// Text as it may be written: its lines stay lines. Escape sequences for colours stay where `colours` are shown.
+/// The text without dangerous characters. Line breaks stay, and with `colours` the escape sequences for colours.
 pub(super) fn text(text: &str, colours: bool) -> Cow<'_, str> {
     let text = for_terminal(text, colours);
     if in_github() {
@@ -37,7 +37,7 @@ pub(super) fn text(text: &str, colours: bool) -> Cow<'_, str> {
     }
 }
 
-/// JSON as it may be written: the same value.
+/// JSON without dangerous characters: they are escaped, so that the value stays the same.
 pub(super) fn json(json: &str) -> String {
     if in_github() {
         json_for_github(json)
@@ -83,7 +83,7 @@ fn colour(text: &str) -> Option<&str> {
     parameters[length..].starts_with('m').then(|| &text[..length + 3])
 }
 
-/// The words of a usage error. Arguments are foreign text: a line break in one would make a line of its own.
+/// The text of a usage error. Line breaks in arguments are removed, because they could forge another line.
 pub(super) fn usage_error(error: &clap::Error) -> String {
     let is_clean = |arg: &str| !arg.chars().any(is_hidden);
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();

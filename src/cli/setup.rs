@@ -1,4 +1,4 @@
-//! From the flags to a checked configuration, with its problems shown.
+//! Reads and checks the configuration for a command, shows its problems, and prints results.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::{logging, signals::Signals};
 use crate::config::{self, ChannelKind, Config, ConfiguredChannel, Loaded, Report, Severity};
 use crate::run::{RunId, Subject};
 
-/// Looks up a variable of this process's environment. What is not UTF-8 in it is replaced, and then refused like any other
-/// nonsense: to pass over it could send the key to the wrong host.
+/// Reads an environment variable. Invalid UTF-8 is replaced, so that the value is refused later. To ignore the variable
+/// could send the key to the wrong host.
 pub(super) fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Looks up a variable that names a path, which need not be UTF-8.
+/// Reads an environment variable that names a path, which need not be UTF-8.
 pub(super) fn path_variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
@@ -35,7 +35,7 @@ pub(super) fn configure(
     usable(loaded, level, out, |report| show_only(Severity::Warning, report)).map(|loaded| loaded.config)
 }
 
-/// As [`configure`], for the daemon: there must be a file, and what is tolerated in it is said. Gives the file, too.
+/// Like [`configure`], for the daemon: it needs a file, and errors that it tolerates are shown. Also returns the file's path.
 pub(super) fn configure_service(global: &Global, out: &Out) -> Result<Loaded, Exit> {
     let loaded = config::load_for_service(global.config.as_deref(), &environment, &global.overrides(None));
     usable(loaded, LevelFilter::INFO, out, |report| print(&report.render_usable(colours())))
@@ -80,14 +80,14 @@ fn print(text: &str) {
     }
 }
 
-/// Says what is wrong with the configuration or with what it points to.
+/// Shows what is wrong with the configuration or with a file that it names.
 pub(super) fn refuse(error: impl std::fmt::Display) -> Exit {
     out::error(error);
     Exit::Config
 }
 
-/// The configured channels that can be used here and now. Nobody named them, so the others are left out with a word: their
-/// secrets may be for the daemon only.
+/// The configured channels that can be used here. The others are left out with a warning, because nobody named them and
+/// their secrets may be readable for the daemon only.
 pub(super) fn usable_channels(config: &Config) -> Vec<ConfiguredChannel> {
     let usable = |channel: &&ConfiguredChannel| {
         if let ChannelKind::Unusable(why) = &channel.kind {
@@ -112,13 +112,13 @@ pub(super) fn choose_channels(config: &Config, names: &[String]) -> Result<Vec<C
     names.iter().map(find).collect()
 }
 
-/// Something broke that is nobody's configuration.
+/// Shows an internal error, which is not the user's fault.
 pub(super) fn internal(out: &Out, error: &dyn std::fmt::Display) -> Exit {
     out.error(format_args!("internal error: {error}"));
     Exit::Internal
 }
 
-/// The runs asked for, each once, by the names that the configuration has for them.
+/// The requested runs without duplicates, with their configured names.
 pub(super) fn subjects(config: &Config, ids: &[RunId]) -> Vec<Subject> {
     let mut seen = HashSet::new();
     let subject = |id: &RunId| {
@@ -134,7 +134,7 @@ pub(super) fn print_result(text: &str) -> Result<(), Exit> {
     out::stdout(text).map_err(|error| cannot_print(&error))
 }
 
-/// As [`print_result`], for a text that is safe already, and where a signal must still be heard while nobody reads.
+/// Like [`print_result`], for text that is safe already. A signal still ends the command while nobody reads.
 pub(super) async fn hand_over(out: &Out, text: &str, signals: &mut Signals) -> Result<(), Exit> {
     tokio::select! {
         written = out.result(text) => written.map_err(|error| cannot_print(&error)),

@@ -1,4 +1,4 @@
-//! `runwatch show`: what the daemon knows of a run, and the deliveries about it.
+//! `runwatch show`: shows a run of the daemon and the deliveries about it.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! The signals that end a command. They stop here, at the edge: everything else is cancelled by value.
+//! The signals that end a command. Only the command line handles them; other code is cancelled by a value.
 //!
-//! SIGHUP ends what runs in the foreground; the daemon reloads at it instead and takes it over itself.
+//! SIGHUP ends a command in the foreground. The daemon reloads at it instead, and handles it itself.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
 
-/// A signal that comes so soon after another was meant by whoever sent the first: timeout(1) signals twice.
+/// Signals within this time count as one, because timeout(1) signals twice.
 pub(super) const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// SIGINT and SIGTERM, and SIGHUP for what runs in the foreground.
@@ -19,7 +19,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Takes the two signals over from the system, which would end the process at once.
+    /// Handles SIGINT and SIGTERM, which would otherwise end the process at once.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,
@@ -28,13 +28,13 @@ impl Signals {
         })
     }
 
-    /// Takes SIGHUP over too, unless whoever started the process has it ignored (nohup).
+    /// Also handles SIGHUP, unless the process was started with it ignored (nohup).
     pub(super) fn in_foreground() -> std::io::Result<Self> {
         let hangup = if hangup_is_ignored() { None } else { Some(signal(SignalKind::hangup())?) };
         Ok(Self { hangup, ..Self::new()? })
     }
 
-    /// Waits for the next one, as the exit code it means.
+    /// Waits for the next signal, and returns the exit code that it means.
     pub(super) async fn next(&mut self) -> Exit {
         let hangup = async {
             match &mut self.hangup {
@@ -69,8 +69,8 @@ impl Resizes {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored, as nohup(1) does. Asked before the signal is taken over: to handle
-/// it would undo that.
+/// Whether this process was started with SIGHUP ignored, as by nohup(1). Must be called before the signal is handled, because
+/// that undoes it.
 pub(super) fn hangup_is_ignored() -> bool {
     use std::sync::OnceLock;
     static IGNORED: OnceLock<bool> = OnceLock::new();

@@ -1,4 +1,4 @@
-//! The commands' way to the daemon: where its socket is, and how a command ends that could not use it.
+//! Connects commands to the daemon's socket, and maps its errors to exit codes.
 //!
 //! Used by every command that asks the daemon: `add`, `remove`, `list`, `show`, `deliveries`, `reload` and `doctor`.
 
@@ -33,11 +33,11 @@ pub(super) fn candidates(state_dir: Option<&Path>) -> Vec<PathBuf> {
     control::candidates(&path_variable, daemon::directory(state_dir, &path_variable))
 }
 
-/// Why a command of the socket failed.
+/// Why a command that uses the socket failed.
 pub(super) enum Failure {
-    /// The daemon, or that there is none.
+    /// The daemon refused, or none answers.
     Client(ClientError),
-    /// Said already.
+    /// The reason was shown already.
     Said(Exit),
 }
 
@@ -53,7 +53,7 @@ impl From<Exit> for Failure {
     }
 }
 
-/// Ends a command of the socket.
+/// Turns the result of a command that uses the socket into its exit code, and shows the error.
 pub(super) fn end(out: &Out, result: Result<Exit, Failure>) -> Exit {
     match result {
         Ok(exit) | Err(Failure::Said(exit)) => exit,

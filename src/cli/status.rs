@@ -1,4 +1,4 @@
-//! `runwatch status`: one poll a run, and what it said.
+//! `runwatch status`: polls each run once and shows the answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub struct StatusArgs {
     pub(super) output: Output,
 }
 
-/// Asks once about each run.
+/// Polls each run once.
 pub(super) async fn run(out: &Out, global: &Global, args: &StatusArgs) -> Exit {
     status(out, global, args).await.unwrap_or_else(|exit| exit)
 }
@@ -65,7 +65,7 @@ async fn status(out: &Out, global: &Global, args: &StatusArgs) -> Result<Exit, E
     Ok(if args.exit_code { exit } else { readable(&judged) })
 }
 
-/// Asks about every run, within the budget, in the order given. Stops where the API asks for silence.
+/// Polls every run within the request budget, in the given order. Stops when the API throttles.
 async fn ask_all(config: &Config, client: &Arc<ApiClient>, subjects: Vec<Subject>) -> Vec<FinalRun> {
     let mut limiter = Limiter::new(config.poll.requests_per_minute, Instant::now());
     let mut polls = JoinSet::new();
@@ -100,7 +100,7 @@ async fn ask_all(config: &Config, client: &Arc<ApiClient>, subjects: Vec<Subject
     subjects.into_iter().zip(answers).map(account).collect()
 }
 
-/// One poll, and one more with the key read again where it is refused: it may have been rotated.
+/// One poll, and a second one with the key read again if the API refuses it, because it may have been rotated.
 async fn ask(client: &ApiClient, id: &RunId) -> Result<Answer, PollError> {
     let answer = client.poll(id).await;
     let refused = PollErrorKind::Doubt(DoubtKind::KeyRefused);
@@ -136,7 +136,7 @@ fn account(subject: Subject, polls: u32, answer: Result<Answer, PollError>) -> F
     FinalRun { polls, body, trouble, ..FinalRun::new(watched) }
 }
 
-/// Without `--exit-code` only what could not be read counts.
+/// The exit code without `--exit-code`: only runs that could not be read count.
 fn readable(judged: &[Judged]) -> Exit {
     let unreadable = |verdict: &Exit| matches!(verdict, Exit::KeyRefused | Exit::NotFound | Exit::Unknown);
     Exit::worst(judged.iter().map(|judged| judged.verdict).filter(unreadable))

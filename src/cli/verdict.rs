@@ -1,11 +1,11 @@
-//! From the account of a run to its verdict: which row of the exit-code contract it is, and why.
+//! The verdict on each run and on all together: which exit code it means, and why.
 
 use super::exit::Exit;
 use super::threshold::Threshold;
 use crate::poll::FinalRun;
 use crate::run::{Ending, Progress, RunState, RunStatus, Terminal};
 
-/// What a SUCCEEDED run must have made of its samples.
+/// The thresholds that a SUCCEEDED run must meet.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Gate {
     pub(super) max_failed: Option<Threshold>,
@@ -19,13 +19,13 @@ pub(super) enum Cut {
     AllEnded,
     /// One run has finished (`--any`): only those that have count.
     OneFinished,
-    /// One run has ended badly (`--fail-fast`): those that go on do not count.
+    /// One run has ended badly (`--fail-fast`): runs that are still active do not count.
     OneBad,
     /// The deadline passed.
     Deadline,
-    /// Each run was asked about once, and no more was wanted.
+    /// Each run was polled once, as `status` does.
     OnePoll,
-    /// Whoever read what was shown has gone: only the runs that have ended count.
+    /// Nobody reads the output any more: only the runs that have ended count.
     NobodyReads,
     /// A signal; which one, as its exit code.
     Signal(Exit),
@@ -104,12 +104,12 @@ fn of_run(run: &FinalRun, gate: &Gate, cut: Cut) -> (Exit, Option<String>) {
     }
 }
 
-/// Whether a run that has ended is all that was hoped for.
+/// Whether a run SUCCEEDED and met its thresholds.
 pub(super) fn is_good(state: &RunState, gate: &Gate) -> bool {
     state.ended == Some(Ending::Finished(Terminal::Succeeded)) && below(state, gate).is_none()
 }
 
-/// Why a run has no verdict of its own: the deadline passed, and what stood in the way of an answer, if anything.
+/// The reason for a run that was still active at the deadline, with the trouble in polling it, if any.
 fn too_late(trouble: Option<String>) -> String {
     let trouble = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
     format!("the deadline passed before it ended{trouble}")
@@ -123,7 +123,7 @@ fn unknowable(status: Option<&RunStatus>, trouble: Option<String>) -> String {
     }
 }
 
-/// Which thresholds a run that SUCCEEDED misses or cannot be held to, if any: all of them, by the worst.
+/// All thresholds that a SUCCEEDED run misses or that cannot be checked, with the worst of their exit codes.
 fn below(state: &RunState, gate: &Gate) -> Option<(Exit, String)> {
     let missed: Vec<(Exit, String)> =
         [too_many_failed(state.progress, gate), too_few_completed(state.progress, gate)]

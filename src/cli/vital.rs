@@ -1,7 +1,7 @@
-//! Threads that the process cannot do without: if one ends by itself, by a panic or otherwise, so does the process, at once.
+//! Threads that the process needs: if one ends, by a panic or otherwise, the process ends at once.
 //!
-//! Without the thread that writes the log, a daemon would go on unseen, and its log channel would never deliver again.
-//! Nothing is lost by so sudden an end: what was seen is recorded, and what was not delivered is sent by the next start.
+//! Without the thread that writes the log, a daemon would continue unnoticed, and its log channel would never deliver again.
+//! A sudden end loses nothing: results are stored, and the next start sends what was not delivered.
 //! Used by `out` and `journal`.
 
 use std::io;
@@ -38,7 +38,7 @@ impl Drop for Vital {
     }
 }
 
-/// Ends the process. Whoever watches over it starts it again.
+/// Ends the process. The service manager restarts it.
 #[expect(clippy::exit, reason = "no half lives on alone, and an end in order has to be logged")]
 fn end(name: &'static str, panicked: bool) {
     let how = if panicked { "panicked" } else { "ended by itself" };
