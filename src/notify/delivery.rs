@@ -143,6 +143,7 @@ impl Dispatcher {
                 }
             };
             tokio::select! {
+                biased;
                 Some(ended) = crew.workers.join_next_with_id() => crew.ended(ended),
                 Some(channels) = change => crew.set(channels),
                 Ok(()) = drained.changed() => {}

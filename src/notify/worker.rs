@@ -110,6 +110,7 @@ impl Worker {
 
     pub(super) async fn run(mut self, cancel: CancellationToken, after: Duration) {
         tokio::select! {
+            biased;
             () = cancel.cancelled() => {}
             () = async {
                 sleep(after).await;
@@ -142,7 +143,10 @@ impl Worker {
                 return;
             }
             let ask_at = self.ask_at().filter(|_| self.may_ask());
+            // In order, so that a test in virtual time can be repeated. No branch starves the others: each send and claim
+            // needs a record or an answer of the store before the next one.
             tokio::select! {
+                biased;
                 Some(due) = self.claims.join_next() => self.claimed(due),
                 Some(sent) = self.sends.join_next() => {
                     self.sent(sent);

@@ -28,7 +28,7 @@ use super::slot::{Slot, Stage};
 use super::slots::Slots;
 use super::update::{FinalRun, RunView, Update, Updates};
 use crate::api::{Answer, Listing, PollError, PollErrorKind, RunSource};
-use crate::clock;
+use crate::clock::{self, WallClock};
 use crate::run::{Moment, RunChange, RunId, Transition};
 use crate::store::{RunStore, Watched};
 
@@ -48,6 +48,7 @@ pub struct Scheduler {
     places: Places,
     updates: Updates,
     commands: mpsc::Receiver<Command>,
+    wall: WallClock,
     /// Number of polls in a row that confirmed what a list said.
     confirmed: u32,
     /// When any run last got an answer.
@@ -75,10 +76,22 @@ impl Scheduler {
             places: Places::default(),
             updates,
             commands,
+            wall: Arc::new(clock::wall),
             confirmed: 0,
             answered_at: None,
             settings,
         }
+    }
+
+    /// Reads the wall clock there instead.
+    #[must_use]
+    pub fn with_wall(mut self, wall: WallClock) -> Self {
+        self.wall = wall;
+        self
+    }
+
+    fn now(&self) -> Moment {
+        Moment { mono: Instant::now(), wall: (self.wall)() }
     }
 
     /// Adds a run, to be polled as soon as the budget allows. Leaves a run that is watched already as it is.
@@ -130,7 +143,7 @@ impl Scheduler {
     fn start_due(&mut self) {
         let now = Instant::now();
         let steps = self.lister.decide(now, &self.view_for_list(now));
-        self.take_steps(steps, clock::now());
+        self.take_steps(steps, self.now());
         while self.requests.polls() < self.account.room(&self.settings) {
             let Some(index) = self.slots.first_due(now, self.room_for_slow(), self.confirmed) else { return };
             if self.final_poll.includes(index) {
@@ -186,7 +199,7 @@ impl Scheduler {
 
     /// Reports what becomes due while the API accepts no requests. Returns when more is due.
     fn mind_silence(&mut self) -> Option<Instant> {
-        let now = clock::now();
+        let now = self.now();
         let silence = self.account.silence(&self.slots, &self.settings.alerts, now);
         self.carry_out(silence.notices, now);
         for index in silence.overdue {
@@ -228,7 +241,7 @@ impl Scheduler {
             Command::Add(runs) => runs.into_iter().for_each(|run| self.add(run)),
             Command::Remove(id, reply) => self.remove(&id, reply),
             Command::Snapshot(reply) => {
-                let now = clock::now();
+                let now = self.now();
                 let _ = reply.send(self.slots.iter().map(|(_, slot)| self.view(slot, now)).collect());
             }
             Command::Reconfigure(settings, source) => self.reconfigure(*settings, source),
@@ -239,7 +252,7 @@ impl Scheduler {
             }
             Command::View(id, reply) => {
                 let slot = self.slots.find(&id).and_then(|index| self.slots.get(index));
-                let _ = reply.send(slot.map(|slot| self.view(slot, clock::now())));
+                let _ = reply.send(slot.map(|slot| self.view(slot, self.now())));
             }
             Command::Stats(reply) => {
                 let _ = reply.send(SchedulerStats {
@@ -263,7 +276,7 @@ impl Scheduler {
         self.break_off_list();
         self.lister.reconfigure(Rules::of(&self.settings));
         if self.settings.discovery.is_none() {
-            let now = clock::now();
+            let now = self.now();
             let over = self.account.outages.over(Outage::List);
             self.carry_out(over, now);
             self.end_outages_if_nobody_polls(now);
@@ -310,7 +323,7 @@ impl Scheduler {
             let _ = reply.send(());
         }
         self.count_final_poll(index);
-        self.end_outages_if_nobody_polls(clock::now());
+        self.end_outages_if_nobody_polls(self.now());
     }
 
     /// Without any polls, nothing would notice the end of an outage.
@@ -412,7 +425,7 @@ impl Scheduler {
 
     fn listed(&mut self, listed: Result<Listing, PollError>) {
         self.lister.ended();
-        let now = clock::now();
+        let now = self.now();
         self.settings.counters.count(listed.as_ref().err(), now.wall);
         match listed {
             Ok(listing) => self.read_list(listing, now),
@@ -477,7 +490,7 @@ impl Scheduler {
 
     /// A poll ended.
     fn polled(&mut self, index: u32, polled: Polled) {
-        let now = clock::now();
+        let now = self.now();
         self.settings.counters.count_poll(&polled, now.wall);
         let Some(slot) = self.slots.hold(index) else { return };
         slot.answered_meanwhile = self.lister.is_under_way();
@@ -567,7 +580,7 @@ impl Scheduler {
         match done {
             Done::Commit(Recording::Outage(outage, told_at), written) => {
                 self.account.outages.recorded(outage, told_at, written.is_ok());
-                self.end_outages_if_nobody_polls(clock::now());
+                self.end_outages_if_nobody_polls(self.now());
             }
             Done::Commit(Recording::Run { index, transition, pause }, Ok(())) => {
                 self.believe(index, &transition, pause, true);
@@ -598,7 +611,7 @@ impl Scheduler {
 
     /// Accepts a transition, shows it, and schedules the next poll if the run is active.
     fn believe(&mut self, index: u32, transition: &Transition, pause: Duration, show: bool) {
-        let (now, state) = (clock::now(), &transition.state);
+        let (now, state) = (self.now(), &transition.state);
         let next =
             self.slots.get(index).map(|slot| judge::next_poll(slot, state, pause, &self.settings, now));
         self.histories.ended(state);

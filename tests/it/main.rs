@@ -57,6 +57,7 @@ mod scheduler_discovery;
 mod service_manager;
 mod shell_blocks;
 mod shortage;
+mod simulation;
 mod simulator;
 mod skipping;
 mod socket;
