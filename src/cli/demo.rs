@@ -112,8 +112,8 @@ async fn show_deliveries(mut receiver: Receiver, out: Out, expected: usize) -> u
 fn describe(delivered: &Delivered) -> String {
     let payload: Option<Payload> = serde_json::from_slice(&delivered.body).ok();
     let kind = payload.map_or("?", |payload| payload.kind.as_str());
-    let (mark, signature) = if delivered.verified { ("✓", "verified") } else { ("✗", "WRONG") };
-    format!("  {mark} webhook {kind}, signature {signature}, {}", delivered.id)
+    let (mark, signature) = if delivered.verified { ("✓", "verified") } else { ("✗", "WRONG SIGNATURE") };
+    format!("  {mark} webhook {kind}, {signature}, {}", delivered.id)
 }
 
 /// A secret as `openssl rand` would make one.

@@ -1,5 +1,6 @@
-//! The only place that writes to the standard streams. Every text goes through `safe`, except commands for GitHub's runner
-//! and text for programs (a completion script, a man page).
+//! The only place that writes to the standard streams. Every text goes through `safe`, except commands for GitHub's runner,
+//! text for programs (a completion script, a man page), and a `Picture`, whose cells are safe. Only the question in `pick`
+//! is written by its library.
 //!
 //! A reader that has gone (`runwatch … | head`) is not an error; a full disk is. A reader that has stopped (a paused
 //! terminal, a stalled connection) delays only the output, because an [`Out`] writes on its own thread. Meanwhile output

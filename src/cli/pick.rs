@@ -1,7 +1,7 @@
 //! Which runs to watch, asked of a person: the active ones to select from, with a filter as one types.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io;
 
 use inquire::list_option::ListOption;
 use inquire::ui::RenderConfig;
@@ -62,7 +62,7 @@ pub(super) async fn pick(listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
         signal = signals.next() => {
             // The thread waits for a key until the process ends: it cannot tidy up.
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &terminal);
-            let _ = io::stdout().write_all(b"\r\n\x1b[J\x1b[?25h").and_then(|()| io::stdout().flush());
+            let _ = out::verbatim("\r\n\x1b[J\x1b[?25h");
             return Err(signal);
         }
     };
