@@ -1,26 +1,24 @@
-//! A block of lines that is drawn over itself at the bottom of the screen, as the escape sequences that do so. Pure.
+//! The escape sequences that redraw a block of lines in place at the bottom of the screen. Pure.
 //!
-//! Everything else goes above the block, not through it. A line of the block never reaches the edge: one that wraps
-//! cannot be drawn over.
+//! All other output goes above the block. A line of the block never reaches the right edge, because a wrapped line cannot
+//! be redrawn in place.
 //!
-//! Why not ratatui's inline viewport: it asks the terminal where the cursor is (`ESC[6n`) when it starts and whenever
-//! the size changes. It would wait for the answer of a terminal that is paused or that does not know the question, and
-//! take keys that were typed for the shell. Its height is fixed, too. Here nothing is asked: the cursor's place follows
-//! from what was drawn.
+//! Not ratatui's inline viewport: it asks the terminal for the position of the cursor (`ESC[6n`) at the start and after
+//! each resize. A paused or dumb terminal would not answer, and reading the answer takes keys that were typed for the
+//! shell. Its height is fixed, too. This block computes the position from what it drew last.
 
 use std::fmt::Write as _;
 
 use super::picture::Drawn;
 
-/// What was drawn last.
+/// The block as it was drawn last.
 #[derive(Debug, Default)]
 pub(super) struct Block {
     /// How wide each line is.
     widths: Vec<usize>,
     /// The size of the terminal then.
     size: Option<Size>,
-    /// How wide the lines are that a terminal which became lower has pushed out of sight. One that grows again brings
-    /// them back.
+    /// Widths of the lines that left the screen at its top when the terminal lost rows. They come back when it grows.
     pushed_out: Vec<usize>,
 }
 
@@ -29,32 +27,31 @@ pub(super) struct Block {
 pub(super) struct Size {
     pub(super) height: usize,
     pub(super) width: usize,
-    /// Whether a terminal that becomes narrower wraps the lines that are too long for it.
+    /// Whether the terminal wraps lines again when it becomes narrower.
     pub(super) reflows: bool,
 }
 
 impl Size {
-    /// How many rows a line takes that was drawn when it fitted.
+    /// How many rows a line of this width takes that was drawn in a wider terminal.
     fn rows(self, width: usize) -> usize {
         if self.reflows { width.div_ceil(self.width).max(1) } else { 1 }
     }
 }
 
 impl Block {
-    /// Whether there is nothing on the screen to be careful of.
+    /// Whether the block is not on the screen.
     pub(super) fn is_empty(&self) -> bool {
         self.widths.is_empty()
     }
 
-    /// What to write so that `above` stands where the block was and `lines` below it. The cursor is left on the line
-    /// after the block: what the terminal echoes there (`^C`) is overwritten. Where the terminal has one line only, the
-    /// cursor is left at its start.
+    /// The text that replaces the block by `above` and, below it, `lines`. Leaves the cursor on the row after the block,
+    /// so that an echo there (`^C`) is overwritten. In a terminal with one row, leaves it at the start of that row.
     pub(super) fn redraw(&mut self, above: &str, mut lines: Vec<Drawn>, size: Size) -> String {
         let is_same = self.size.is_none_or(|before| before == size);
         let up = self.rows_above_cursor(size);
         let mut text = match up {
             _ if self.is_empty() => String::new(),
-            // Beyond the first line of the screen, the cursor goes no further.
+            // The cursor stops at the first row of the screen.
             1.. if is_same && above.is_empty() && !lines.is_empty() => format!("\r\x1b[{up}A"),
             _ => wipe(up),
         };
@@ -62,7 +59,7 @@ impl Block {
             let _ = writeln!(text, "{line}\x1b[K");
             self.pushed_out.clear();
         }
-        // Of what does not fit, the last lines say most: the totals are there.
+        // If the lines do not fit, keep the last ones, which include the totals.
         lines.drain(..lines.len().saturating_sub(size.height.saturating_sub(1).max(1)));
         for line in &lines {
             let end = if size.height == 1 { "\r" } else { "\x1b[K\n" };
@@ -76,13 +73,13 @@ impl Block {
         text
     }
 
-    /// How many rows of the screen the block takes above the cursor, if the terminal has this size now.
+    /// How many rows the block takes above the cursor, after the terminal changed to this size.
     fn rows_above_cursor(&mut self, size: Size) -> usize {
         let Some(before) = self.size else { return 0 };
         let rows: usize = self.widths.iter().map(|width| size.rows(*width)).sum();
         let mut above = if before.height == 1 { rows - 1 } else { rows };
         let mut grown = size.height.saturating_sub(before.height);
-        // The last that went comes back first.
+        // The line that left last comes back first.
         while grown > 0
             && let Some(width) = self.pushed_out.pop()
         {
@@ -101,10 +98,10 @@ impl Block {
     }
 }
 
-/// Clears the cursor's row and those above it, and leaves the cursor at the start of the first one.
+/// Clears the cursor's row and `rows` rows above it. Leaves the cursor at the start of the first one.
 ///
-/// One by one: a wrapped line that is only written over is joined with the next one when the terminal grows again, and
-/// what `ESC[J` erases from the top of the screen on, tmux keeps as history.
+/// Row by row: if a wrapped line is only overwritten, the terminal joins it with the next line when it becomes wider. And
+/// tmux keeps in its history what `ESC[J` erases from the top of the screen.
 fn wipe(rows: usize) -> String {
     format!("\r\x1b[2K{}", "\x1b[A\x1b[2K".repeat(rows))
 }

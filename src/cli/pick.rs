@@ -1,4 +1,4 @@
-//! Which runs to watch, asked of a person: the active ones to select from, with a filter as one types.
+//! Asks a person which of the active runs to watch: a list to select from, filtered as they type.
 
 use std::fmt;
 use std::io;
@@ -21,10 +21,10 @@ use crate::api::Listed;
 use crate::run::{RunId, printable};
 use crate::{blocking, clock};
 
-/// What is before an option, and a free column behind it.
+/// Columns before an option, and one free column after it.
 const BESIDE: usize = 7;
 
-/// Lines for the question, the hint, and the cursor.
+/// Rows for the question, an error, the hint and the cursor.
 const ABOVE_AND_BELOW: usize = 4;
 
 const HINT: &str = "type to filter, ↑↓ to move, space to select, → all, ← none";
@@ -32,7 +32,7 @@ const HINT: &str = "type to filter, ↑↓ to move, space to select, → all, �
 /// A run to select.
 struct Offer {
     line: String,
-    /// Everything that is known of it, to be searched.
+    /// The text that the filter searches.
     text: String,
     name: String,
     id: RunId,
@@ -44,7 +44,7 @@ impl fmt::Display for Offer {
     }
 }
 
-/// Has a person select among these runs.
+/// Asks which of these runs to watch.
 pub(super) async fn pick(listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
     let size = Stream::Stdout.size();
     let offers = offers(listed, size.width);
@@ -60,7 +60,7 @@ pub(super) async fn pick(listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
     let answer = tokio::select! {
         answer = blocking::run("question", move || ask(offers, page)) => answer.map_err(|error| cannot(&error))?,
         signal = signals.next() => {
-            // The thread waits for a key until the process ends: it cannot tidy up.
+            // The thread waits for a key until the process ends, so it cannot restore the terminal.
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &terminal);
             let _ = out::verbatim("\r\n\x1b[J\x1b[?25h");
             return Err(signal);
@@ -79,7 +79,7 @@ pub(super) async fn pick(listed: &[Listed]) -> Result<Vec<RunId>, Exit> {
 
 /// Asks, on this thread, until there is an answer.
 fn ask(offers: Vec<Offer>, page: usize) -> Result<Vec<RunId>, InquireError> {
-    // The order stays that of the list, the newest first.
+    // The score keeps the order of the list, the newest first.
     let matches = |typed: &str, offer: &Offer, _: &str, at: usize| {
         let found = typed.to_lowercase().split_whitespace().all(|word| offer.text.contains(word));
         found.then(|| -i64::try_from(at).unwrap_or(i64::MAX))
@@ -106,7 +106,7 @@ fn ask(offers: Vec<Offer>, page: usize) -> Result<Vec<RunId>, InquireError> {
 
 fn offers(listed: &[Listed], width: usize) -> Vec<Offer> {
     let now = clock::wall();
-    // Nobody has to copy an id from here: its beginning is enough to tell it from others.
+    // Nobody copies an id from here, so the start of a UUID is enough.
     let columns = [
         Column::whole("SPEC").cut(9).rank(1),
         Column::whole("RUN").cut(9),

@@ -1,7 +1,7 @@
 //! Lines for a terminal as cells, and the escape sequences that show them.
 //!
-//! A cell is what ratatui calls one: a character as people see it, one or two columns wide, and its style. Text in cells
-//! cannot control the terminal, whoever wrote it. Drawn by `screen`, filled by `live`.
+//! A cell has one visible character, one or two columns wide, and a style, as in ratatui. Foreign text in cells cannot
+//! control the terminal. `live` fills pictures, and `screen` draws them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) struct Picture {
     links: Vec<Link>,
 }
 
-/// Columns of a line that lead somewhere.
+/// A hyperlink on some columns of a line.
 #[derive(Debug, Clone)]
 struct Link {
     line: u16,
@@ -63,7 +63,7 @@ impl Picture {
 
     /// Makes `width` columns a link.
     pub(super) fn link(&mut self, column: usize, line: usize, width: usize, url: &Arc<str>) {
-        // A URL has no other characters; anything else could end the sequence early.
+        // Any other character is not part of a URL, and could end the sequence early.
         let is_safe = url.chars().all(|c| c.is_ascii_graphic());
         if let Some((x, y)) = self.position(column, line).filter(|_| is_safe) {
             let end = x.saturating_add(u16::try_from(width).unwrap_or(u16::MAX));

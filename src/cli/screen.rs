@@ -1,4 +1,4 @@
-//! The display at the bottom of a terminal, and how lines get past it. Used by the thread that writes, in `out`.
+//! The display at the bottom of a terminal, and lines that are written above it. Used by the writing thread in `out`.
 
 use std::io;
 
@@ -22,13 +22,13 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    /// Has this picture shown from the next writing on.
+    /// Replaces the picture. The next write draws it.
     pub(super) fn show(&mut self, frame: Frame) {
         self.on = frame.on;
         self.picture = Some(frame.picture);
     }
 
-    /// Draws what is to be shown, if anything is or was.
+    /// Draws the picture, or removes the last one from the screen.
     pub(super) fn draw(&mut self) -> io::Result<()> {
         if self.is_bare() { Ok(()) } else { self.redraw("") }
     }
@@ -43,7 +43,7 @@ impl Screen {
             _ if self.is_bare() => to.write(text),
             Ok(text) if to == self.on => self.redraw(text),
             _ => {
-                // Both streams may lead to the same terminal. If that is lost, `readers` notices.
+                // Both streams may lead to the same terminal. If the terminal is lost, `readers` notices it.
                 let _ = self.on.write(self.block.redraw("", Vec::new(), self.on.size()).as_bytes());
                 let written = to.write(text);
                 let _ = self.redraw("");

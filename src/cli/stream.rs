@@ -1,4 +1,4 @@
-//! The two standard streams that are written: how text gets there, and what the terminal behind each is like.
+//! Standard output and standard error: writing to them, and the terminal that each leads to.
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::block::Size;
 use super::safe;
 
-/// The size where a terminal does not know its own.
+/// The size if the terminal does not know its own.
 const USUAL: Size = Size { height: 24, width: 80, reflows: false };
 
 /// A stream.
@@ -30,7 +30,7 @@ impl Stream {
         }
     }
 
-    /// A text as this stream may have it.
+    /// The text without what must not reach this stream.
     pub(super) fn safe(self, text: &str) -> Cow<'_, str> {
         safe::text(text, self.has_colours())
     }
@@ -70,7 +70,7 @@ impl Stream {
     }
 }
 
-/// Whether the terminal wraps its lines anew when it becomes narrower. Most do; xterm, the console and GNU screen do not.
+/// Whether the terminal wraps lines again when it becomes narrower. Most do; xterm, the Linux console and screen do not.
 fn reflows() -> bool {
     let has = |name| std::env::var_os(name).is_some();
     let is_console = std::env::var_os("TERM").is_some_and(|term| term == "linux");

@@ -1,55 +1,54 @@
-//! Text in columns: whole where a program reads it, cut to the width where a person does.
+//! Tables: complete for programs, cut to the width of the terminal for people.
 //!
-//! By hand, and not by a crate for tables: those wrap or cut each column alike. Here ids are never cut, since people copy
-//! them. Whole columns are left out by priority, and where even the most important ones do not fit, each row takes two
-//! lines.
+//! Written by hand because crates for tables (comfy-table) can wrap or cut columns, but not drop them by priority. Here
+//! ids are never cut, because people copy them. If not even the most important columns fit, each row takes two lines.
 
 use console::{Style, measure_text_width, truncate_str};
 
 use super::stream::Stream;
 use crate::run::printable;
 
-/// The widest that foreign text may make a cell, in characters.
+/// Maximum length of a cell, in characters.
 const WIDEST: usize = 300;
 
-/// Between columns, and before the second line of a row.
+/// Spaces between columns, and before the second line of a row.
 const GAP: usize = 2;
 
 /// A column.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Column {
     head: &'static str,
-    /// The narrowest it may be cut to; `None` if it must stay whole.
+    /// Minimum width it may be cut to; `None` if it must not be cut.
     min: Option<usize>,
-    /// The column with the highest number is left out first; those with zero never are.
+    /// The column with the highest rank is dropped first; rank 0 is never dropped.
     rank: u8,
 }
 
 impl Column {
-    /// A column that is shown whole, always.
+    /// A column that is never cut or dropped.
     pub(super) const fn whole(head: &'static str) -> Self {
         Self { head, min: None, rank: 0 }
     }
 
-    /// Of a text that says something in at least `min` columns.
+    /// The same column, which may be cut down to this width.
     pub(super) const fn cut(self, min: usize) -> Self {
         Self { min: Some(min), ..self }
     }
 
-    /// Left out where there is no room; what has a higher number goes first.
+    /// The same column, which may be dropped. Higher ranks are dropped first.
     pub(super) const fn rank(self, rank: u8) -> Self {
         Self { rank, ..self }
     }
 }
 
-/// A table for standard output: for the terminal that it is, or in full.
+/// A table for standard output: cut to the terminal, or complete if it is not a terminal.
 pub(super) fn for_stdout<const N: usize>(columns: &[Column; N], rows: &[[String; N]]) -> String {
     let width = Stream::Stdout.is_terminal().then(|| Stream::Stdout.size().width);
     render(columns, rows, width, width.is_some())
 }
 
-/// A table of foreign text: each cell stays on its line. The first row is the head. Columns that are empty but for it are
-/// left out. In `width` columns of a terminal, or as wide as it needs.
+/// A table of foreign text. Cells stay on their line, and empty columns are left out. `width` is that of the terminal;
+/// `None` for a complete table.
 pub(super) fn render<const N: usize>(
     columns: &[Column; N],
     rows: &[[String; N]],
@@ -81,7 +80,7 @@ struct Fitted {
     width: usize,
 }
 
-/// The columns that fit and how wide they are; `None` if not even those do that are always shown.
+/// The columns that fit, with their widths. `None` if the columns of rank 0 do not fit.
 fn fit(mut columns: Vec<Fitted>, width: usize) -> Option<Vec<Fitted>> {
     loop {
         let needed = columns.iter().map(|fitted| fitted.width + GAP).sum::<usize>().saturating_sub(GAP);
@@ -90,7 +89,7 @@ fn fit(mut columns: Vec<Fitted>, width: usize) -> Option<Vec<Fitted>> {
         };
         let spare = |fitted: &Fitted| fitted.width.saturating_sub(fitted.column.min.unwrap_or(fitted.width));
         if columns.iter().map(spare).sum::<usize>() >= excess {
-            // What is widest is cut first, one by one.
+            // Always cut the widest column.
             for _ in 0..excess {
                 let widest =
                     columns.iter_mut().filter(|fitted| spare(fitted) > 0).max_by_key(|fitted| fitted.width);
@@ -107,7 +106,7 @@ fn fit(mut columns: Vec<Fitted>, width: usize) -> Option<Vec<Fitted>> {
     }
 }
 
-/// The rows, each in as many lines as there are groups of columns; all but the first are indented.
+/// The rows, with one line for each group of columns. All lines but the first are indented.
 fn lines<const N: usize>(rows: &[[String; N]], groups: &[Vec<Fitted>], coloured: bool) -> String {
     let mut text = String::new();
     for row in rows {

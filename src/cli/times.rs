@@ -1,4 +1,4 @@
-//! Times for people: relative on a terminal, absolute where a program reads them or `--utc` asks for it.
+//! Times for people: relative on a terminal, absolute elsewhere and with `--utc`.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use crate::{clock, words};
 /// How times are shown.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Times {
-    /// Show absolute times, in UTC, also on a terminal (elsewhere they always are)
+    /// Show absolute times in UTC on a terminal, instead of relative ones
     #[arg(long)]
     utc: bool,
 }
 
 impl Times {
-    /// The words for a time.
+    /// Formats a time, for a column.
     pub(super) fn short(self) -> impl Fn(Timestamp) -> String {
         let is_relative = !self.utc && Stream::Stdout.is_terminal();
         let now = clock::wall();
         move |at| if is_relative { relative(at, now) } else { words::time(at) }
     }
 
-    /// As [`Times::short`], where there is room for both.
+    /// Formats a time, on a terminal with the absolute one before the relative one.
     pub(super) fn long(self) -> impl Fn(Timestamp) -> String {
         let is_relative = !self.utc && Stream::Stdout.is_terminal();
         let now = clock::wall();
@@ -35,7 +35,7 @@ impl Times {
     }
 }
 
-/// `5 min ago`, `in 2 h`, or the date where that is long ago.
+/// `5 min ago`, `in 2 h`, or the date if that is 30 days away or more.
 pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
     let (distance, is_past) = (at.duration_since(now).unsigned_abs(), at <= now);
     if distance < Duration::from_secs(1) {

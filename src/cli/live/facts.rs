@@ -10,17 +10,17 @@ use crate::poll::RunView;
 use crate::run::{Ending, RunId, RunStatus, Subject, Terminal, printable};
 use crate::{span, words};
 
-/// The widest that a status is shown. Only an unknown one can be wider.
+/// Maximum width of a status. Only an unknown one can be wider.
 const STATUS: usize = 16;
 
-/// How many characters of a UUID stand for it beside the name of a spec.
+/// Length of a shortened UUID, in characters.
 const SHORT_ID: usize = 8;
 
 /// One run, as it is now.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Facts {
     pub(super) name: Name,
-    /// Where the name leads.
+    /// The URL that the name links to.
     pub(super) url: Option<Arc<str>>,
     pub(super) sign: Sign,
     pub(super) status: String,
@@ -45,9 +45,9 @@ pub(super) struct Sign(pub(super) &'static str, pub(super) Color);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Name {
     text: String,
-    /// Beside the text; the whole of it is shown.
+    /// Shown after the text, and never cut unless there is no room for anything else.
     id: Option<String>,
-    /// Whether the id is a UUID: its beginning is enough to tell it from others.
+    /// Whether the run's id is a UUID, which can be shortened.
     is_uuid: bool,
 }
 
@@ -68,12 +68,12 @@ impl Name {
         columns(&self.text) + self.id.as_ref().map_or(0, |id| 1 + columns(id))
     }
 
-    /// The most it makes use of, if it may have this width.
+    /// The width to reserve for the name if at most this width is available. A UUID that does not fit is shortened.
     pub(super) fn wants(&self, width: usize) -> usize {
         if self.is_uuid && self.id.is_none() && self.width() > width { SHORT_ID + 1 } else { self.width() }
     }
 
-    /// In at most this width. What is cut is the text, as long as the id leaves some of it.
+    /// The name in at most this width. Cuts the text first, then the id.
     pub(super) fn fit(&self, width: usize) -> String {
         match &self.id {
             Some(id) if width >= self.width() => format!("{} {id}", self.text),
@@ -86,13 +86,13 @@ impl Name {
     }
 }
 
-/// An id beside the name of a spec: the beginning of a UUID tells it from others.
+/// A short form of an id, to show beside the name of a spec: the first characters of a UUID.
 pub(in crate::cli) fn short(id: &RunId) -> String {
     let beginning = id.as_str().get(..SHORT_ID).filter(|_| id.is_uuid());
     beginning.map_or_else(|| printable(id.as_str(), usize::MAX), str::to_owned)
 }
 
-/// The facts that a view gives. `left` is the time that the run may still take, `watched` how long it has been watched.
+/// Words a view of a run. `left` is the estimated time left, `watched` how long the run has been watched.
 pub(super) fn of(view: Option<&RunView>, left: Option<Duration>, watched: Duration) -> Facts {
     let Some(view) = view else {
         let elapsed = span::human(words::round(watched));
@@ -114,7 +114,7 @@ pub(super) fn of(view: Option<&RunView>, left: Option<Duration>, watched: Durati
         samples,
         failed: progress.failed.filter(|failed| *failed > 0),
         fraction: progress.fraction(),
-        // Both come from the same measurement, and mean as much.
+        // The rate comes from the same measurement as the time left, so it is shown only together with it.
         rate: left.and(view.per_second).map(rate).unwrap_or_default(),
         left: left.map(|left| format!("~{} left", span::human(coarse(left)))).unwrap_or_default(),
         elapsed: span::human(words::round(state.took().filter(|_| state.ended.is_some()).unwrap_or(elapsed))),
@@ -140,7 +140,7 @@ fn terminal(status: Terminal) -> Sign {
     }
 }
 
-/// The sign of how a watch ended.
+/// The sign for the end of a watch; `None` if the run is still active.
 pub(super) fn sign_of_end(ended: Option<Ending>) -> Sign {
     match ended {
         None => Sign("…", Color::Reset),
@@ -149,7 +149,7 @@ pub(super) fn sign_of_end(ended: Option<Ending>) -> Sign {
     }
 }
 
-/// An estimate as coarse as it is sure.
+/// Rounds an estimate up, more coarsely the longer it is.
 fn coarse(left: Duration) -> Duration {
     let seconds = left.as_secs_f64().ceil();
     let step = match seconds {
@@ -161,7 +161,7 @@ fn coarse(left: Duration) -> Duration {
     Duration::from_secs_f64((seconds / step).ceil() * step)
 }
 
-/// Samples per second, minute or hour, whichever is a number to read.
+/// Formats a rate per second, minute or hour, so that the number is not too small to read.
 fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate >= 0.5 => format!("{rate:.1}/s"),

@@ -1,7 +1,8 @@
-//! From facts to cells: which parts of a line fit, how wide the columns are, and what goes where. Pure.
+//! The layout of the live display: which parts of a line fit, and how wide the columns are. Pure.
 //!
-//! Where the terminal is too narrow, whole parts are left out: first the rate, then the bar, then the time left, then the
-//! time taken; never the name, the status and the counts. Where it is too low, the last line counts what is not shown.
+//! If the terminal is too narrow, whole parts are dropped: first the rate, then the bar, the time left and the elapsed
+//! time. The name, the status and the counts always stay. If there are too few rows, the last line counts the runs that
+//! are not shown.
 
 use ratatui_core::style::{Color, Modifier, Style};
 
@@ -10,38 +11,38 @@ use crate::cli::block::Size;
 use crate::cli::picture::{Picture, columns, cut};
 use crate::run::{Ending, Terminal};
 
-/// The sign and the space behind it.
+/// Width of the sign and the space after it.
 const SIGN: usize = 2;
 
-/// Wide enough for every status but an unknown one.
+/// Width of the status column, enough for every known status.
 const STATUS: usize = 10;
 
-/// Narrower than this, a name says nothing.
+/// Minimum width of the name column.
 const NAME: usize = 8;
 
-/// Widths that are kept free, so that columns stay where they are while times pass: `59m 59s`, `~59m left`, `12.3/min`.
+/// Minimum widths, so that columns do not move while the times change: `59m 59s`, `~59m left`, `12.3/min`.
 const ELAPSED: usize = 7;
 const LEFT: usize = 9;
 const RATE: usize = 8;
 
-/// How wide a bar is drawn.
+/// Minimum and maximum width of a bar.
 const BAR: (usize, usize) = (8, 24);
 
-/// From these widths on there is room for two spaces between columns, and for words beside the counts.
+/// Minimum widths of the terminal for two spaces between columns, and for `7 failed` instead of `✗7`.
 const ROOMY: usize = 60;
 const WORDY: usize = 100;
 
-/// A message in fewer columns says nothing.
+/// Minimum width for the message of a failing poll.
 const MESSAGE: usize = 12;
 
-/// How the runs stand that were asked for.
+/// Counts of the watched runs, by outcome.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Totals {
     pub(super) all: usize,
     pub(super) finished: usize,
     pub(super) failed: usize,
     pub(super) canceled: usize,
-    /// Ended without a status that says how.
+    /// The watch ended without a terminal status.
     pub(super) given_up: usize,
 }
 
@@ -67,7 +68,7 @@ impl Totals {
     }
 }
 
-/// How many runs there is room for. One line is the cursor's, and of several runs one line has the totals.
+/// How many runs fit. One row is reserved for the cursor, and with several runs one for the totals.
 pub(super) fn room(all: usize, size: Size) -> usize {
     let lines = size.height.saturating_sub(1).max(1);
     if all > 1 { lines - 1 } else { lines }
@@ -95,7 +96,7 @@ fn is_done(shown: &[Facts], more: usize) -> bool {
     shown.is_empty() && more == 0
 }
 
-/// How wide each column is. A part that is left out has none.
+/// Widths of the columns; zero if a column is dropped.
 #[derive(Debug, Default)]
 struct Columns {
     name: usize,
@@ -114,7 +115,7 @@ impl Columns {
     fn fit(rows: &[Facts], all: usize) -> Self {
         let gap = if all + 1 >= ROOMY { 2 } else { 1 };
         let widest = |text: &dyn Fn(&Facts) -> usize| rows.iter().map(text).max().unwrap_or(0);
-        // A long name does not push out everything else.
+        // The share of the line that a long name may take from the optional parts.
         let fair = (all / 3).max(NAME);
         let name = widest(&|facts| facts.name.wants(fair));
         let mut fit = Self {
@@ -129,7 +130,7 @@ impl Columns {
             + [fit.status, fit.samples, fit.failed].iter().map(|width| fit.with_gap(*width)).sum::<usize>();
         let mut free = all.saturating_sub(must + name.min(fair));
         let has_bar = rows.iter().any(|facts| facts.fraction.is_some());
-        // What goes first is last.
+        // In the reverse order of dropping.
         let parts: [(&mut usize, usize); 4] = [
             (&mut fit.elapsed, widest(&|facts| columns(&facts.elapsed)).max(ELAPSED)),
             (&mut fit.left, widest(&|facts| columns(&facts.left)).max(LEFT)),
@@ -145,7 +146,7 @@ impl Columns {
             free -= needed;
         }
         let spare = all.saturating_sub(must + fit.optional());
-        // What is left is the name's, unless a message needs it.
+        // The name gets the remaining width, unless the message of a failing poll needs it.
         let has_message = fit.elapsed > 0 && rows.iter().any(|facts| facts.trouble.is_some());
         fit.name = name.min(if has_message { fair } else { spare.max(NAME) });
         let spare = spare.saturating_sub(fit.name);
@@ -201,7 +202,7 @@ impl Columns {
     }
 }
 
-/// The line that a run leaves when the watch of it is over. Its columns are those of the other such lines.
+/// The permanent line of a run whose watch is over, aligned with the other permanent lines.
 pub(super) fn last_line(facts: &Facts, name_width: usize, outcome: &str) -> Picture {
     let name = facts.name.fit(name_width.max(facts.name.width()));
     let status = SIGN + name_width.max(columns(&name)) + 2;
@@ -226,7 +227,7 @@ fn failed(facts: &Facts, all: usize) -> String {
     }
 }
 
-/// The two parts of a bar. It is full at the end only.
+/// The filled and the empty part of a bar. It is completely filled only at the end.
 fn bar(fraction: f64, width: usize) -> (String, String) {
     let done = (0..width).take_while(|at| (*at as f64 + 1.0) / width as f64 <= fraction).count();
     ("█".repeat(done), "░".repeat(width - done))

@@ -1,7 +1,8 @@
-//! Progress on a terminal: a line a run, drawn over itself. A leaf: it receives snapshots and is never asked.
+//! The live display of `watch`, `wait` and `demo`: one line per run, redrawn in place. It only receives updates.
 //!
-//! Runs that have ended leave a line that scrolls up, or stay in the display where a result follows. `facts` words a run,
-//! `frame` makes the picture, and the thread in `out` draws it: a terminal that is paused holds up nothing here.
+//! A run that ended leaves a permanent line above the display, unless the command prints a result on the same terminal
+//! later. `facts` words a run, `frame` lays out the lines, and the thread in `out` draws them, so a paused terminal does
+//! not delay polling.
 
 mod facts;
 mod frame;
@@ -27,19 +28,19 @@ use crate::{span, words};
 pub(super) use facts::short;
 pub(super) use links::url_of;
 
-/// How often the times on screen move on.
+/// How often the display is redrawn without an update, for the elapsed times.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The display.
 pub(super) struct Live {
     out: Out,
     on: Stream,
-    /// Whether the command prints what became of each run at its end, on the same terminal.
+    /// Whether the command prints a result on the same terminal at its end. Then runs leave no permanent lines.
     result_follows: bool,
     /// The runs that are shown, in the order asked for.
     rows: Vec<Row>,
     totals: Totals,
-    /// The widest name until now, for the lines that stay.
+    /// Width of the name column of the permanent lines. Only grows.
     name_width: usize,
     next_tick: Instant,
 }
@@ -49,13 +50,13 @@ struct Row {
     subject: Subject,
     url: Option<Arc<str>>,
     view: Option<RunView>,
-    /// What was estimated when something last moved, and when that was.
+    /// The time left at the last change, and when that change was seen.
     left: Option<(Duration, Instant)>,
     since: Instant,
 }
 
 impl Live {
-    /// A display for these runs, each with the URL it links to, if it does.
+    /// A display for these runs, each with the URL to link it to, if any.
     pub(super) fn new(
         out: &Out,
         on: Stream,
@@ -82,7 +83,7 @@ impl Live {
         let room = frame::room(self.totals.all, size);
         let mut shown: Vec<&Row> = self.rows.iter().collect();
         if shown.len() > room {
-            // The sort is stable: what is alike stays in the order asked for.
+            // A stable sort: runs of the same rank keep their order.
             shown.sort_by_key(|row| row.rank());
         }
         let more = shown.len().saturating_sub(room);
@@ -104,7 +105,7 @@ impl Live {
         } else {
             let line = self.last_line(at);
             self.rows.remove(at);
-            // In this order: the line never stands above a display that still has the run.
+            // In this order, so that the line never appears above a display that still shows the run.
             self.draw();
             self.out.leave(self.on, &line);
         }
@@ -120,7 +121,7 @@ impl Live {
         }
     }
 
-    /// The line that a run leaves.
+    /// The permanent line of a run.
     fn last_line(&mut self, at: usize) -> Picture {
         let seen = self.rows.iter().filter(|row| row.view.is_some());
         let widest = seen.map(|row| row.name().width()).max().unwrap_or(0);
@@ -168,7 +169,7 @@ impl View for Live {
         if self.result_follows {
             return;
         }
-        // What has not ended leaves a plain line instead of its bar.
+        // Active runs leave a permanent line, too.
         for at in 0..self.rows.len() {
             let line = self.last_line(at);
             self.out.leave(self.on, &line);
@@ -190,7 +191,7 @@ impl Row {
         self.view = Some(run.clone());
     }
 
-    /// The time left, as estimated when something last moved. Where nothing has moved for that long, it means nothing.
+    /// The time left, as estimated at the last change. `None` if nothing has changed for as long as that.
     fn left(&self) -> Option<Duration> {
         self.left.filter(|(left, at)| at.elapsed() < *left).map(|(left, _)| left)
     }
@@ -204,7 +205,7 @@ impl Row {
         Facts { name: self.name(), url: self.url.clone(), ..facts }
     }
 
-    /// What is most important comes first where there is no room for all.
+    /// The order in which runs are shown if there is no room for all, the lowest first.
     fn rank(&self) -> u8 {
         let Some(view) = &self.view else { return 4 };
         match (view.state.ended, &view.state.status) {
