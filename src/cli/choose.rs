@@ -1,7 +1,6 @@
-//! Which runs `watch`, `wait` and `status` are about: those named, those that flags choose from the API's list, or those that
-//! a person picks from it.
+//! Chooses the runs for `watch`, `wait` and `status`: by id, by flags from the API's list, or by asking.
 //!
-//! Owns fetching that list with patience, too; `runs` prints it.
+//! Also fetches that list with retries; `runs` prints it.
 
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
@@ -65,19 +64,19 @@ impl Choice {
     }
 }
 
-/// How runs are chosen where none are named.
+/// How to choose runs if none are named.
 pub(super) struct Choosing {
-    /// Whether a person may be asked.
+    /// Whether to ask a person.
     pub(super) asks: bool,
-    /// How long fetching the list is retried; without a bound for ever.
+    /// Maximum time to retry fetching the list; `None` for no limit.
     pub(super) patience: Option<Duration>,
-    /// What it is if that time passes.
+    /// The exit code if that time passes.
     pub(super) timed_out: Exit,
-    /// Where somebody waits for it.
+    /// The streams whose readers wait for it. Fetching ends when they have gone.
     pub(super) shown: Shown,
 }
 
-/// The runs that a command is about: those named, or those that the API has and the flags choose, or those chosen here.
+/// The chosen runs. The error is an exit code; its reason was shown already.
 pub(super) async fn choose(
     out: &Out,
     config: &Config,
@@ -142,7 +141,7 @@ pub(super) async fn choose(
     pick(&listed).await
 }
 
-/// Who "mine" is: the address given, or the configured one.
+/// The address that `--mine` means: the given one, or the configured one.
 pub(super) fn email(config: &Config, given: &str) -> Result<String, Exit> {
     let known = Some(given).filter(|given| !given.is_empty()).or(config.api.email.as_deref());
     known.map(str::to_owned).ok_or_else(|| {
@@ -172,13 +171,13 @@ pub(super) fn is_of(listed: &Listed, email: &str) -> bool {
     by.is_some_and(|by| by.eq_ignore_ascii_case(email))
 }
 
-/// Whether the run has not ended.
+/// Whether the run is still active.
 pub(super) fn is_active(listed: &Listed) -> bool {
     listed.run.status.terminal().is_none()
 }
 
-/// Fetches the runs that are `wanted`, by a new choice for each attempt. A transient failure is retried for as long as there is
-/// `patience`; without a bound for ever.
+/// Fetches the list and returns the runs that `wanted` accepts; each attempt starts with a new `wanted`. Transient errors
+/// are retried within `patience`, or for ever if it is `None`.
 pub(super) async fn fetch<W: FnMut(&mut Listed) -> bool + Send>(
     out: &Out,
     config: &Config,
@@ -207,7 +206,7 @@ fn may_pass(error: &PollError) -> bool {
     matches!(error.kind, PollErrorKind::Transient | PollErrorKind::Throttled)
 }
 
-/// Shows why there is no list.
+/// Shows why fetching the list failed, and returns the exit code.
 pub(super) fn refused(out: &Out, error: &PollError) -> Exit {
     out.error(&error.message);
     match error.kind {

@@ -137,7 +137,7 @@ fn greeting(simulator: &Simulator, runs: &[SimRun], args: &SimulateArgs) -> Stri
     text
 }
 
-/// One run of each end: a success with a failed sample, a failure and a cancellation. The last ends after `longest`.
+/// Three runs: a success with a failed sample, a failure and a cancellation. The last one ends after `longest`.
 pub(super) fn three_runs(longest: Duration) -> Vec<SimRun> {
     let run = |id: &str, end: Terminal, samples: u64, failed: u64, share: f64| -> Option<SimRun> {
         let id: RunId = id.parse().ok()?;

@@ -1,7 +1,7 @@
-//! The machine's `runwatch.service`, as systemd sees it.
+//! The state of this machine's `runwatch.service`, from systemd.
 //!
-//! Used by `doctor` where no daemon answers: systemd knows whether there should be one, and how it ended. Asked over D-Bus, so
-//! that no program is started.
+//! Used by `doctor` if no daemon answers: systemd knows whether there should be one, and how it ended. The question goes over
+//! D-Bus, so that no program is started.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::control::Finding;
 /// The unit's name, as the README installs it.
 const UNIT: &str = "runwatch.service";
 
-/// How long systemd may take to answer.
+/// Maximum time for systemd's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A unit that systemd has loaded.
@@ -29,7 +29,7 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// The one of this machine; `None` if it is not installed, or where there is no systemd to ask.
+    /// The unit of this machine; `None` if it is not installed or there is no systemd.
     pub(super) async fn of_this_machine() -> Option<Self> {
         timeout(PATIENCE, Self::ask()).await.ok()?.ok().flatten()
     }
@@ -57,7 +57,7 @@ impl Unit {
         }))
     }
 
-    /// What its state says where no daemon answers.
+    /// Why no daemon answers, according to the unit's state.
     pub(super) fn without_a_daemon(&self) -> Finding {
         let log = "journalctl -u runwatch";
         match &*self.active {
