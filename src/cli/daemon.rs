@@ -16,7 +16,7 @@ use super::flags::Global;
 use super::out::Out;
 use super::setup::{self, environment, path_variable};
 use super::signals::{SAME_SIGNAL, Signals};
-use crate::config::{self, Config, Severity};
+use crate::config::{self, Config, Loaded, Severity};
 use crate::control;
 use crate::daemon::{self, DaemonError, Order, Reread, Setup};
 
@@ -45,8 +45,9 @@ pub(super) async fn run(out: &Out, global: &Global, args: &DaemonArgs) -> Exit {
 }
 
 async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, Exit> {
-    let loaded = setup::configure_service(global, out)?;
-    let config = with_flags(loaded.config, args);
+    // Its report has the whole text of the file, which is not needed any more.
+    let Loaded { config, path, .. } = setup::configure_service(global, out)?;
+    let config = with_flags(config, args);
     let mut signals = Signals::new().map_err(|error| setup::internal(out, &error))?;
     let mut hangups = signal(SignalKind::hangup()).map_err(|error| setup::internal(out, &error))?;
     let state_dir = daemon::directory(config.state_dir.as_deref(), &path_variable).ok_or_else(|| {
@@ -56,10 +57,10 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
     let (orders, ordered) = mpsc::channel(16);
     let reread = {
         // A file that has gone must not give way to another, or to none.
-        let (path, overrides) = (loaded.path.clone(), global.overrides(None));
+        let (file, overrides) = (path.clone(), global.overrides(None));
         let args = args.clone();
-        let read = move || reread(path.as_deref(), &overrides).map(|config| with_flags(config, &args));
-        Reread { file: loaded.path, read: Arc::new(read) }
+        let read = move || reread(file.as_deref(), &overrides).map(|config| with_flags(config, &args));
+        Reread { file: path, read: Arc::new(read) }
     };
     let setup = Setup { config, reread, state_dir, socket, orders: (orders.clone(), ordered) };
     let stop = CancellationToken::new();

@@ -66,8 +66,8 @@ pub struct Config {
     pub log: Log,
     /// The daemon's state directory; `None` for the system's default.
     pub state_dir: Option<PathBuf>,
-    /// The runs that are always watched.
-    pub runs: Vec<ConfiguredRun>,
+    /// The runs that are always watched. Shared by copies of the configuration, because there may be many.
+    pub runs: Arc<[ConfiguredRun]>,
     /// Which runs to discover; `None` for none.
     pub discover: Option<Discover>,
     /// The notification channels.
@@ -332,11 +332,13 @@ pub fn parse(
 ) -> Result<Loaded, Report> {
     let text = source.map_or("", |(_, text)| text);
     let problems = Problems::of(text);
-    let (document, syntax_errors) = DeTable::parse_recoverable(text);
+    let (mut document, syntax_errors) = DeTable::parse_recoverable(text);
     for error in &syntax_errors {
         problems.syntax_error(error.span().unwrap_or(0..0), error.message().replace('\n', "; "));
     }
-    let config = sections::read(&Section::root(Some(document.get_ref()), &problems), env, overrides);
+    // There may be many runs: their tables are freed one by one as they are read.
+    let runs = document.get_mut().remove("run");
+    let config = sections::read(&Section::root(Some(document.get_ref()), &problems), runs, env, overrides);
     if let Some((path, _)) = source.filter(|(path, _)| key::is_world_readable(path)) {
         problems.warn_of_inline_secret(path);
     }

@@ -58,26 +58,52 @@ impl<'s> Section<'s> {
     /// The tables of the array at `key`. `path` is their name in messages, such as `notify.webhook`.
     pub(super) fn tables(&self, key: &'static str, path: &str) -> Vec<Section<'s>> {
         let Some(value) = self.get(key) else { return Vec::new() };
-        let expected = format!("one or more tables: write [[{path}]]");
         let DeValue::Array(array) = value.get_ref() else {
-            self.wrong_type(key, value, &expected);
+            self.wrong_type(key, value, &tables_expected(path));
             return Vec::new();
         };
-        let section = |value: Value<'s>| {
-            let table = value.get_ref().as_table();
-            if table.is_none() {
-                self.wrong_type(key, value, &expected);
+        array.iter().filter_map(|value| self.table_in(key, path, value)).collect()
+    }
+
+    /// Reads the tables of the array `value` that was taken out of this table at `key`, and frees each once it is read.
+    /// The document of a large file takes many times the memory of what is kept of it. A table that is freed early
+    /// leaves its place to what is kept of the next, so that nothing small holds the rest of the document's memory.
+    pub(super) fn consume_tables(
+        &self,
+        key: &'static str,
+        path: &str,
+        value: Option<Spanned<DeValue<'s>>>,
+        mut read: impl FnMut(Section<'_>),
+    ) {
+        self.ask(key);
+        let Some(value) = value else { return };
+        if value.get_ref().is_array() {
+            let DeValue::Array(array) = value.into_inner() else { return };
+            for value in array {
+                self.table_in(key, path, &value).into_iter().for_each(&mut read);
             }
-            table.map(|table| Section {
-                table: Some(table),
-                name: format!("[[{path}]]"),
-                // Only its start, because an inline table is full of values.
-                span: value.span().start..value.span().start + 1,
-                asked: RefCell::default(),
-                problems: self.problems,
-            })
-        };
-        array.iter().filter_map(section).collect()
+        } else {
+            self.wrong_type(key, &value, &tables_expected(path));
+        }
+    }
+
+    /// One table of the array at `key`.
+    fn table_in<'t>(&self, key: &str, path: &str, value: Value<'t>) -> Option<Section<'t>>
+    where
+        's: 't,
+    {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.wrong_type(key, value, &tables_expected(path));
+        }
+        table.map(|table| Section {
+            table: Some(table),
+            name: format!("[[{path}]]"),
+            // Only its start, because an inline table is full of values.
+            span: value.span().start..value.span().start + 1,
+            asked: RefCell::default(),
+            problems: self.problems,
+        })
     }
 
     /// A string and its location.
@@ -316,11 +342,16 @@ impl<'s> Section<'s> {
         }
     }
 
-    fn get(&self, key: &'static str) -> Option<Value<'s>> {
+    /// Records that a key is known.
+    fn ask(&self, key: &'static str) {
         let mut asked = self.asked.borrow_mut();
         if !asked.contains(&key) {
             asked.push(key);
         }
+    }
+
+    fn get(&self, key: &'static str) -> Option<Value<'s>> {
+        self.ask(key);
         self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
@@ -336,6 +367,11 @@ impl<'s> Section<'s> {
         let found = value.get_ref().type_str();
         self.problems.error(value.span(), format!("`{key}` must be {expected}"), format!("found: {found}"));
     }
+}
+
+/// What is expected of an array of tables.
+fn tables_expected(path: &str) -> String {
+    format!("one or more tables: write [[{path}]]")
 }
 
 /// The value that a word stands for.

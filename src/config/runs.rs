@@ -4,6 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
+use toml::Spanned;
+use toml::de::DeValue;
+
 use super::channels::Channels;
 use super::diagnostic::Problems;
 use super::reader::Section;
@@ -18,13 +21,18 @@ const NAMED: usize = 10;
 pub(super) type Choice = Option<Vec<Arc<str>>>;
 
 /// Reads the runs, each id once, and their choices of channels, including those of runs with mistakes.
-pub(super) fn read(root: &Section<'_>, channels: &Channels) -> (Vec<ConfiguredRun>, Vec<Choice>) {
+/// `tables` is the array of the file.
+pub(super) fn read<'s>(
+    root: &Section<'s>,
+    tables: Option<Spanned<DeValue<'s>>>,
+    channels: &Channels,
+) -> (Vec<ConfiguredRun>, Vec<Choice>) {
     let mut seen: HashMap<RunId, usize> = HashMap::new();
     let (mut runs, mut choices) = (Vec::new(), Vec::new());
-    for section in root.tables("run", "run") {
+    root.consume_tables("run", "run", tables, |section| {
         let (run, choice) = run(section, channels);
         choices.push(choice);
-        let Some((run, span)) = run else { continue };
+        let Some((run, span)) = run else { return };
         if let Some(first) = seen.get(&run.id) {
             root.problems.error(
                 span,
@@ -35,7 +43,7 @@ pub(super) fn read(root: &Section<'_>, channels: &Channels) -> (Vec<ConfiguredRu
             seen.insert(run.id.clone(), span.start);
             runs.push(run);
         }
-    }
+    });
     (runs, choices)
 }
 

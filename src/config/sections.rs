@@ -15,14 +15,21 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
 use reqwest::header::{HeaderName, HeaderValue};
+use toml::Spanned;
+use toml::de::DeValue;
 
 use crate::http::{host_name, know_proxies};
 use crate::notify::RetrySchedule;
 use crate::poll::{Alerts, Curve, Mode, Policy};
 use crate::secret::{KnownSecrets, Secret};
 
-/// Reads the whole document; `None` if a setting without a default is invalid.
-pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrides) -> Option<Config> {
+/// Reads the whole document; `None` if a setting without a default is invalid. `runs` is what the document had at `run`.
+pub(super) fn read<'s>(
+    root: &Section<'s>,
+    runs: Option<Spanned<DeValue<'s>>>,
+    env: Environment<'_>,
+    overrides: &Overrides,
+) -> Option<Config> {
     let api = api(root.table("api"), env, overrides);
     let poll = poll(root.table("poll"), overrides);
     let alerts = alerts(root.table("alerts"));
@@ -38,7 +45,7 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
         path
     });
     let channels = channels::read(root, env, root.problems);
-    let (runs, mut choices) = runs::read(root, &channels);
+    let (runs, mut choices) = runs::read(root, runs, &channels);
     let discover = discover::read(root, &channels, daemon.keep);
     choices.extend(discover.iter().map(|discover| discover.notify.clone()));
     runs::warn_of_unused(&channels, &choices, root.problems);
@@ -56,6 +63,7 @@ pub(super) fn read(root: &Section<'_>, env: Environment<'_>, overrides: &Overrid
             channel.kind.know(redactor);
         }
     });
+    let runs = runs.into();
     Some(Config { api, poll, alerts, retry_delays, daemon, log, state_dir, runs, discover, channels, known })
 }
 

@@ -71,7 +71,7 @@ pub(super) fn answered(
         slot.spec_name = spec_name(&answer.body).map(Into::into);
     }
     if settings.keep_bodies && !answer.body.is_empty() {
-        slot.body = Some(answer.body);
+        slot.body = Some(Box::new(answer.body));
     }
     let details = answer.run.details.clone();
     let status = answer.run.status.clone();
@@ -97,7 +97,7 @@ pub(super) fn failed(
     now: Moment,
 ) -> Verdict {
     let times = slot.trouble.as_ref().map_or(0, |trouble| trouble.times).saturating_add(1);
-    slot.trouble = Some(Trouble { message: error.message.as_str().into(), times });
+    slot.trouble = Some(Box::new(Trouble { message: error.message.as_str().into(), times }));
     slot.not_before = error.retry_after.map(|wait| now.mono + wait);
     let mut pause = slot.pace.after_error(&settings.policy, error.retry_after);
     if matches!(error.kind, PollErrorKind::Doubt(_)) {

@@ -296,27 +296,24 @@ impl Scheduler {
 
     fn remove(&mut self, id: &RunId, reply: oneshot::Sender<()>) {
         let Some(index) = self.slots.find(id) else { return };
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        slot.leaving.push(reply);
+        self.slots.leave(index, reply);
         self.leave_if_written(index);
     }
 
     /// Removes a run that is marked for removal, once no write for it is in progress.
     fn leave_if_written(&mut self, index: u32) {
-        let leaves = self.slots.get(index).is_some_and(|slot| !slot.leaving.is_empty());
-        if leaves && !self.recorder.is_writing(index) {
+        if self.slots.leaves(index) && !self.recorder.is_writing(index) {
             self.leave(index);
         }
     }
 
     /// Removes a run and cancels its request.
     fn leave(&mut self, index: u32) {
-        let Some(slot) = self.slots.remove(index) else { return };
+        let Some((slot, leaving)) = self.slots.remove(index) else { return };
         self.recorder.forget(index);
         self.account.release(index);
         self.tell(Update::WatchList);
-        let Slot { stage, leaving, .. } = slot;
-        if let Stage::Polling { task } = stage {
+        if let Stage::Polling { task } = slot.stage {
             self.requests.abort(&task);
         }
         for reply in leaving {
@@ -596,10 +593,10 @@ impl Scheduler {
 
     /// The write failed, so the observation does not count: the next poll makes it again, when the API allows.
     fn not_recorded(&mut self, index: u32) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
-        if !slot.leaving.is_empty() {
+        if self.slots.leaves(index) {
             return self.leave_if_written(index);
         }
+        let Some(slot) = self.slots.get_mut(index) else { return };
         let now = Instant::now();
         let at = now + slot.pace.after_error(&self.settings.policy, None);
         slot.quiet_until = Some(at);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -65,8 +64,9 @@ pub(super) struct Slot {
     pub(super) pace: Pace,
     pub(super) outlook: Outlook,
     pub(super) polls: u32,
-    pub(super) trouble: Option<Trouble>,
-    pub(super) body: Option<Bytes>,
+    /// Boxed, as what follows, because few runs have one.
+    pub(super) trouble: Option<Box<Trouble>>,
+    pub(super) body: Option<Box<Bytes>>,
     /// The name of its spec, if the settings say to keep it.
     pub(super) spec_name: Option<Arc<str>>,
     /// The API does not accept a poll of this run before this (`Retry-After`).
@@ -87,8 +87,6 @@ pub(super) struct Slot {
     pub(super) sent_at: Instant,
     /// When a poll or a list last answered; before that, when the run was added.
     pub(super) seen_at: Instant,
-    /// Receivers that wait for this run's removal, which happens once the write in progress ends.
-    pub(super) leaving: Vec<oneshot::Sender<()>>,
 }
 
 impl Slot {
@@ -112,7 +110,6 @@ impl Slot {
             slow: false,
             sent_at: now,
             seen_at: now,
-            leaving: Vec::new(),
         }
     }
 
@@ -127,7 +124,7 @@ impl Slot {
                 .remaining(state, prior, now)
                 .and_then(|rest| now.mono.checked_add(rest.expected()?)),
             state: state.clone(),
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.as_deref().cloned(),
             polls: self.polls,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -42,6 +43,8 @@ pub(super) struct Slots {
     /// Those of all waiting runs that a list may answer for.
     for_list: BTreeSet<(Instant, u32)>,
     active: usize,
+    /// Runs to be removed once the write in progress ends, and who waits for that.
+    leaving: BTreeMap<u32, Vec<oneshot::Sender<()>>>,
 }
 
 impl Slots {
@@ -82,8 +85,18 @@ impl Slots {
         self.all.iter().map(|(index, slot)| (*index, &**slot))
     }
 
-    /// Removes a run.
-    pub(super) fn remove(&mut self, index: u32) -> Option<Slot> {
+    /// Marks a run to be removed. The reply is sent then.
+    pub(super) fn leave(&mut self, index: u32, reply: oneshot::Sender<()>) {
+        self.leaving.entry(index).or_default().push(reply);
+    }
+
+    /// Whether a run is marked to be removed.
+    pub(super) fn leaves(&self, index: u32) -> bool {
+        self.leaving.contains_key(&index)
+    }
+
+    /// Removes a run. Returns it and those who wait for that.
+    pub(super) fn remove(&mut self, index: u32) -> Option<(Slot, Vec<oneshot::Sender<()>>)> {
         let stage = self.get(index)?.stage.clone();
         self.enter(index, Stage::Ended);
         let mut slot = self.all.remove(&index)?;
@@ -92,12 +105,12 @@ impl Slots {
             self.active -= 1;
         }
         slot.stage = stage;
-        Some(*slot)
+        Some((*slot, self.leaving.remove(&index).unwrap_or_default()))
     }
 
     /// The runs that wait for their removal.
     pub(super) fn leaving(&self) -> Vec<u32> {
-        self.iter().filter(|(_, slot)| !slot.leaving.is_empty()).map(|(index, _)| index).collect()
+        self.leaving.keys().copied().collect()
     }
 
     /// The number of active runs.
@@ -288,8 +301,8 @@ impl Slots {
             .into_values()
             .map(|slot| FinalRun {
                 polls: slot.polls,
-                body: slot.body,
-                trouble: slot.trouble,
+                body: slot.body.map(|body| *body),
+                trouble: slot.trouble.map(|trouble| *trouble),
                 ..FinalRun::new(slot.watched)
             })
             .collect()

@@ -37,8 +37,8 @@ pub struct RunState {
     pub overdue_told_at: Option<Timestamp>,
     /// When the last stalled warning was sent; cleared when the run makes progress.
     pub stalled_told_at: Option<Timestamp>,
-    /// A reason to stop watching that has not lasted long enough yet.
-    pub doubt: Option<Doubt>,
+    /// A reason to stop watching that has not lasted long enough yet. Boxed, because few runs have one.
+    pub doubt: Option<Box<Doubt>>,
 }
 
 /// How the watch of a run ended.
@@ -110,7 +110,7 @@ impl RunState {
 
     /// When the current doubt becomes an end through time alone. A poll is due then at the latest.
     pub fn doubt_ends_at(&self, patience: &Patience) -> Option<Instant> {
-        self.doubt?.ends_at(self.was_seen(), patience)
+        self.doubt.as_ref()?.ends_at(self.was_seen(), patience)
     }
 
     /// The run's duration by the API's clock: from its creation, including the queue, to its end.

@@ -60,9 +60,11 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
         }
         Observation::Doubt(kind, said_by) => (RunChange::None, Some((*kind, *said_by))),
     };
-    next.doubt = doubt.map(|(kind, said_by)| Doubt::grown(state.doubt, kind, said_by, now.mono));
+    let before = state.doubt.as_deref();
+    next.doubt =
+        doubt.map(|(kind, said_by)| Box::new(Doubt::grown(before.copied(), kind, said_by, now.mono)));
     if next.ended.is_none() {
-        next.ended = next.doubt.and_then(|doubt| ending_of(doubt, &next, now, patience));
+        next.ended = next.doubt.as_deref().and_then(|doubt| ending_of(doubt, &next, now, patience));
     }
     if next.ended.is_some() {
         next.ended_at = Some(now.wall);
@@ -72,7 +74,7 @@ pub fn observe(state: &RunState, seen: &Observation, now: Moment, patience: &Pat
         next.stalled_told_at = None;
     }
     let new_doubt =
-        doubt.map(|(kind, _)| kind).filter(|kind| state.doubt.is_none_or(|before| before.kind != *kind));
+        doubt.map(|(kind, _)| kind).filter(|kind| before.is_none_or(|before| before.kind != *kind));
     Transition { state: next, change, new_doubt }
 }
 
@@ -99,7 +101,7 @@ fn take_in(state: &mut RunState, run: &Run, now: Moment) -> RunChange {
     change
 }
 
-fn ending_of(doubt: Doubt, state: &RunState, now: Moment, patience: &Patience) -> Option<Ending> {
+fn ending_of(doubt: &Doubt, state: &RunState, now: Moment, patience: &Patience) -> Option<Ending> {
     doubt.is_end(state.was_seen(), now.mono, patience).then_some(match doubt.kind {
         DoubtKind::Missing | DoubtKind::NoSuchPage if state.was_seen() => Ending::Gone,
         DoubtKind::Missing | DoubtKind::NoSuchPage => Ending::NeverFound,

@@ -61,22 +61,30 @@ fn adopt(db: &Connection, adoption: &Adoption) -> rusqlite::Result<Adopted> {
     for run in &adoption.runs {
         add_run(db, run)?;
     }
-    let mut adopted = Adopted::default();
-    for mut run in read_runs(db)? {
-        match (adoption.fate)(&run, names.contains(&run.subject.id)) {
+    // With room for all, because a list of many runs that grows leaves memory behind that the allocator keeps.
+    let mut adopted = Adopted { watched: Vec::with_capacity(names.len()), ..Adopted::default() };
+    let mut again = Vec::new();
+    read_runs(db, |mut run| {
+        let name = names.get(&run.subject.id);
+        if let Some(id) = name {
+            // One copy of the id, instead of one for the configuration and one for the scheduler.
+            run.subject.id = RunId::clone(id);
+        }
+        match (adoption.fate)(&run, name.is_some()) {
             Fate::Ended => adopted.ended += 1,
             Fate::Watch => adopted.watched.push(run),
-            Fate::WatchAgain => {
-                add_run(db, &run)?;
-                run.state.watch_again();
-                adopted.watched.push(run);
-            }
-            Fate::Forget => {
-                db.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([run.subject.id.as_str()])?;
-                adopted.forgotten.push(run.subject.id);
-            }
+            Fate::WatchAgain => again.push(run),
+            Fate::Forget => adopted.forgotten.push(run.subject.id),
             Fate::Leave => {}
         }
+    })?;
+    for mut run in again {
+        add_run(db, &run)?;
+        run.state.watch_again();
+        adopted.watched.push(run);
+    }
+    for id in &adopted.forgotten {
+        db.prepare_cached("DELETE FROM runs WHERE id = ?1")?.execute([id.as_str()])?;
     }
     if let Some(prefix) = adoption.forgotten_moments {
         db.execute("DELETE FROM moments WHERE substr(name, 1, length(?1)) = ?1", [prefix])?;

@@ -14,7 +14,11 @@ use crate::run::{Event, EventId, EventKind, RunId, SpecId};
 
 impl RunStore for SqliteStore {
     fn load(&self) -> BoxFuture<'_, Result<Vec<Watched>, StoreError>> {
-        Box::pin(self.queue.call(read_runs))
+        Box::pin(self.queue.call(|db| {
+            let mut runs = Vec::new();
+            read_runs(db, |run| runs.push(run))?;
+            Ok(runs)
+        }))
     }
 
     fn moment(&self, name: MomentName) -> BoxFuture<'_, Result<Option<Timestamp>, StoreError>> {
@@ -66,11 +70,10 @@ impl RunStore for SqliteStore {
     }
 }
 
-/// Every run. A row whose id no longer parses cannot be watched: it stays in the file and is skipped.
-pub(super) fn read_runs(db: &Connection) -> rusqlite::Result<Vec<Watched>> {
+/// Passes every run to `take`. A row whose id no longer parses cannot be watched: it stays in the file and is skipped.
+pub(super) fn read_runs(db: &Connection, mut take: impl FnMut(Watched)) -> rusqlite::Result<()> {
     let mut select = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs"))?;
-    let rows = select.query_map((), read_run)?.filter_map(Result::transpose);
-    rows.collect()
+    select.query_map((), read_run)?.filter_map(Result::transpose).try_for_each(|run| run.map(&mut take))
 }
 
 fn write(db: &Connection, commit: &Commit, allowed: &Allowed) -> rusqlite::Result<()> {
