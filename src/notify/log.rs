@@ -108,11 +108,11 @@ fn log(notice: &Notice) {
 
 #[cfg(test)]
 mod tests {
-    use tracing::Subscriber;
+    use tracing::{Level, Subscriber};
     use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
     use super::*;
-    use crate::run::Event;
+    use crate::run::{Ending, Event, RunState, Subject, Terminal};
 
     /// A writer that handles receipts with `F`.
     struct Writer<F>(F);
@@ -146,6 +146,40 @@ mod tests {
         let stuck = sent(move |receipt| *keeper.lock().unwrap() = receipt).await.unwrap_err();
         assert!(stuck.contains("within 5s"), "{stuck}");
         assert!(kept.lock().unwrap().take().unwrap().is_void(), "it need not be written any more");
+    }
+
+    /// Keeps the level of each line.
+    #[derive(Clone, Default)]
+    struct Levels(std::sync::Arc<std::sync::Mutex<Vec<Level>>>);
+
+    impl<S: Subscriber> Layer<S> for Levels {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            self.0.lock().unwrap().push(*event.metadata().level());
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_level_of_its_event() {
+        let subject = Subject { id: "r1".parse().unwrap(), name: None };
+        let now = crate::clock::wall();
+        let state = RunState::new(now);
+        let ending = |terminal| {
+            let ending = Ending::Finished(terminal);
+            Event::of_ending("https://a", &subject, ending, &state, None, now)
+        };
+        let levels = Levels::default();
+        let subscriber = tracing_subscriber::registry().with(levels.clone());
+        let _default = tracing::subscriber::set_default(subscriber);
+        for event in [
+            ending(Terminal::Succeeded),
+            ending(Terminal::Failed),
+            Event::of_warning("https://a", &subject, EventKind::RunStalled, &state, now, now),
+            Event::of_outage("https://a", "no_answer", now, now),
+        ] {
+            let json = serde_json::to_string(&event.payload).unwrap().into();
+            log(&Notice { event_id: event.id, payload: event.payload, json, attempt: 1 });
+        }
+        assert_eq!(*levels.0.lock().unwrap(), [Level::INFO, Level::ERROR, Level::WARN, Level::WARN]);
     }
 
     #[tokio::test]

@@ -362,6 +362,20 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_has_the_status_that_its_run_still_has() {
+        let subject = Subject { id: "r1".parse().unwrap(), name: None };
+        let mut state = RunState::new(Timestamp::UNIX_EPOCH);
+        state.status = Some(RunStatus::parse(Some("PROCESSING")));
+        let (since, at) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+        for kind in [EventKind::RunStalled, EventKind::RunOverdue] {
+            let warning = Event::of_warning("https://a", &subject, kind, &state, since, at);
+            let json = serde_json::to_value(&warning.payload).unwrap();
+            assert_eq!(json["data"]["status"], "PROCESSING", "{json}");
+            assert_eq!(json["data"]["since"], "1970-01-01T00:00:00Z", "{json}");
+        }
+    }
+
+    #[test]
     fn the_largest_payload_stays_under_20_kb() {
         let longest = "\u{1F9EA}\"\\".repeat(MAX_TEXT / 3);
         let long = Some(longest.clone());

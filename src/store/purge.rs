@@ -66,7 +66,7 @@ impl SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::{Ending, Subject, Terminal};
+    use crate::run::{Ending, Event, EventKind, Subject, Terminal};
     use crate::store::testing::{at, end, settle, states};
     use crate::store::{Commit, Outcome, RunStore as _, Watched};
 
@@ -91,6 +91,57 @@ mod tests {
         told.sort();
         assert_eq!(told, ["untold", "young"], "with its deliveries");
         assert_eq!(store.purge(Duration::from_secs(500), wanted, at(1000)).await.unwrap(), 0);
+    }
+
+    /// A run that ended at `ended`, with a warning at 100 whose delivery was settled at `settled`.
+    async fn warned(store: &SqliteStore, id: &str, ended: Option<i64>, settled: Option<i64>) {
+        let mut run = Watched::new(Subject { id: id.parse().unwrap(), name: None }, at(0));
+        let (kind, now) = (EventKind::RunStalled, at(100));
+        let warning = Event::of_warning("s", &run.subject, kind, &run.state, at(50), now);
+        let channels = settled.map(|_| "ops".into()).into_iter().collect();
+        let events = vec![(warning, channels)];
+        store.commit(Commit { run: Some(run.clone()), events, moment: None }).await.unwrap();
+        if let Some(settled) = settled {
+            settle(store, settled, Outcome::Delivered).await;
+        }
+        if let Some(ended) = ended {
+            run.state.ended = Some(Ending::Finished(Terminal::Failed));
+            run.state.ended_at = Some(at(ended));
+            store.commit(Commit { run: Some(run), ..Commit::default() }).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_is_as_old_as_its_last_delivery_and_the_end_of_its_run() {
+        let store = SqliteStore::in_memory().unwrap();
+        // What is before 500 is old.
+        warned(&store, "old", Some(499), Some(499)).await;
+        warned(&store, "delivered-late", Some(100), Some(500)).await;
+        warned(&store, "ended-late", Some(500), Some(101)).await;
+        warned(&store, "active", None, Some(101)).await;
+        warned(&store, "old-for-nobody", Some(499), None).await;
+        warned(&store, "late-for-nobody", Some(500), None).await;
+        for (id, ended, event_at) in [("silent", 500, None), ("reported-late", 499, Some(500))] {
+            let mut run = Watched::new(Subject { id: id.parse().unwrap(), name: None }, at(0));
+            run.state.ended = Some(Ending::Gone);
+            run.state.ended_at = Some(at(ended));
+            let event = |now| {
+                Event::of_warning("s", &run.subject, EventKind::RunStalled, &run.state, at(50), at(now))
+            };
+            let events = event_at.map(|now| (event(now), Vec::new())).into_iter().collect();
+            store.commit(Commit { run: Some(run), events, moment: None }).await.unwrap();
+        }
+        assert_eq!(store.purge(Duration::from_secs(500), Kept::default(), at(1000)).await.unwrap(), 2);
+        let mut left: Vec<_> =
+            store.load().await.unwrap().iter().map(|run| run.subject.id.to_string()).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            ["active", "delivered-late", "ended-late", "late-for-nobody", "reported-late", "silent"]
+        );
+        let mut with_events: Vec<_> = states(&store).await.into_iter().map(|(run, ..)| run).collect();
+        with_events.sort();
+        assert_eq!(with_events, ["active", "delivered-late", "ended-late"]);
     }
 
     #[tokio::test]

@@ -73,6 +73,18 @@ fn counters_begin_at_zero_for_every_channel_there_is() {
 }
 
 #[test]
+fn the_budget_in_the_metrics_is_that_of_the_last_reload() {
+    let api = Stub::with([]);
+    let home = Home::new(&api);
+    let daemon = home.start();
+    std::fs::write(home.path("config.toml"), "[poll]\nrequests_per_minute = 30\n").unwrap();
+    assert_eq!(home.run(&["reload"]).code, Some(0));
+    let text = metrics(&home);
+    assert!(text.contains("\nrunwatch_request_budget_per_minute 30\n"), "{text}");
+    stop(daemon);
+}
+
+#[test]
 fn what_never_was_has_no_time() {
     let api = Stub::then_forever([], run().status("FAILED").ok());
     let home = Home::new(&api);
@@ -111,6 +123,7 @@ fn a_refused_configuration_is_in_the_metrics_and_said_where_it_is_asked_about() 
     home.configure("nonsense = 1\n");
     assert_eq!(home.run(&["reload"]).code, Some(78));
     assert!(metrics(&home).contains("runwatch_config_last_reload_successful 0\n"));
+    home.wait_for("0 deliveries pending, the last configuration is refused");
     let (code, said) = ask(&home.socket(), "GET /readyz");
     // It does its work with the old one, as docs/operate.md says.
     assert!(code == 200 && said.contains("the last configuration is refused"), "{code} {said}");

@@ -10,7 +10,7 @@ use runwatch::notify::delivery::Drain;
 use runwatch::notify::{Channel, Dispatcher, Notice, Notifier, NotifyError, Retry, RetrySchedule};
 use runwatch::run::{Ending, Event, RunState, Subject, Terminal};
 use runwatch::secret::KnownSecrets;
-use runwatch::store::{Commit, Outbox, Route, Routes, RunStore as _, SqliteStore, Watched};
+use runwatch::store::{Claim, Commit, Outbox, Owner, Route, Routes, RunStore as _, SqliteStore, Watched};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -153,6 +153,25 @@ async fn an_event_is_told_once_to_each_channel() {
         assert_eq!(sent, [(id.clone(), 1)]);
     }
     assert!(setup.store.undelivered().await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_outlasts_the_longest_attempt_and_the_record_of_it() {
+    let hangs = Arc::new(Fake::slow(Duration::from_secs(999)));
+    let setup = deliver(&[("a", Arc::clone(&hangs))]);
+    setup.fail("r", &["a"]).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(hangs.sent().len(), 1, "the attempt is under way");
+    let (channel, owner) = ("a".into(), Owner("another process".into()));
+    let claimed = async |after| {
+        let now = (setup.wall)() + Duration::from_secs(after);
+        let lease = Duration::from_secs(1);
+        let claim = Claim { channel: &channel, owner: &owner, now, lease, limit: 9, in_hand: &[] };
+        setup.store.claim(claim).await.unwrap().len()
+    };
+    // An attempt may take 20 s.
+    assert_eq!(claimed(45).await, 0, "the result may still be on its way to the store");
+    assert_eq!(claimed(60).await, 1);
 }
 
 #[tokio::test(start_paused = true)]

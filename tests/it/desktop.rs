@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,6 +12,7 @@ use crate::support::body::run;
 use crate::support::need;
 use crate::support::stub::Stub;
 use crate::support::until::until;
+use crate::support::world::{Course, Point, Temper, World};
 
 const ID: &str = "5eed0000-0000-4000-8000-000000000101";
 
@@ -129,6 +131,29 @@ fn runs_that_end_together_are_one_notification() {
     assert_eq!(shown.len(), 1, "{shown:?}");
     assert_eq!(shown[0].0, "3 runs have ended: 1 failed, 2 succeeded");
     assert!(shown[0].1.contains("Run a failed") && shown[0].1.contains("Run c succeeded"), "{shown:?}");
+}
+
+#[test]
+fn the_end_of_a_run_replaces_the_warning_about_it() {
+    let Some(desktop) = Session::desktop() else { return };
+    let (bus, asked) = (desktop.bus.clone(), AtomicUsize::new(0));
+    let world = World::start(move |point| {
+        // The run ends when the warning is on the screen.
+        if point == Point::Asked && asked.fetch_add(1, Ordering::SeqCst) == 1 {
+            until("the warning", || {
+                let mut dunstctl = Command::new("dunstctl");
+                dunstctl.args(["count", "displayed"]).env("DBUS_SESSION_BUS_ADDRESS", &bus);
+                dunstctl.output().unwrap().stdout == b"1\n"
+            });
+        }
+    });
+    let course = Course::through(&["PROCESSING", "FAILED"]).with("created_at", "2020-01-01T00:00:00Z");
+    world.begin([(ID.to_owned(), course)].into(), Temper::default());
+    let config = "batch = \"never\"\n[alerts]\noverdue_after = \"1h\"\n[[notify.desktop]]\n";
+    let output = desktop.runwatch(&["watch", ID]).base_url(&world.url()).quick(config).run();
+    assert_eq!(output.code, Some(1), "{output:?}");
+    let titles: Vec<String> = desktop.shown().into_iter().map(|(title, ..)| title).collect();
+    assert_eq!(titles, [format!("Run {ID} failed")]);
 }
 
 #[test]

@@ -165,6 +165,18 @@ async fn one_last_poll_comes_exactly_when_it_is_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_poll_waits_for_no_budget() {
+    let ids: Vec<String> = (0..20).map(|n| format!("r{n:02}")).collect();
+    let api = ids.iter().fold(Api::new(), |api, id| api.with(id, |_, _| status("PROCESSING")));
+    let watch = Watch::start(api, Settings { requests_per_minute: 6, ..settings() });
+    sleep(seconds(600)).await;
+    watch.ask(Command::FinalPoll).await;
+    assert_eq!(watch.api.started.elapsed(), seconds(600));
+    let (_, api) = watch.stop().await;
+    assert!(ids.iter().all(|id| api.times(id).last() == Some(&600.0)), "every run is polled at the deadline");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_poll_that_began_before_the_deadline_is_not_the_last() {
     let mut api = Api::new().with("r", |times, _| status(if times == 1 { "PROCESSING" } else { "FAILED" }));
     api.latency = seconds(8);
@@ -307,6 +319,24 @@ async fn a_resumed_machine_asks_about_everything_within_the_budget() {
         assert!(last >= 900.0, "{id} was asked about at {last} last");
     }
     assert_eq!(watch.api.times("held").len(), 1, "what the API asked for holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_request_budget_holds_from_the_reload_on() {
+    let mut api = Api::new();
+    for n in 0..50 {
+        api = api.with(&format!("r{n:02}"), |_, _| status("PROCESSING"));
+    }
+    let watch = Watch::start(api, Settings { requests_per_minute: 6, ..settings() });
+    let mut before = 0;
+    for (requests_per_minute, allowed) in [(6, 40..=61), (600, 400..=6000), (6, 40..=61)] {
+        let settings = Box::new(Settings { requests_per_minute, ..settings() });
+        watch.commands.send(Command::Reconfigure(settings, Arc::clone(&watch.api) as _)).await.unwrap();
+        sleep(seconds(600)).await;
+        let asked = watch.api.asked.lock().unwrap().len();
+        let sent = asked - std::mem::replace(&mut before, asked);
+        assert!(allowed.contains(&sent), "{sent} in ten minutes of {requests_per_minute} a minute");
+    }
 }
 
 #[tokio::test(start_paused = true)]

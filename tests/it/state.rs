@@ -395,11 +395,12 @@ fn that_a_run_was_removed_is_forgotten_in_time_also_where_no_runs_are_looked_for
     };
     let db = Connection::open(place.state().join("runwatch.db")).unwrap();
     let now = jiff::Timestamp::now().as_microsecond();
-    for (id, at) in [("long-ago", 1_000_000), ("now", now)] {
+    let day = 24 * 3600 * 1_000_000;
+    for (id, at) in [("long-ago", 1_000_000), ("now", now), ("yesterday", now - day)] {
         db.execute("INSERT INTO removed_runs (id, at) VALUES (?1, ?2)", (id, at)).unwrap();
     }
     drop(db);
-    assert_eq!(removed(), ["long-ago", "now"]);
+    assert_eq!(removed(), ["long-ago", "now", "yesterday"]);
     let daemon = place.daemon(&["a"]).spawn();
     place.wait_for(Point::Answered);
     let copy = place.dir.path().join("copy.db");
@@ -407,8 +408,8 @@ fn that_a_run_was_removed_is_forgotten_in_time_also_where_no_runs_are_looked_for
         let args = ["state", "backup", "--force", copy.to_str().unwrap()];
         runwatch(&args).env("RUNWATCH_SOCKET", place.socket()).run();
         let count = |db: &Connection| db.query_row("SELECT count(*) FROM removed_runs", (), |row| row.get(0));
-        Connection::open(&copy).is_ok_and(|db| count(&db).is_ok_and(|count: i64| count == 1))
+        Connection::open(&copy).is_ok_and(|db| count(&db).is_ok_and(|count: i64| count == 2))
     });
     stop(daemon);
-    assert_eq!(removed(), ["now"]);
+    assert_eq!(removed(), ["now", "yesterday"], "they are kept for 30 days");
 }

@@ -327,6 +327,14 @@ fn what_decides_the_exit_code_is_shown() {
 }
 
 #[test]
+fn every_run_is_polled_once_more_when_the_deadline_passes() {
+    let stub = Stub::with([run().ok(), run().status("FAILED").ok()]);
+    let hourly = "[poll]\neagerness = \"off\"\ninitial_interval = \"1h\"\nmax_interval = \"1h\"\n";
+    let output = runwatch(&["wait", ID, "--timeout", "2s"]).api(&stub).config(hourly).run();
+    assert_eq!(output.code, Some(1), "{output:?}");
+}
+
+#[test]
 fn a_result_in_text_gives_its_reasons_once() {
     let said = |args: &[&str], reason: &str| {
         let stub = Stub::then_forever([partial()], run().ok());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use runwatch::api::PollErrorKind;
-use runwatch::poll::{Alerts, Outage, Settings};
+use runwatch::poll::{Alerts, Curve, Outage, Policy, Settings};
 use runwatch::run::{DoubtKind, Ending, Patience, Run, Terminal};
 use runwatch::store::{DeliveryFilter, RunStore as _};
 use tokio::time::sleep;
@@ -39,6 +39,22 @@ async fn an_overdue_and_a_stalled_run_are_told_once_and_watched_on() {
     );
     let stored = watch.store.load().await.unwrap();
     assert!(stored[0].state.overdue_told_at.is_some(), "a restart does not tell it again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_polled_when_it_becomes_overdue_however_long_its_pause_is() {
+    let created_at = Timestamp::now();
+    let api = Api::new().with("late", move |_, _| {
+        status("PROCESSING").map(|run| Run { created_at: Some(created_at), ..run })
+    });
+    let alerts = Alerts { overdue_after: Some(seconds(600)), ..settings().alerts };
+    let day = Curve { initial: seconds(86_400), multiplier: 1.0, max: seconds(86_400), jitter: 0.0 };
+    let policy = Policy { healthy: day, ..settings().policy };
+    let watch = Watch::start(api, Settings { alerts, policy, ..settings() });
+    sleep(seconds(610)).await;
+    let polled = watch.api.times("late");
+    // The wall clock hardly moves in here, so the run is not overdue even then.
+    assert!(polled.len() == 2 && polled[1] <= 600.0, "{polled:?}");
 }
 
 #[tokio::test(start_paused = true)]
