@@ -242,13 +242,15 @@ fn write_new<T>(
     let failed = |error: &dyn fmt::Display| StateError::Failed(cannot(dir, error));
     for left_over in [&part, &new] {
         match std::fs::remove_file(left_over) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(&error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(&format!("{}: {error}", left_over.display())));
+            }
             _ => {}
         }
     }
     match write(&part) {
         Ok(written) => {
-            std::fs::rename(&part, &new).map_err(|error| failed(&error))?;
+            std::fs::rename(&part, &new).map_err(|error| failed(&format!("{}: {error}", new.display())))?;
             Ok(Some(written))
         }
         Err(error) if error.kind == StoreErrorKind::Corrupt => {

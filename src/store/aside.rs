@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use super::files::{PARTS, check, part};
+use super::files::{PARTS, check, named, part};
 
 /// Renames a database with all its files. Returns the new name, or `None` if there is no database. `why` is part of the
 /// name.
@@ -24,7 +24,7 @@ pub fn set_aside(database: &Path, why: &str, now: Timestamp) -> io::Result<Optio
         link(&part(database, suffix), &part(&aside, suffix))?;
     }
     // After this, the renamed files are complete.
-    std::fs::rename(database, &aside)?;
+    rename(database, &aside)?;
     for suffix in PARTS {
         unlink(&part(database, suffix), &part(&aside, suffix))?;
     }
@@ -40,7 +40,7 @@ pub fn roll_forward(new: &Path, database: &Path, now: Timestamp) -> io::Result<(
     }
     // The new database must not use the old one's log.
     set_orphans_aside(database, now)?;
-    std::fs::rename(new, database)?;
+    rename(new, database)?;
     sync_dir(database);
     Ok(())
 }
@@ -54,7 +54,7 @@ pub fn remove_own(path: &Path) -> io::Result<bool> {
     if std::fs::symlink_metadata(path)?.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it belongs to another user"));
     }
-    std::fs::remove_file(path).map(|()| true)
+    remove(path).map(|()| true)
 }
 
 /// Handles a log without its database: the process was killed while it set the database aside. The log is dropped if
@@ -69,9 +69,9 @@ pub(super) fn set_orphans_aside(database: &Path, now: Timestamp) -> io::Result<(
             continue;
         }
         if has_another_name(&orphan, database)? || suffix == "-shm" {
-            std::fs::remove_file(&orphan)?;
+            remove(&orphan)?;
         } else {
-            std::fs::rename(&orphan, part(&free_name(database, "orphan", now)?, suffix))?;
+            rename(&orphan, &part(&free_name(database, "orphan", now)?, suffix))?;
         }
     }
     Ok(())
@@ -82,9 +82,11 @@ fn link(from: &Path, to: &Path) -> io::Result<()> {
     match std::fs::hard_link(from, to) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(named(to, &error)),
         // Copies the file if the file system does not support links.
-        Err(_) => std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()),
+        Err(_) => std::fs::copy(from, to)
+            .and_then(|_| File::open(to)?.sync_all())
+            .map_err(|error| named(to, &error)),
     }
 }
 
@@ -94,7 +96,7 @@ fn unlink(first: &Path, second: &Path) -> io::Result<()> {
         return Ok(());
     }
     match std::fs::remove_file(first) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(named(first, &error)),
         _ => Ok(()),
     }
 }
@@ -103,8 +105,16 @@ fn is_there(path: &Path) -> io::Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => Err(named(path, &error)),
     }
+}
+
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::rename(from, to).map_err(|error| named(from, &error))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path).map_err(|error| named(path, &error))
 }
 
 /// Whether a file has another name next to the database.

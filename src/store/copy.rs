@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{FlockOperation, fcntl_lock};
 
 use super::damage::check_pages;
-use super::files::{NO_SURPRISE, make, part, resolved};
-use super::sqlite::unusable;
+use super::files::{NO_SURPRISE, make, named, part, resolved};
+use super::sqlite::{unusable, unusable_at};
 use super::{StoreError, StoreErrorKind};
 
 /// Number of pages to copy at a time, which takes a few milliseconds. Other calls run in between.
@@ -51,10 +51,10 @@ pub(super) fn snapshot(
 ) -> Result<File, StoreError> {
     let to = part(database, ".backup");
     remove(&to)?;
-    let copied = make(&to).map_err(|error| unusable(&error)).and_then(|file| {
+    let copied = make(&to).map_err(|error| unusable_at(&to, &error)).and_then(|file| {
         drop(file);
         copy(from, &to, go_on)?;
-        File::open(&to).map_err(|error| unusable(&error))
+        File::open(&to).map_err(|error| unusable_at(&to, &error))
     });
     remove(&to)?;
     copied
@@ -65,7 +65,7 @@ pub(super) fn snapshot(
 /// Blocks. Changes nothing in the database's directory. Must not be called in a process that has the database open,
 /// because closing any descriptor of the file drops that process's locks.
 pub fn copy_unused(database: &Path, to: &Path) -> Result<(), StoreError> {
-    let failed = |error: io::Error| unusable(&error);
+    let failed = |error: io::Error| unusable_at(database, &error);
     let open_file = |path: &Path| OpenOptions::new().read(true).custom_flags(NO_SURPRISE).open(path);
     let file = open_file(database).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
@@ -78,9 +78,9 @@ pub fn copy_unused(database: &Path, to: &Path) -> Result<(), StoreError> {
             let message = format!("{} is in use by another process", database.display());
             StoreError { kind: StoreErrorKind::Busy, message }
         }
-        error => unusable(&error.into()),
+        error => failed(error.into()),
     })?;
-    let copied = copy_files(&file, database, to).map_err(failed).and_then(|()| {
+    let copied = copy_files(&file, database, to).map_err(|error| unusable(&error)).and_then(|()| {
         let copy = open(to)?;
         finish(copy)
     });
@@ -114,13 +114,18 @@ pub fn is_copy(path: &Path) -> bool {
 const LOGS: [&str; 2] = ["-wal", "-journal"];
 
 fn copy_files(mut database: &File, path: &Path, to: &Path) -> io::Result<()> {
-    let mut copy = OpenOptions::new().write(true).custom_flags(NO_SURPRISE).open(to)?;
-    io::copy(&mut database, &mut copy)?;
+    let writing = |error: io::Error| named(to, &error);
+    let mut copy = OpenOptions::new().write(true).custom_flags(NO_SURPRISE).open(to).map_err(writing)?;
+    io::copy(&mut database, &mut copy).map_err(writing)?;
     for suffix in LOGS {
-        match OpenOptions::new().read(true).custom_flags(NO_SURPRISE).open(part(path, suffix)) {
-            Ok(mut log) => drop(io::copy(&mut log, &mut make(&part(to, suffix))?)?),
+        let (from, to) = (part(path, suffix), part(to, suffix));
+        match OpenOptions::new().read(true).custom_flags(NO_SURPRISE).open(&from) {
+            Ok(mut log) => {
+                let mut copy = make(&to).map_err(|error| named(&to, &error))?;
+                io::copy(&mut log, &mut copy).map_err(|error| named(&from, &error))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(named(&from, &error)),
         }
     }
     Ok(())
@@ -144,7 +149,7 @@ fn finish(copy: Connection) -> Result<(), StoreError> {
 
 fn remove(path: &Path) -> Result<(), StoreError> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable(&error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unusable_at(path, &error)),
         _ => Ok(()),
     }
 }

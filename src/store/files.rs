@@ -90,7 +90,8 @@ fn explained(path: &Path, error: io::Error) -> io::Error {
     }
 }
 
-fn named(path: &Path, error: &io::Error) -> io::Error {
+/// The error with the path, which the operating system does not name.
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

@@ -16,7 +16,7 @@ use super::between::between;
 use super::files::{make, resolved};
 use super::schema::{SCHEMA, schema_of};
 use super::sqlite::leave_files;
-use super::sqlite::unusable;
+use super::sqlite::unusable_at;
 use super::{StoreError, StoreErrorKind};
 
 /// Maximum number of reads in one table of one source, because each may fail at once.
@@ -117,7 +117,7 @@ fn open(database: &Path, file_system: &str) -> Result<Connection, StoreError> {
 
 /// Removes the file after an error.
 fn copy_readable(from: &[&Connection], to: &Path) -> Result<Salvaged, StoreError> {
-    make(to).map_err(|error| unusable(&error))?;
+    make(to).map_err(|error| unusable_at(to, &error))?;
     // Reads a file that is cut off, or with a broken schema, as far as possible.
     let lenient = |is_so| {
         for source in from {

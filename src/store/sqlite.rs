@@ -153,7 +153,7 @@ pub struct Original<'c> {
 impl Original<'_> {
     /// Copies everything that is still readable into a new file.
     pub fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        make(path).map_err(|error| unusable(&error))?;
+        make(path).map_err(|error| unusable_at(path, &error))?;
         copy(self.connection, path, || true).inspect_err(|_| drop(std::fs::remove_file(path)))
     }
 
@@ -191,6 +191,11 @@ pub(super) fn unusable(error: &io::Error) -> StoreError {
         _ => StoreErrorKind::Io,
     };
     StoreError { kind, message: error.to_string() }
+}
+
+/// As [`unusable`], with the path in the message.
+pub(super) fn unusable_at(path: &Path, error: &io::Error) -> StoreError {
+    unusable(&files::named(path, error))
 }
 
 #[cfg(test)]

@@ -140,3 +140,16 @@ fn force_replaces_no_link_no_socket_and_no_state() {
     }
     stop(daemon);
 }
+
+#[test]
+fn what_is_in_the_way_of_a_copy_is_named() {
+    let place = Place::with(&[("a", &["PROCESSING"])]);
+    let daemon = place.daemon(&["a"]).spawn();
+    place.wait_for(Point::Answered);
+    let (file, in_the_way) = (place.dir.path().join("copy.db"), place.state().join("runwatch.db.backup"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    let refused = backup(&place, &file, &[]);
+    assert_eq!(refused.code, Some(70), "{refused:?}");
+    assert!(refused.stderr.contains(in_the_way.to_str().unwrap()), "{refused:?}");
+    stop(daemon);
+}
