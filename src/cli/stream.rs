@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use console::Term;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -25,8 +26,8 @@ impl Stream {
     /// Writes everything and flushes, on this thread.
     pub(super) fn write(self, bytes: &[u8]) -> io::Result<()> {
         match self {
-            Self::Stdout => write_fully(io::stdout().lock(), bytes),
-            Self::Stderr => write_fully(io::stderr().lock(), bytes),
+            Self::Stdout => write_whole(io::stdout().lock(), bytes, &STDOUT_TORN),
+            Self::Stderr => write_whole(io::stderr().lock(), bytes, &STDERR_TORN),
         }
     }
 
@@ -77,15 +78,37 @@ fn reflows() -> bool {
     has("TMUX") || !(has("XTERM_VERSION") || has("STY") || is_console)
 }
 
+/// Whether a stream ends in the middle of a line, because the last write failed there, as on a full disk.
+static STDOUT_TORN: AtomicBool = AtomicBool::new(false);
+static STDERR_TORN: AtomicBool = AtomicBool::new(false);
+
+/// Writes everything. What follows a line that was cut off begins on a line of its own.
+fn write_whole(mut out: impl Write + AsFd, bytes: &[u8], torn: &AtomicBool) -> io::Result<()> {
+    if bytes.is_empty() {
+        return waiting(&mut out, Write::flush);
+    }
+    if torn.load(Ordering::Relaxed) {
+        write_fully(&mut out, b"\n").map_err(|(_, error)| error)?;
+        torn.store(false, Ordering::Relaxed);
+    }
+    write_fully(&mut out, bytes).map_err(|(written, error)| {
+        torn.store(written > 0 && bytes[written - 1] != b'\n', Ordering::Relaxed);
+        error
+    })
+}
+
 /// Writes everything, and waits where there is no room: whoever reads may have made the pipe non-blocking for both ends.
-fn write_fully(mut out: impl Write + AsFd, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match waiting(&mut out, |out| out.write(bytes))? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => bytes = &bytes[written..],
+/// An error comes with the number of bytes that were written.
+fn write_fully(out: &mut (impl Write + AsFd), bytes: &[u8]) -> Result<(), (usize, io::Error)> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match waiting(out, |out| out.write(&bytes[written..])) {
+            Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) => return Err((written, error)),
         }
     }
-    waiting(&mut out, Write::flush)
+    waiting(out, Write::flush).map_err(|error| (written, error))
 }
 
 /// Tries again until there is room.
@@ -99,5 +122,58 @@ fn waiting<O: AsFd, T>(out: &mut O, mut attempt: impl FnMut(&mut O) -> io::Resul
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::BorrowedFd;
+
+    use super::*;
+
+    /// A file on a disk with room for so many bytes.
+    struct Disk {
+        file: std::fs::File,
+        room: usize,
+        kept: Vec<u8>,
+    }
+
+    impl Write for &mut Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let written = bytes.len().min(self.room);
+            if written == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room -= written;
+            self.kept.extend_from_slice(&bytes[..written]);
+            Ok(written)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsFd for &mut Disk {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.file.as_fd()
+        }
+    }
+
+    #[test]
+    fn what_follows_a_line_that_was_cut_off_begins_on_its_own_line() {
+        let torn = AtomicBool::new(false);
+        let mut disk = Disk { file: std::fs::File::open("/dev/null").unwrap(), room: 8, kept: Vec::new() };
+        assert!(write_whole(&mut disk, b"one\n", &torn).is_ok());
+        assert!(write_whole(&mut disk, b"two\nthree\n", &torn).is_err(), "cut off after a line");
+        disk.room = 3;
+        assert!(write_whole(&mut disk, b"four\n", &torn).is_err());
+        assert!(write_whole(&mut disk, b"lost\n", &torn).is_err());
+        disk.room = 1;
+        assert!(write_whole(&mut disk, b"lost\n", &torn).is_err(), "only the line break had room");
+        disk.room = 100;
+        assert!(write_whole(&mut disk, b"five\n", &torn).is_ok());
+        assert!(write_whole(&mut disk, b"six\n", &torn).is_ok());
+        assert_eq!(String::from_utf8_lossy(&disk.kept), "one\ntwo\nfou\nfive\nsix\n");
     }
 }
