@@ -1,7 +1,8 @@
 //! Removes secrets from foreign text, because a gateway, a receiver or a program may repeat what it was sent.
 //!
 //! Knows these forms of a secret: as it is, in any case, percent-encoded once or twice, escaped for HTML, base64 in
-//! every alignment, hexadecimal, and any eight characters in a row of these. Used when foreign text arrives, before it
+//! every alignment, hexadecimal, and any eight characters in a row of these. The same for the bytes of a secret that is
+//! base64, such as `whsec_…`. Used when foreign text arrives, before it
 //! is cut to a length. A cut could otherwise leave more than seven characters.
 
 use std::borrow::Cow;
@@ -9,8 +10,12 @@ use std::collections::HashSet;
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{
+    GeneralPurpose, GeneralPurposeConfig, STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD,
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use reqwest::Url;
 
 /// The replacement for a secret.
@@ -21,6 +26,18 @@ const WINDOW: usize = 8;
 
 /// Minimum length of a secret, in characters. Removing shorter ones would damage ordinary words.
 const SHORTEST: usize = 4;
+
+/// Minimum length of a decoded secret that is no text, in bytes. Removing less would damage other text.
+const SHORTEST_BINARY: usize = 16;
+
+/// What signing secrets begin with; the rest is base64.
+const SIGNING: &str = "whsec_";
+
+/// Base64 with or without padding.
+const DECODE: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const DECODE_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+const LENIENT: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
 
 /// URL encoders may leave these characters as they are (RFC 3986, section 2.3).
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -59,6 +76,9 @@ impl Redactor {
             let form = form.to_ascii_lowercase();
             self.beginnings.resize(1024, 0);
             for window in form.as_bytes().windows(WINDOW).filter_map(|window| window.try_into().ok()) {
+                if is_unreadable(window) {
+                    continue;
+                }
                 let (word, bit) = beginning(window);
                 self.beginnings[word] |= bit;
                 self.windows.insert(window);
@@ -257,35 +277,55 @@ fn beginning(window: [u8; WINDOW]) -> (usize, u64) {
     ((hash >> 6) as usize, 1 << (hash & 63))
 }
 
+/// Whether a window has nothing but replacement characters, which many bytes become.
+fn is_unreadable(window: [u8; WINDOW]) -> bool {
+    const REPLACEMENT: [u8; 3] = [0xef, 0xbf, 0xbd];
+    window.iter().all(|byte| REPLACEMENT.contains(byte))
+}
+
 /// A secret in every form.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
-    for kept in [NON_ALPHANUMERIC, UNRESERVED] {
-        let encoded = utf8_percent_encode(secret, kept).to_string();
-        // A redirect encodes its target once more.
-        forms.push(encoded.replace('%', "%25"));
-        forms.push(encoded);
-    }
     let escaped = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     for quote in ["\"", "&quot;", "&#34;"] {
         for apostrophe in ["'", "&#39;", "&#x27;"] {
             forms.push(escaped.replace('\'', apostrophe).replace('"', quote));
         }
     }
-    forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat());
-    forms.push(secret.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat());
+    encode(secret.as_bytes(), &mut forms);
+    // A key that is base64 itself may be shown decoded.
+    let encoded = secret.strip_prefix(SIGNING).unwrap_or(secret);
+    let decoded = [&DECODE, &DECODE_URL_SAFE].into_iter().find_map(|engine| engine.decode(encoded).ok());
+    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+    if let Some(bytes) = decoded.filter(|bytes| is_text(bytes) || bytes.len() >= SHORTEST_BINARY) {
+        // As a lenient reader of UTF-8 shows them, as one of Latin-1, and as a program's source.
+        forms.push(String::from_utf8_lossy(&bytes).into_owned());
+        forms.push(bytes.iter().map(|byte| char::from(*byte)).collect());
+        forms.push(bytes.iter().map(|byte| std::ascii::escape_default(*byte).to_string()).collect());
+        encode(&bytes, &mut forms);
+    }
+    forms
+}
+
+/// Adds the encodings of some bytes.
+fn encode(bytes: &[u8], forms: &mut Vec<String>) {
+    for kept in [NON_ALPHANUMERIC, UNRESERVED] {
+        let encoded = percent_encode(bytes, kept).to_string();
+        // A redirect encodes its target once more.
+        forms.push(encoded.replace('%', "%25"));
+        forms.push(encoded);
+    }
+    for before in ["", "%", "\\x"] {
+        forms.push(bytes.iter().map(|byte| format!("{before}{byte:02x}")).collect::<Vec<_>>().concat());
+    }
     // After a prefix of any length. The characters shared with the prefix or suffix are cut off.
-    for (before, shared) in [("", 0), ("\0", 2), ("\0\0", 3)] {
-        let bytes = format!("{before}{secret}");
+    for (before, shared) in [(&b""[..], 0), (b"\0", 2), (b"\0\0", 3)] {
+        let bytes = [before, bytes].concat();
         let whole = bytes.len() * 8 / 6;
         for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
             forms.push(engine.encode(&bytes).get(shared..whole).unwrap_or_default().to_owned());
         }
     }
-    // A key that is base64 itself may be shown decoded.
-    let decoded = [STANDARD.decode(secret), URL_SAFE.decode(secret)].into_iter().flatten();
-    forms.extend(decoded.filter_map(|bytes| String::from_utf8(bytes).ok()));
-    forms
 }
 
 /// Length of the JSON string at the start of `json`, with quotes; `None` if it is cut off.

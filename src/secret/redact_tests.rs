@@ -2,6 +2,9 @@
 
 use proptest::prelude::*;
 
+use base64::engine::general_purpose::URL_SAFE;
+use percent_encoding::utf8_percent_encode;
+
 use super::*;
 
 const KEY: &str = "sk_live-51.Hx/92+aQ~zz==";
@@ -82,6 +85,38 @@ fn an_echoed_url_is_not_shown_however_it_is_cut_or_written() {
     }
     let slashes = Redactor::new(["abc/def/ghi/jkl"]);
     assert_eq!(slashes.redact(r#""abc\/def\/ghi\/jkl""#), r#""[REDACTED]""#);
+}
+
+#[test]
+fn the_bytes_of_a_signing_secret_are_taken_out_in_every_form() {
+    let bytes: Vec<u8> = (0..32_u8).map(|n| n.wrapping_mul(59).wrapping_add(40)).collect();
+    let hex =
+        |before: &str| bytes.iter().map(|byte| format!("{before}{byte:02x}")).collect::<Vec<_>>().concat();
+    let repr: String = bytes.iter().map(|byte| std::ascii::escape_default(*byte).to_string()).collect();
+    for encoded in [STANDARD.encode(&bytes), STANDARD_NO_PAD.encode(&bytes)] {
+        let redactor = Redactor::new([format!("whsec_{encoded}").as_str()]);
+        for shown in [
+            hex(""),
+            hex("").to_uppercase(),
+            hex("%"),
+            hex("\\x"),
+            repr.clone(),
+            percent_encode(&bytes, UNRESERVED).to_string(),
+            encoded.clone(),
+            URL_SAFE_NO_PAD.encode(&bytes),
+            URL_SAFE.encode([b"key:", &bytes[..]].concat()),
+            String::from_utf8_lossy(&bytes).into_owned(),
+            bytes.iter().map(|byte| char::from(*byte)).collect(),
+        ] {
+            let safe = redactor.redact(&shown);
+            let left: String = safe.split(REDACTED).filter(|part| part.len() >= WINDOW).collect();
+            assert!(safe.contains(REDACTED) && left.is_empty(), "{shown}: {safe}");
+        }
+        assert_eq!(
+            redactor.redact("\u{fffd}\u{fffd}\u{fffd}\u{fffd} is no text"),
+            "\u{fffd}\u{fffd}\u{fffd}\u{fffd} is no text"
+        );
+    }
 }
 
 #[test]
