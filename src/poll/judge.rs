@@ -53,7 +53,8 @@ impl Verdict {
 /// A poll of the run was answered.
 pub(super) fn polled(slot: &mut Slot, now: Moment) {
     slot.confirm = Confirm::Nothing;
-    slot.slow = now.mono.saturating_duration_since(slot.sent_at) >= HANGS;
+    slot.answered_in = now.mono.saturating_duration_since(slot.sent_at);
+    slot.slow = slot.answered_in >= HANGS;
 }
 
 /// The API answered with the run, to a poll or in the list.
@@ -109,6 +110,7 @@ pub(super) fn failed(
         };
     }
     let took = now.mono.saturating_duration_since(slot.sent_at);
+    slot.answered_in = Duration::ZERO;
     slot.slow = error.kind == PollErrorKind::Transient && took >= SLOW;
     if slot.slow && answered_at.is_some_and(|at| at > slot.sent_at) {
         // Other runs got answers meanwhile, so only this run hangs. Its pause grows so that it takes at most half of a

@@ -7,6 +7,9 @@
 //!   every place. When no place is free and another run is due, the longest poll of a run that is not slow yet is
 //!   cancelled once it has taken longer than usual. Its run becomes slow and is polled again with the full timeout, so
 //!   this costs one request per run.
+//!
+//! If only slow runs have places, as with `max_in_flight = 1`, one of their polls is cancelled in the same way and counts
+//! as failed. A slow run that does answer keeps its place for twice the time of its last answer.
 
 use std::time::Duration;
 
@@ -29,6 +32,8 @@ pub(super) struct InFlight {
     pub(super) sent_at: Instant,
     /// Whether the run was slow when it was sent.
     pub(super) slow: bool,
+    /// How long its last poll took to be answered; zero if it was not.
+    pub(super) answered_in: Duration,
 }
 
 /// What is known about the time that answers take.
@@ -44,11 +49,13 @@ impl Places {
         self.usual = (self.usual * 3 + took.min(MOST)) / 4;
     }
 
-    /// The poll to cancel next when a place is needed, and when it may be cancelled: now or later. `None` if all polls
-    /// in flight are of slow runs, which keep their places.
+    /// The poll to cancel next when a place is needed, and when it may be cancelled: now or later. It is the poll of a
+    /// slow run only if all are.
     pub(super) fn give_up(&self, polls: impl Iterator<Item = InFlight>) -> Option<(Instant, u32)> {
         let keep = LEAST.max(self.usual * TIMES_USUAL);
-        polls.filter(|poll| !poll.slow).map(|poll| (poll.sent_at + keep, poll.run)).min()
+        let keep = |poll: &InFlight| if poll.slow { keep.max(poll.answered_in * TIMES_USUAL) } else { keep };
+        let next = polls.map(|poll| (poll.slow, poll.sent_at + keep(&poll), poll.run)).min();
+        next.map(|(_, at, run)| (at, run))
     }
 }
 
@@ -65,16 +72,24 @@ mod tests {
     use super::*;
 
     fn polls(start: Instant) -> Vec<InFlight> {
-        let poll = |run, ms, slow| InFlight { run, sent_at: start + Duration::from_millis(ms), slow };
+        let poll = |run, ms, slow| InFlight {
+            run,
+            sent_at: start + Duration::from_millis(ms),
+            slow,
+            answered_in: Duration::ZERO,
+        };
         vec![poll(1, 0, true), poll(2, 300, false), poll(3, 200, false)]
     }
 
     #[test]
-    fn the_longest_poll_gives_up_its_place_but_not_that_of_a_slow_run() {
+    fn the_longest_poll_gives_up_its_place_and_that_of_a_slow_run_only_if_all_are() {
         let start = Instant::now();
-        let at = start + Duration::from_millis(1200);
-        assert_eq!(Places::default().give_up(polls(start).into_iter()), Some((at, 3)));
-        assert_eq!(Places::default().give_up(polls(start).into_iter().take(1)), None);
+        let at = |ms| start + Duration::from_millis(ms);
+        assert_eq!(Places::default().give_up(polls(start).into_iter()), Some((at(1200), 3)));
+        assert_eq!(Places::default().give_up(polls(start).into_iter().take(1)), Some((at(1000), 1)));
+        let answers = InFlight { answered_in: Duration::from_secs(8), ..polls(start)[0] };
+        assert_eq!(Places::default().give_up([answers].into_iter()), Some((at(16_000), 1)));
+        assert_eq!(Places::default().give_up(std::iter::empty()), None);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub struct Scheduler {
     wall: WallClock,
     /// Number of polls in a row that confirmed what a list said.
     confirmed: u32,
+    /// Whether the last poll was of a slow run.
+    sent_slow: bool,
     /// When any run last got an answer.
     answered_at: Option<Instant>,
 }
@@ -78,6 +80,7 @@ impl Scheduler {
             commands,
             wall: Arc::new(clock::wall),
             confirmed: 0,
+            sent_slow: false,
             answered_at: None,
             settings,
         }
@@ -145,7 +148,7 @@ impl Scheduler {
         let steps = self.lister.decide(now, &self.view_for_list(now));
         self.take_steps(steps, self.now());
         while self.requests.polls() < self.account.room(&self.settings) {
-            let Some(index) = self.slots.first_due(now, self.room_for_slow(), self.confirmed) else { return };
+            let Some(index) = self.first_due(now) else { return };
             if self.final_poll.includes(index) {
                 self.account.limiter.spend(now);
             } else if self.account.limiter.take(now).is_err() {
@@ -160,6 +163,15 @@ impl Scheduler {
         }
     }
 
+    /// The run to poll now, if one is due. If there is only one place, two slow runs do not get it in a row while another
+    /// run is due.
+    fn first_due(&self, now: Instant) -> Option<u32> {
+        let first = |room_for_slow| self.slots.first_due(now, room_for_slow, self.confirmed);
+        let room_for_slow = self.room_for_slow();
+        let other = if self.sent_slow && self.settings.max_in_flight == 1 { first(false) } else { None };
+        other.or_else(|| first(room_for_slow))
+    }
+
     /// If no place is free: the poll to cancel for the next run that does not hang, and when.
     fn place_to_free(&self, now: Instant) -> Option<(Instant, u32)> {
         if self.requests.polled_runs().count() < self.account.room(&self.settings) {
@@ -170,20 +182,35 @@ impl Scheduler {
         let needed_at = self.slots.next_due(false)?.max(budget_at);
         let polls = self.requests.polled_runs().filter_map(|run| {
             let slot = self.slots.get(run)?;
-            Some(InFlight { run, sent_at: slot.sent_at, slow: slot.slow })
+            Some(InFlight { run, sent_at: slot.sent_at, slow: slot.slow, answered_in: slot.answered_in })
         });
         self.places.give_up(polls).map(|(at, run)| (at.max(needed_at), run))
     }
 
-    /// Cancels a poll that hangs. Its run is polled again as a slow one, after the runs that are due now.
+    /// Cancels a poll that hangs. Its run is polled again as a slow one, after the runs that are due now. If it was slow
+    /// already, the poll counts as failed.
     fn give_up_place(&mut self, run: u32, now: Instant) {
         let Some(slot) = self.slots.get_mut(run) else { return };
-        slot.slow = true;
-        slot.log_next_poll("its request hangs, and another run is due", Duration::ZERO);
+        let was_slow = std::mem::replace(&mut slot.slow, true);
         if let Stage::Polling { task } = &slot.stage {
             self.requests.abort(&task.clone());
         }
+        if was_slow && !self.final_poll.includes(run) {
+            return self.hung(run);
+        }
+        slot.log_next_poll("its request hangs, and another run is due", Duration::ZERO);
         self.slots.schedule(run, now);
+    }
+
+    /// A poll of a slow run was cancelled, because it hung and another run is due.
+    fn hung(&mut self, run: u32) {
+        let now = clock::now();
+        let Some(slot) = self.slots.hold(run) else { return };
+        let took = crate::span::human(now.mono.saturating_duration_since(slot.sent_at));
+        let error = PollError::transient(format!("no answer within {took}, when another run was due"));
+        self.settings.counters.count(Some(&error), now.wall);
+        let verdict = judge::failed(slot, &error, self.answered_at, &self.settings, now);
+        self.settle(run, verdict, now);
     }
 
     /// When to wake up if nothing happens before; `None` if nothing is due.
@@ -479,6 +506,7 @@ impl Scheduler {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.polls = slot.polls.saturating_add(1);
         slot.sent_at = Instant::now();
+        self.sent_slow = slot.slow;
         self.confirmed = if slot.confirm.goes_first() { self.confirmed.saturating_add(1) } else { 0 };
         self.lister.polled();
         let task = self.requests.poll(index, slot.watched.subject.id.clone());

@@ -83,6 +83,8 @@ pub(super) struct Slot {
     pub(super) confirm: Confirm,
     /// Whether its last request was slow. Slow runs get only their share of the requests in flight.
     pub(super) slow: bool,
+    /// How long its last poll took to be answered; zero if it was not.
+    pub(super) answered_in: Duration,
     /// When the last poll was sent.
     pub(super) sent_at: Instant,
     /// When a poll or a list last answered; before that, when the run was added.
@@ -108,6 +110,7 @@ impl Slot {
             unlisted_until: None,
             confirm: Confirm::default(),
             slow: false,
+            answered_in: Duration::ZERO,
             sent_at: now,
             seen_at: now,
         }

@@ -190,6 +190,43 @@ async fn runs_whose_requests_hang_delay_no_first_poll_of_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_whose_request_hangs_delays_the_others_by_no_more_than_a_moment_in_the_only_place() {
+    for hanging in [1, 5] {
+        let policy = Policy { price: None, ..max_interval(10_000, 2.0) };
+        let settings = Settings { policy, max_in_flight: 1, requests_per_minute: 6000, ..settings() };
+        let (source, cancel, task) = Hanging::new(hanging, 2).watch(settings);
+        sleep(seconds(1000)).await;
+        cancel.cancel();
+        let ended = task.await.unwrap();
+        for id in &source.answering {
+            let asked = source.inner.times(id);
+            let gap = asked.windows(2).map(|pair| pair[1] - pair[0]).fold(asked[0], f64::max);
+            assert!(asked.len() > 80 && gap < 13.0, "{hanging}: {gap} s without a poll of {id}");
+        }
+        assert_eq!(source.most_in_flight.load(SeqCst), 1);
+        for run in ended.iter().filter(|run| run.watched.subject.id.as_str().starts_with("hangs")) {
+            assert!(run.polls > 10, "{hanging}: {} polls", run.polls);
+            assert!(run.trouble.as_ref().is_some_and(|trouble| trouble.times > 1), "{:?}", run.trouble);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_answers_slowly_in_the_only_place_is_seen() {
+    let policy = Policy { price: None, ..max_interval(20_000, 2.0) };
+    let settings = Settings { policy, max_in_flight: 1, requests_per_minute: 6000, ..settings() };
+    let mut hanging = Hanging::new(1, 2);
+    hanging.latency = seconds(8);
+    hanging.inner = hanging.inner.with("hangs00", |times, _| Ok(going(times as u64)));
+    let (_, cancel, task) = hanging.watch(settings);
+    sleep(seconds(1000)).await;
+    cancel.cancel();
+    let ended = task.await.unwrap();
+    let slow = ended.iter().find(|run| run.watched.subject.id.as_str() == "hangs00").unwrap();
+    assert!(slow.watched.state.status.is_some() && slow.trouble.is_none(), "{:?}", slow.trouble);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_api_that_is_slow_about_every_run_loses_few_polls() {
     let mut api = Api::new();
     for n in 0..100 {
@@ -210,6 +247,8 @@ async fn an_api_that_is_slow_about_every_run_loses_few_polls() {
 struct Hanging {
     inner: Api,
     answering: Vec<String>,
+    /// How long the API takes for the other runs.
+    latency: Duration,
     in_flight: AtomicUsize,
     most_in_flight: AtomicUsize,
 }
@@ -225,7 +264,8 @@ impl Hanging {
             inner = inner.with(id, |_, _| Ok(going(1)));
         }
         inner.latency = Duration::from_millis(10);
-        Self { inner, answering, in_flight: AtomicUsize::new(0), most_in_flight: AtomicUsize::new(0) }
+        let (in_flight, most_in_flight) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { inner, answering, latency: seconds(30), in_flight, most_in_flight }
     }
 
     /// Watches them all, those that hang first.
@@ -254,7 +294,7 @@ impl runwatch::api::RunSource for Hanging {
             let _in_flight = Counted::new(&self.in_flight, &self.most_in_flight);
             let answer = self.inner.poll(id).await;
             if id.as_str().starts_with("hangs") {
-                sleep(seconds(30)).await;
+                sleep(self.latency).await;
             }
             answer
         })
