@@ -83,6 +83,8 @@ use backup::StateVerb;
 use daemon::{DaemonArgs, DaemonVerb};
 use out::Out;
 
+use crate::blocking;
+
 /// Runs the command line of this process to its end.
 pub fn main() -> Exit {
     if let Some(exit) = complete::answer() {
@@ -154,7 +156,8 @@ fn block_on(command: impl AsyncFnOnce(Out) -> Exit) -> Exit {
     let (out, runtime) = match started {
         Ok(started) => started,
         Err(error) => {
-            out::error(format_args!("cannot start: {error}"));
+            let advice = if blocking::is_shortage(&error) { blocking::ADVICE } else { "" };
+            out::last_words(&format!("cannot start: {error}{advice}"), out::LAST_WORDS);
             return Exit::Internal;
         }
     };

@@ -29,7 +29,7 @@ use crate::run::text::one_line;
 const LONGEST_QUEUE: usize = 10_000;
 
 /// How long the end of a command waits for what it has said to be written.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Writes text to standard output and flushes, on this thread. A reader that has gone is no error.
 pub(super) fn stdout(text: &str) -> io::Result<()> {
@@ -59,11 +59,12 @@ pub(super) fn error(text: impl std::fmt::Display) {
     stderr(&error_line(text));
 }
 
-/// As [`error`], where nothing may hold up the end of the process: where standard error has no room, nothing is said.
-pub(super) fn last_words(text: &str) {
+/// As [`error`], where nothing may hold up the end of the process: if standard error has no room for so long, nothing is
+/// said.
+pub(super) fn last_words(text: &str, patience: Duration) {
     let stderr = io::stderr();
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)).is_ok_and(|ready| ready > 0) {
+    let patience = Timespec::try_from(patience).unwrap_or_default();
+    if poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&patience)).is_ok_and(|ready| ready > 0) {
         // Past the lock, which a thread that is stuck may have.
         let _ = rustix::io::write(&stderr, error_line(text).as_bytes());
     }

@@ -5,6 +5,7 @@
 //! Used by `out` and `journal`.
 
 use std::io;
+use std::time::Duration;
 
 use super::exit::Exit;
 use super::out::last_words;
@@ -42,7 +43,7 @@ impl Drop for Vital {
 #[expect(clippy::exit, reason = "no half lives on alone, and an end in order has to be logged")]
 fn end(name: &'static str, panicked: bool) {
     let how = if panicked { "panicked" } else { "ended by itself" };
-    last_words(&format!("the thread `{name}` {how}; this is a bug in runwatch"));
+    last_words(&format!("the thread `{name}` {how}; this is a bug in runwatch"), Duration::ZERO);
     std::process::exit(i32::from(Exit::Internal.code()));
 }
 

@@ -22,7 +22,7 @@ struct Limited {
 impl Limited {
     fn new(nth: u32) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
-        let uid = is_root.then(|| 20_000 + std::process::id() % 10_000 * 3 + nth);
+        let uid = is_root.then(|| 20_000 + std::process::id() % 10_000 * 4 + nth);
         Some(Self { uid, setpriv: need::program("setpriv")?, prlimit: need::program("prlimit")? })
     }
 
@@ -127,4 +127,15 @@ fn a_store_that_gets_no_thread_at_the_start_is_said() {
     let ended = limited.daemon(&place, place.daemon(&[]), "2").wait();
     assert_eq!(ended.code, Some(70), "{ended:?}");
     assert!(place.log().contains("cannot start the store's thread"), "{}", place.log());
+}
+
+#[test]
+fn a_daemon_that_gets_no_thread_at_all_says_what_to_allow() {
+    let Some(()) = need::root() else { return };
+    let Some(limited) = Limited::new(3) else { return };
+    let place = Place::with(&[]);
+    let ended = limited.daemon(&place, place.daemon(&[]), "1").wait();
+    assert_eq!(ended.code, Some(70), "{ended:?}");
+    let log = place.log();
+    assert!(log.contains("cannot start: ") && log.contains("TasksMax") && log.contains("ulimit -u"), "{log}");
 }
