@@ -51,7 +51,7 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
     let mut signals = Signals::new().map_err(|error| setup::internal(out, &error))?;
     let mut hangups = signal(SignalKind::hangup()).map_err(|error| setup::internal(out, &error))?;
     let state_dir = daemon::directory(config.state_dir.as_deref(), &path_variable).ok_or_else(|| {
-        setup::refuse("there is no place to keep the state: set state_dir in the configuration, or HOME")
+        refuse(out, "there is no place to keep the state: set state_dir in the configuration, or HOME")
     })?;
     let socket = control::socket(&path_variable, &state_dir);
     let (orders, ordered) = mpsc::channel(16);
@@ -72,7 +72,7 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
             ended = &mut running => return match ended {
                 // A daemon that was asked to stop, and did, has done its job.
                 Ok(()) => Ok(Exit::Succeeded),
-                Err(DaemonError::Config(error)) => Err(setup::refuse(error)),
+                Err(DaemonError::Config(error)) => Err(refuse(out, error)),
                 Err(DaemonError::Busy(error)) => {
                     out.error(error);
                     Err(Exit::Internal)
@@ -95,6 +95,12 @@ async fn daemon(out: &Out, global: &Global, args: &DaemonArgs) -> Result<Exit, E
             }
         }
     }
+}
+
+/// Says what is wrong with the configuration or with what it points to. Ends even if nobody reads standard error.
+fn refuse(out: &Out, error: impl std::fmt::Display) -> Exit {
+    out.error(error);
+    Exit::Config
 }
 
 fn with_flags(mut config: Config, args: &DaemonArgs) -> Config {

@@ -32,29 +32,37 @@ pub(super) fn configure(
 ) -> Result<Config, Exit> {
     let loaded = config::load(global.config.as_deref(), &environment, &global.overrides(grace));
     // What makes a channel unusable is said where that channel is used.
-    usable(loaded, level, out, |report| show_only(Severity::Warning, report)).map(|loaded| loaded.config)
-}
-
-/// Like [`configure`], for the daemon: it needs a file, and errors that it tolerates are shown. Also returns the file's path.
-pub(super) fn configure_service(global: &Global, out: &Out) -> Result<Loaded, Exit> {
-    let loaded = config::load_for_service(global.config.as_deref(), &environment, &global.overrides(None));
-    usable(loaded, LevelFilter::INFO, out, |report| print(&report.render_usable(colours())))
-}
-
-fn usable(
-    loaded: Result<Loaded, Report>,
-    level: LevelFilter,
-    out: &Out,
-    show_warnings: impl FnOnce(&Report),
-) -> Result<Loaded, Exit> {
     match loaded {
         Ok(loaded) => {
-            show_warnings(&loaded.report);
+            show_only(Severity::Warning, &loaded.report);
             logging::init(&loaded.config.log, level, out);
-            Ok(loaded)
+            Ok(loaded.config)
         }
         Err(report) => {
             show(&report);
+            Err(Exit::Config)
+        }
+    }
+}
+
+/// Like [`configure`], for the daemon: it needs a file, and errors that it tolerates are shown. Also returns the file's path.
+///
+/// Nothing is written on this thread, because a daemon starts even if nobody reads its standard error.
+pub(super) fn configure_service(global: &Global, out: &Out) -> Result<Loaded, Exit> {
+    let note = |text: String| {
+        if !text.is_empty() {
+            out.note(&text);
+        }
+    };
+    match config::load_for_service(global.config.as_deref(), &environment, &global.overrides(None)) {
+        Ok(loaded) => {
+            note(loaded.report.render_usable(colours()));
+            logging::init(&loaded.config.log, LevelFilter::INFO, out);
+            Ok(loaded)
+        }
+        Err(report) => {
+            note(report.render(Severity::Error, colours()));
+            note(report.render(Severity::Warning, colours()));
             Err(Exit::Config)
         }
     }

@@ -1,6 +1,8 @@
 //! The log channel on the built binary: an event is delivered when its line is written.
 
+use std::fs::Permissions;
 use std::io::{PipeReader, PipeWriter, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::Signal;
@@ -114,4 +116,28 @@ fn a_reader_that_made_the_pipe_non_blocking_loses_nothing() {
     assert_eq!(daemon.wait().code, Some(0));
     let text = read.join().unwrap();
     assert!(text.contains("run.failed") && text.contains("listening"), "{text}");
+}
+
+#[test]
+fn a_daemon_starts_with_warnings_and_is_refused_with_errors_although_nobody_reads_them() {
+    let api = Stub::with([]);
+    let home = Home::new(&api);
+    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    home.configure(&format!("[[notify.webhook]]\nurl = \"http://127.0.0.1:9\"\nsecret = \"{secret}\"\n"));
+    std::fs::set_permissions(home.path("config.toml"), Permissions::from_mode(0o644)).unwrap();
+    let (mut reader, writer) = full_pipe();
+    let daemon = home.prepared(&["daemon"]).env("NOTIFY_SOCKET", home.path("notify")).stderr(writer).spawn();
+    home.wait_for("READY=1");
+    let read = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code, Some(0));
+    let text = read.join().unwrap();
+    assert!(text.contains("everybody on this machine can read") && text.contains("listening"), "{text}");
+    home.configure("[[notify.webhook]]\nurl = 7\n");
+    let (_reader, writer) = full_pipe();
+    assert_eq!(home.prepared(&["daemon"]).stderr(writer).run().code, Some(78));
 }
