@@ -52,6 +52,8 @@ impl Verdict {
 
 /// A poll of the run was answered.
 pub(super) fn polled(slot: &mut Slot, now: Moment) {
+    // Not after a list that has the run: the API asked for a pause between polls of it.
+    slot.not_before = None;
     slot.confirm = Confirm::Nothing;
     slot.answered_in = now.mono.saturating_duration_since(slot.sent_at);
     slot.slow = slot.answered_in >= HANGS;
@@ -66,7 +68,6 @@ pub(super) fn answered(
     now: Moment,
 ) -> Verdict {
     let was_in_trouble = slot.trouble.take().is_some();
-    slot.not_before = None;
     slot.seen_at = now.mono;
     if settings.keep_ended && slot.spec_name.is_none() {
         slot.spec_name = spec_name(&answer.body).map(Into::into);

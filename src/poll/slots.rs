@@ -180,9 +180,12 @@ impl Slots {
     /// Makes the runs due that wait for a list, because the list will not come.
     pub(super) fn recall_listing(&mut self, now: Instant) {
         for index in self.active_runs() {
-            if self.get(index).is_some_and(|slot| matches!(slot.stage, Stage::Listing)) {
-                self.schedule(index, now);
-            }
+            let Some(slot) = self.get(index).filter(|slot| matches!(slot.stage, Stage::Listing)) else {
+                continue;
+            };
+            // Runs due soon were gathered too, and the API may want no poll of them yet.
+            let at = slot.not_before.map_or(now, |at| at.max(now));
+            self.schedule(index, at);
         }
     }
 

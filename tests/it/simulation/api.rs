@@ -115,7 +115,7 @@ impl Api {
         let held = runs
             .values()
             .chain([&*list])
-            .filter(|asked| asked.throttled.is_some_and(|(until, _)| now < until));
+            .filter(|asked| asked.throttled.is_some_and(|(until, said)| said < now && now < until));
         let held = held.count();
         let asked = match id {
             Some(id) => runs.entry(id.clone()).or_default(),

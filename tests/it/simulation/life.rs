@@ -70,6 +70,9 @@ impl Stage {
             if self.world.now() >= CALM {
                 break;
             }
+            if !self.world.verdict().is_empty() {
+                return;
+            }
             let end = self.end_of_life(nth);
             self.live(end);
             self.reopen();
@@ -266,18 +269,12 @@ impl Life {
 }
 
 fn settings(plan: &Plan, routes: tokio::sync::watch::Receiver<Routes>) -> Settings {
-    let curve = |initial, multiplier, max| Curve {
-        initial: Duration::from_secs(initial),
-        multiplier,
-        max,
-        jitter: 0.0,
-    };
+    // The backoff rounds to a nanosecond at random, and a timer to the next millisecond: half of one makes that the same.
+    let half = Duration::from_micros(500);
+    let curve =
+        |max| Curve { initial: Duration::from_secs(1) + half, multiplier: 3.0, max: max + half, jitter: 0.0 };
     Settings {
-        policy: Policy {
-            healthy: curve(1, 3.0, plan.longest),
-            error: curve(1, 2.0, HOUR),
-            price: plan.price,
-        },
+        policy: Policy { healthy: curve(plan.longest), error: curve(HOUR), price: plan.price },
         requests_per_minute: 120,
         max_in_flight: AT_ONCE,
         patience: Patience { grace: GRACE, unknown_after: None, refused_ends: false },

@@ -113,7 +113,12 @@ pub struct Plan {
 impl Plan {
     pub fn of(seed: u64, world: &World) -> Self {
         world.draw(|dice| {
-            let runs: Vec<Course> = (0..dice.usize(1..5)).map(|n| course(n, dice)).collect();
+            let mut runs: Vec<Course> = Vec::new();
+            for n in 0..dice.usize(1..5) {
+                // Half of the runs are active beside another one.
+                let beside = runs.last().map(|run| run.added_at).filter(|_| dice.bool());
+                runs.push(course(n, beside, dice));
+            }
             let mut actions: Vec<_> =
                 runs.iter().enumerate().map(|(n, run)| (run.added_at, Action::Add(n))).collect();
             for action in [Action::Resume, Action::FinalPoll] {
@@ -168,7 +173,7 @@ pub fn between(dice: &mut fastrand::Rng, least: Duration, most: Duration) -> Dur
     Duration::from_millis((least.as_secs_f64() * ratio.powf(dice.f64()) * 1000.0) as u64)
 }
 
-fn course(n: usize, dice: &mut fastrand::Rng) -> Course {
+fn course(n: usize, beside: Option<Duration>, dice: &mut fastrand::Rng) -> Course {
     let second = Duration::from_secs(1);
     let fate = match dice.u8(..10) {
         0 => Fate::Deleted,
@@ -178,7 +183,10 @@ fn course(n: usize, dice: &mut fastrand::Rng) -> Course {
             *dice.choice(&[Terminal::Succeeded, Terminal::Failed, Terminal::Canceled]).unwrap(),
         ),
     };
-    let added_at = DAY.mul_f64(if fate == Fate::Endless { 325.0 } else { 320.0 * dice.f64() });
+    let added_at = match beside {
+        Some(at) if fate != Fate::Endless => at + between(dice, second, HOUR),
+        _ => DAY.mul_f64(if fate == Fate::Endless { 325.0 } else { 320.0 * dice.f64() }),
+    };
     let created_at = added_at.saturating_sub(between(dice, second, DAY));
     let starts_at = created_at + between(dice, second, HOUR * 30);
     let ends_at = starts_at.max(added_at) + between(dice, second * 5, DAY * 3);

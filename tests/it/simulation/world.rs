@@ -151,7 +151,9 @@ impl World {
     pub fn broken(&self, what: fmt::Arguments<'_>) {
         let text = format!("{:?}, life {}: {what}", self.now(), self.life());
         self.say(what);
+        // The history ends here: a fault may repeat for ever.
         self.state().broken.push(text);
+        self.kill();
     }
 
     /// What is broken, if anything.
