@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::mask;
 use super::reader::closest;
@@ -23,6 +23,9 @@ const SUGGESTIONS: usize = 1000;
 
 /// Maximum length of a title or help, in characters.
 const LONGEST: usize = 1000;
+
+/// Maximum length of a line that is shown, in bytes: hiding its secrets takes longer than linear time.
+const LONGEST_LINE: usize = 4096;
 
 /// The severity of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,13 +268,20 @@ impl Report {
         let mut group = Group::with_title(level.primary_title(problem.title.as_str()));
         let line;
         if let (Some(path), Some(span)) = (&self.path, &problem.span) {
-            let (number, text, marked) = self.line(span);
-            line = text;
-            let snippet = Snippet::source(line.as_str())
-                .line_start(number)
-                .path(printable(&path.to_string_lossy(), LONGEST))
-                .annotation(AnnotationKind::Primary.span(marked));
-            group = group.element(snippet);
+            let path = printable(&path.to_string_lossy(), LONGEST);
+            let place = self.place(span);
+            if place.line.len() > LONGEST_LINE {
+                let origin = Origin::path(path).line(place.number).char_column(place.column);
+                group = group.element(origin);
+            } else {
+                let (text, marked) = place.masked(span);
+                line = text;
+                let snippet = Snippet::source(line.as_str())
+                    .line_start(place.number)
+                    .path(path)
+                    .annotation(AnnotationKind::Primary.span(marked));
+                group = group.element(snippet);
+            }
         }
         if let Some(help) = &problem.help {
             group = group.element(Level::HELP.message(help.as_str()));
@@ -280,22 +290,44 @@ impl Report {
         renderer.render(&[group])
     }
 
-    /// The first line of a span: its number, the part that may be shown, and the part that is marked.
-    fn line(&self, span: &Range<usize>) -> (usize, String, Range<usize>) {
+    /// Where a span begins.
+    fn place(&self, span: &Range<usize>) -> Place<'_> {
         let start = floor(&self.text, span.start);
         let number = line_of(&self.lines, start);
         let from = self.lines.get(number - 1).copied().unwrap_or_default();
         let rest = &self.text[from..];
         let line = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
-        let masked = mask::line(line);
-        // The masked line has the same number of characters, but not of bytes.
-        let place = |at: usize| {
-            let characters = line[..floor(line, at.saturating_sub(from))].chars().count();
-            masked.char_indices().nth(characters).map_or(masked.len(), |(at, _)| at)
-        };
-        let (begin, end) = (place(start), place(span.end));
-        (number, masked, begin..end.max(begin))
+        let column = line[..floor(line, start.saturating_sub(from))].chars().count() + 1;
+        Place { number, column, from, line }
     }
+}
+
+/// The line that a span begins in.
+struct Place<'a> {
+    /// Its number, from 1.
+    number: usize,
+    /// The column of the span, in characters from 1.
+    column: usize,
+    /// Where the line begins in the file, in bytes.
+    from: usize,
+    line: &'a str,
+}
+
+impl Place<'_> {
+    /// The part of the line that may be shown, and the part of it that is marked.
+    fn masked(&self, span: &Range<usize>) -> (String, Range<usize>) {
+        let masked = mask::line(self.line);
+        // The masked line has the same number of characters, but not of bytes.
+        let begin = nth(&masked, self.column - 1);
+        let end = self.line[..floor(self.line, span.end.saturating_sub(self.from))].chars().count();
+        let end = nth(&masked, end);
+        (masked, begin..end.max(begin))
+    }
+}
+
+/// Where the `n`th character begins, from 0.
+fn nth(text: &str, n: usize) -> usize {
+    text.char_indices().nth(n).map_or(text.len(), |(at, _)| at)
 }
 
 /// The starts of lines.
@@ -350,6 +382,15 @@ mod tests {
             }
         }
         report("", 0..0);
+    }
+
+    #[test]
+    fn of_a_line_that_is_too_long_only_the_place_is_shown() {
+        let text = format!("x = 1\nnotify = [{}]\n", "\"a\", ".repeat(LONGEST_LINE / 5));
+        let at = text.rfind('a').unwrap();
+        let shown = report(&text, at..at + 1);
+        assert!(shown.contains(&format!("a.toml:2:{}", at - 5)) && !shown.contains("notify"), "{shown}");
+        assert!(report(&text[..LONGEST_LINE], 6..12).contains("notify"));
     }
 
     #[test]
