@@ -1,7 +1,7 @@
 //! The command line: one file per command.
 //!
 //! Owns everything that a person or a script sees. `args` defines it, `exit` has the exit codes. `foreground` drives what
-//! `watch`, `wait` and `demo` share, and `lines`, `live`, `report`, `github`, `azure`, `junit` and `summary` only
+//! `watch`, `wait` and `demo` share, and `lines`, `live`, `report`, `github`, `azure`, `buildkite`, `junit` and `summary` only
 //! receive.
 
 mod add;
@@ -10,6 +10,7 @@ mod args;
 mod azure;
 mod backup;
 mod block;
+mod buildkite;
 mod check;
 mod choose;
 mod complete;

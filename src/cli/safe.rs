@@ -25,6 +25,12 @@ pub(super) fn in_azure() -> bool {
     *IN_AZURE.get_or_init(|| std::env::var("TF_BUILD").is_ok_and(|value| value.eq_ignore_ascii_case("true")))
 }
 
+/// Whether a job of Buildkite runs this.
+pub(super) fn in_buildkite() -> bool {
+    static IN_BUILDKITE: OnceLock<bool> = OnceLock::new();
+    *IN_BUILDKITE.get_or_init(|| std::env::var("BUILDKITE").is_ok_and(|value| value == "true"))
+}
+
 /// The text without dangerous characters. Line breaks stay, and with `colours` the escape sequences for colours.
 pub(super) fn text(text: &str, colours: bool) -> Cow<'_, str> {
     let text = for_terminal(text, colours);

@@ -19,13 +19,13 @@ use super::live::Live;
 use super::out::{self, Out};
 use super::quiet::Quiet;
 use super::readers::Shown;
-use super::safe::{in_azure, in_github};
+use super::safe::{in_azure, in_buildkite, in_github};
 use super::stream::Stream;
 use super::then::Then;
 use super::threshold::Threshold;
 use super::verdict::{self, Gate, Judged, judge};
 use super::watch::linked;
-use super::{azure, github, report, setup};
+use super::{azure, buildkite, github, report, setup};
 use crate::api::ApiClient;
 use crate::app;
 use crate::config::{Config, ConfiguredChannel};
@@ -57,7 +57,7 @@ pub struct WaitArgs {
     #[arg(long)]
     pub(super) fail_fast: bool,
 
-    /// What to print on standard output [default: github under GitHub Actions, azure under Azure Pipelines, else
+    /// What to print on standard output [default: github, azure or buildkite where such a system runs the job, else
     /// text]
     #[arg(short, long, value_name = "FORMAT")]
     pub(super) output: Option<WaitOutput>,
@@ -98,6 +98,8 @@ pub enum WaitOutput {
     Github,
     /// One line a run, and issues and output variables for Azure Pipelines
     Azure,
+    /// One line a run, and an annotation for Buildkite, made by `buildkite-agent`
+    Buildkite,
 }
 
 /// Waits for runs, judges them, and prints the result.
@@ -153,11 +155,13 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         return Err(Exit::Usage);
     }
     let in_github = in_github();
-    let output = args.output.unwrap_or(match (in_github, in_azure()) {
-        (true, _) => WaitOutput::Github,
-        (false, true) => WaitOutput::Azure,
-        (false, false) => WaitOutput::Text,
+    let output = args.output.unwrap_or(match (in_github, in_azure(), in_buildkite()) {
+        (true, _, _) => WaitOutput::Github,
+        (_, true, _) => WaitOutput::Azure,
+        (_, _, true) => WaitOutput::Buildkite,
+        _ => WaitOutput::Text,
     });
+    let annotates = in_buildkite() || output == WaitOutput::Buildkite;
     let mut files = Files::open(args.junit.as_deref(), args.summary.as_deref())?;
     let began = tokio::time::Instant::now();
     let prepared = match prepare(out, global, args, then, &choice).await {
@@ -175,9 +179,12 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
                     out::verbatim(&azure::could_not_begin(exit))
                         .map_err(|error| setup::cannot_print(&error))?;
                 }
-                WaitOutput::Text | WaitOutput::Github => {}
+                WaitOutput::Text | WaitOutput::Github | WaitOutput::Buildkite => {}
             }
             files.write(&[], exit)?;
+            if annotates {
+                buildkite::annotate(&[], exit).await;
+            }
             return Err(exit);
         }
     };
@@ -214,7 +221,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     let mut session = watch.run(out, Arc::clone(&client) as _, view.as_mut()).await?;
     let (judged, exit) = judge(session.ended.runs, &gate, session.cut);
     // The lines of a result in text give the reasons themselves.
-    if !matches!(output, WaitOutput::Text | WaitOutput::Azure) {
+    if !matches!(output, WaitOutput::Text | WaitOutput::Azure | WaitOutput::Buildkite) {
         report::reasons(out, &judged);
     }
     if judged.iter().any(|judged| judged.verdict == Exit::TimedOut) {
@@ -224,7 +231,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     // The annotations are commands; the rest must have none.
     let url = |judged: &Judged| Some(client.run_url(&judged.run.watched.subject.id).into());
     let text = match output {
-        WaitOutput::Text => out::on_stdout(&report::text(&judged)).into_owned(),
+        WaitOutput::Text | WaitOutput::Buildkite => out::on_stdout(&report::text(&judged)).into_owned(),
         WaitOutput::Json => report::json(&judged, exit, url),
         WaitOutput::Jsonl => report::verdict_event(&judged, exit, url),
         WaitOutput::Github => github::commands(&judged, hint.is_some()),
@@ -245,6 +252,10 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         written
     };
     setup::hand_over(out, &text, &mut session.signals).await?;
+    // Last, because it takes a request to Buildkite.
+    if annotates {
+        buildkite::annotate(&judged, exit).await;
+    }
     written?;
     Ok(then.run(&judged, exit, session.cut, &app::source(&config), &mut session.signals).await)
 }

@@ -154,6 +154,72 @@ fn azure_gets_issues_and_variables_on_standard_output() {
     assert_eq!(output.json()["verdict"], "succeeded");
 }
 
+/// A program in the place of Buildkite's agent, in a folder for `PATH`: it keeps its arguments and its input.
+fn agent(script: &str) -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("buildkite-agent");
+    std::fs::write(&path, format!("#!/bin/sh\ncd {}\n{script}\n", dir.path().display())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    dir
+}
+
+#[test]
+fn buildkite_gets_an_annotation_of_the_build() {
+    let agent = agent("echo \"$@\" >arguments; env >environment; cat >body; echo printed");
+    let annotated = |name: &str| std::fs::read_to_string(agent.path().join(name)).unwrap_or_default();
+    let path = format!("{}:/usr/bin:/bin", agent.path().display());
+    for output in [None, Some("json")] {
+        let stub = Stub::with([succeeded(), failed()]);
+        let args =
+            ["wait", "a", "b"].into_iter().chain(output.iter().flat_map(|output| ["--output", output]));
+        let result = runwatch(&args.collect::<Vec<_>>())
+            .api(&stub)
+            .quick("max_in_flight = 1\n")
+            .env("BUILDKITE", "true")
+            .env("BUILDKITE_JOB_ID", "018f-x")
+            .env("PATH", &path)
+            .run();
+        assert_eq!(result.code, Some(1), "{result:?}");
+        assert_eq!(annotated("arguments"), "annotate --style error --context runwatch-018f-x\n");
+        assert!(annotated("body").contains("| b | FAILED | failed | 10 | 2 | 50 |"), "{}", annotated("body"));
+        assert!(!annotated("environment").contains("DATAFRAMER_API_KEY"), "the agent has no use for the key");
+        assert!(!result.stdout.contains("printed"), "{result:?}");
+        match output {
+            None => assert!(result.stdout.starts_with("a SUCCEEDED 193/200"), "{result:?}"),
+            Some(_) => assert_eq!(result.json()["verdict"], "failed"),
+        }
+    }
+    let result = runwatch(&["wait", "a"])
+        .without("DATAFRAMER_API_KEY")
+        .env("BUILDKITE", "true")
+        .env("PATH", &path)
+        .run();
+    assert_eq!(result.code, Some(78), "{result:?}");
+    assert!(annotated("body").contains("The wait could not begin: bad configuration"), "{result:?}");
+}
+
+#[test]
+fn a_build_that_cannot_be_annotated_changes_no_exit_code() {
+    let refuses = agent("exit 3");
+    let nothing = tempfile::tempdir().unwrap();
+    for (dir, why) in [(&refuses, "exit status: 3"), (&nothing, "No such file")] {
+        let stub = Stub::with([succeeded()]);
+        let output = runwatch(&["wait", "a"])
+            .api(&stub)
+            .quick("")
+            .env("BUILDKITE", "true")
+            .env("PATH", &format!("{}:/usr/bin:/bin", dir.path().display()))
+            .run();
+        assert_eq!(output.code, Some(0), "{output:?}");
+        let said = output
+            .stderr
+            .lines()
+            .any(|line| line.contains("the build is not annotated") && line.contains(why));
+        assert!(said, "{output:?}");
+    }
+}
+
 #[test]
 fn the_api_gives_no_commands_and_no_markup() {
     let hostile = || run().status(HOSTILE).set("spec_name", HOSTILE.into()).ok();
