@@ -13,6 +13,7 @@ use super::exit::Exit;
 use super::out;
 use super::summary::summary;
 use super::verdict::Judged;
+use crate::notify::environment::{self, Program};
 
 const AGENT: &str = "buildkite-agent";
 
@@ -51,17 +52,20 @@ async fn agent(style: &str, body: &str) -> std::io::Result<()> {
     let job = std::env::var("BUILDKITE_JOB_ID").unwrap_or_default();
     let mut agent = Command::new(AGENT)
         .args(["annotate", "--style", style, "--context", &format!("runwatch-{job}")])
-        .env_remove("DATAFRAMER_API_KEY")
+        .env_clear()
+        .envs(environment::inherited(std::env::vars_os(), Program::Channel))
         .stdin(Stdio::piped())
         // Standard output is the result's.
         .stdout(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    if let Some(mut input) = agent.stdin.take() {
-        input.write_all(body.as_bytes()).await?;
-    }
+    // An agent that fails may read nothing: its exit status says more than the broken pipe.
+    let written = match agent.stdin.take() {
+        Some(mut input) => input.write_all(body.as_bytes()).await,
+        None => Ok(()),
+    };
     let status = agent.wait().await?;
-    if status.success() { Ok(()) } else { Err(std::io::Error::other(status.to_string())) }
+    if status.success() { written } else { Err(std::io::Error::other(status.to_string())) }
 }
 
 #[cfg(test)]

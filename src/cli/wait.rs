@@ -148,6 +148,27 @@ async fn prepare(
     Ok(Prepared { config, channels: channels.unwrap_or_default(), client, runs, then })
 }
 
+/// Gives machines a result, too, of a wait that could not begin.
+async fn could_not_begin(out: &Out, output: WaitOutput, files: &mut Files, exit: Exit) -> Result<(), Exit> {
+    if in_github() {
+        out.commands(&github::could_not_begin(exit));
+        github::write_files(&[], exit, Duration::ZERO)?;
+    }
+    match output {
+        WaitOutput::Json => setup::print_result(&report::json(&[], exit, |_| None))?,
+        WaitOutput::Jsonl => setup::print_result(&report::verdict_event(&[], exit, |_| None))?,
+        WaitOutput::Azure => {
+            out::verbatim(&azure::could_not_begin(exit)).map_err(|error| setup::cannot_print(&error))?;
+        }
+        WaitOutput::Text | WaitOutput::Github | WaitOutput::Buildkite => {}
+    }
+    files.write(&[], exit)?;
+    if in_buildkite() || output == WaitOutput::Buildkite {
+        buildkite::annotate(&[], exit).await;
+    }
+    Ok(())
+}
+
 async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit> {
     let (then, choice) = args.then.or_runs(&args.choice)?;
     if !choice.is_made() {
@@ -161,30 +182,12 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
         (_, _, true) => WaitOutput::Buildkite,
         _ => WaitOutput::Text,
     });
-    let annotates = in_buildkite() || output == WaitOutput::Buildkite;
     let mut files = Files::open(args.junit.as_deref(), args.summary.as_deref())?;
     let began = tokio::time::Instant::now();
     let prepared = match prepare(out, global, args, then, &choice).await {
         Ok(prepared) => prepared,
         Err(exit) => {
-            // Machines get a result, too.
-            if in_github {
-                out.commands(&github::could_not_begin(exit));
-                github::write_files(&[], exit, Duration::ZERO)?;
-            }
-            match output {
-                WaitOutput::Json => setup::print_result(&report::json(&[], exit, |_| None))?,
-                WaitOutput::Jsonl => setup::print_result(&report::verdict_event(&[], exit, |_| None))?,
-                WaitOutput::Azure => {
-                    out::verbatim(&azure::could_not_begin(exit))
-                        .map_err(|error| setup::cannot_print(&error))?;
-                }
-                WaitOutput::Text | WaitOutput::Github | WaitOutput::Buildkite => {}
-            }
-            files.write(&[], exit)?;
-            if annotates {
-                buildkite::annotate(&[], exit).await;
-            }
+            could_not_begin(out, output, &mut files, exit).await?;
             return Err(exit);
         }
     };
@@ -253,7 +256,7 @@ async fn wait(out: &Out, global: &Global, args: &WaitArgs) -> Result<Exit, Exit>
     };
     setup::hand_over(out, &text, &mut session.signals).await?;
     // Last, because it takes a request to Buildkite.
-    if annotates {
+    if in_buildkite() || output == WaitOutput::Buildkite {
         buildkite::annotate(&judged, exit).await;
     }
     written?;

@@ -209,7 +209,7 @@ fn a_build_that_cannot_be_annotated_changes_no_exit_code() {
             .api(&stub)
             .quick("")
             .env("BUILDKITE", "true")
-            .env("PATH", &format!("{}:/usr/bin:/bin", dir.path().display()))
+            .env("PATH", format!("{}:/usr/bin:/bin", dir.path().display()))
             .run();
         assert_eq!(output.code, Some(0), "{output:?}");
         let said = output
