@@ -121,6 +121,9 @@ fn check(text: &str, kind: Kind) -> Result<Secret, String> {
     if text.contains("-----BEGIN") {
         return says("is a PEM file, such as a private key or a certificate");
     }
+    if kind == Kind::Key && is_unexpanded(text) {
+        return says("is the name of a variable or a command: nothing put its value in its place");
+    }
     if text.starts_with(['{', '[']) || text.ends_with(['}', ']']) {
         return Err(format!("is JSON or has brackets around it, not the {} alone", kind.name()));
     }
@@ -165,6 +168,20 @@ fn check(text: &str, kind: Kind) -> Result<Secret, String> {
 }
 
 const QUOTES: [char; 9] = ['"', '\'', '`', '“', '”', '‘', '’', '«', '»'];
+
+/// Whether the text is `$NAME`, `${NAME}`, `$(command)` or `%NAME%`, which no shell has read.
+fn is_unexpanded(text: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    };
+    if let Some(name) = text.strip_prefix('%').and_then(|rest| rest.strip_suffix('%')) {
+        return is_name(name);
+    }
+    let Some(rest) = text.strip_prefix('$') else { return false };
+    is_name(rest)
+        || (rest.starts_with('{') && rest.ends_with('}'))
+        || (rest.starts_with('(') && rest.ends_with(')'))
+}
 
 /// `NAME=`, `export NAME=` or `name:` before a secret, as in a file of variables. Shows nothing of the secret.
 fn variable(text: &str) -> Option<String> {
@@ -225,6 +242,10 @@ mod tests {
             ("{\"api_key\": \"Kq8zX91vvT\"}", "is JSON"),
             ("{\n  \"api_key\": \"Kq8zX91vvT\"\n}", "is JSON"),
             ("[Kq8zX91vvT]", "brackets around it"),
+            ("$DATAFRAMER_API_KEY", "the name of a variable"),
+            ("${DATAFRAMER_API_KEY}", "the name of a variable"),
+            ("$(cat Kq8zX91vvT)", "a command"),
+            ("%DATAFRAMER_API_KEY%", "the name of a variable"),
             ("Kq8zX\n91vvT\n", "more than one line: 2 lines"),
             ("Kq8zX\r\n91vvT", "more than one line"),
             ("Kq8zX\r91vvT", "control characters"),
@@ -242,7 +263,9 @@ mod tests {
             let variable = KeySource::Environment(Some(Secret::new(text))).read().unwrap_err();
             assert!(variable.contains(said) && variable.contains(VARIABLE), "{variable}");
         }
-        for key in ["Kq8zX91vvT", " Kq8zX91vvT\r\n", "sk-live_9f/8+a==", "ABCDEFGH=", "a:b", "x=y"] {
+        for key in
+            ["Kq8zX91vvT", " Kq8zX91vvT\r\n", "sk-live_9f/8+a==", "ABCDEFGH=", "a:b", "x=y", "$Kq8", "a$B"]
+        {
             assert_eq!(check(key, Kind::Key).unwrap().expose(), key.trim(), "{key}");
         }
         let url = "https://hooks.example.com/services?key=a&b=é";

@@ -358,6 +358,16 @@ fn what_leaked_once_does_not_any_more() {
 }
 
 #[test]
+fn a_warning_about_a_host_shows_no_secret_in_its_name() {
+    let secret = "be0301e5df4388a4c5eb7bdda78877aa";
+    let text =
+        format!("[[notify.webhook]]\nurl = \"https://{secret}.hooks.example.com/\"\nunsigned = true\n");
+    let shown = everything_shown(&parse(Some((Path::new("c"), &text)), &|_| None, &Overrides::default()));
+    assert_hides(secret, &shown);
+    assert!(shown.contains("nobody receives what is sent to example.com"), "{shown}");
+}
+
+#[test]
 fn what_cannot_be_secret_is_shown() {
     let text = "[poll]\nbatch = \"sometimes\"\nmax_interval = \"5 parsecs\"\nrequests_per_minute = 100000000\n\
                 [daemon]\nlisten = \"0.0.0.0:9464\"\n[[notify.log]]\nevents = [\"run.faild\"]\nname = \"on-call\"\n\
