@@ -7,7 +7,7 @@ use runwatch::sim::{Simulator, SimulatorSettings};
 use tokio::time::Instant;
 
 use crate::support::bin::{Output, runwatch};
-use crate::support::need;
+use crate::support::{need, tmux};
 
 /// A simulated API with these runs; it serves as long as both live.
 fn simulate(runs: &[&str]) -> (tokio::runtime::Runtime, Simulator) {
@@ -161,10 +161,7 @@ impl Shell {
     }
 
     fn tmux(&self, args: &[&str]) -> String {
-        let socket = self.dir.path().join("tmux");
-        let output = Command::new("tmux").arg("-u").arg("-S").arg(socket).args(args).output().unwrap();
-        assert!(output.status.success(), "tmux {args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        tmux::tmux(self.dir.path(), args)
     }
 
     fn type_line(&self, text: &str) {

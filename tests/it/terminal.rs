@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::support::bin::{Running, runwatch};
-use crate::support::need;
+use crate::support::{need, tmux};
 
 struct Terminal {
     socket: tempfile::TempDir,
@@ -33,10 +33,7 @@ impl Terminal {
     }
 
     fn tmux(&self, args: &[&str]) -> String {
-        let socket = self.socket.path().join("tmux");
-        let output = Command::new("tmux").arg("-u").arg("-S").arg(socket).args(args).output().unwrap();
-        assert!(output.status.success(), "tmux {args:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        tmux::tmux(self.socket.path(), args)
     }
 
     fn type_line(&self, text: &str) {

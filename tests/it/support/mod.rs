@@ -10,5 +10,6 @@ pub mod scripted;
 pub mod skips;
 pub mod stub;
 pub mod tls;
+pub mod tmux;
 pub mod until;
 pub mod world;
