@@ -169,6 +169,8 @@ fn nohup_on_a_terminal_watches_on_when_it_is_closed() {
                 .stdout(Stdio::from(slave.try_clone().unwrap()))
                 .stderr(Stdio::from(slave))
                 .spawn();
+            // At the second request, the streams have been looked at.
+            stub.next();
             stub.next();
             let master = (!closed).then_some(master);
             let code = running.wait().code;
